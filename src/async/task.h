@@ -107,7 +107,8 @@ class [[nodiscard]] Task {
       }
       T await_resume() const { return handle.promise().take(); }
     };
-    FL_CHECK(handle_ != nullptr);
+    // Not "!= nullptr": that comparison would try the converting operator== of a T that is a Result.
+    FL_CHECK(static_cast<bool>(handle_));
     return Awaiter{handle_};
   }
 
@@ -117,7 +118,7 @@ class [[nodiscard]] Task {
   explicit Task(Handle handle) : handle_(handle) {}
   Handle release() { return std::exchange(handle_, nullptr); }
   void destroy() {
-    if (handle_ != nullptr) handle_.destroy();
+    if (handle_) handle_.destroy();
   }
   Handle handle_;
 };
