@@ -11,7 +11,7 @@ struct Start final : Runnable {
       : Runnable([](Runnable& self) {
           auto* const start = static_cast<Start*>(&self);
           const std::coroutine_handle<> task = start->handle;
-          delete start;
+          delete start;  // lint: allow(raw_new) spawn() gave it away to the ready queue
           task.resume();
         }),
         handle(h) {}

@@ -1,0 +1,22 @@
+# add_fuzzer(NAME name SRCS name.cc … [DEPS …])
+#
+# Makes the program <name> from a file with LLVMFuzzerTestOneInput(). In the fuzz preset it is a libFuzzer program; in
+# the others it replays the inputs kept in corpus/<name>/, which ctest knows as fuzz.<name>: what was found stays found.
+add_custom_target(fuzzers)
+function(add_fuzzer)
+  cmake_parse_arguments(ARG "" "NAME" "SRCS;DEPS" ${ARGN})
+  set(corpus ${CMAKE_CURRENT_SOURCE_DIR}/corpus/${ARG_NAME})
+  if(NOT IS_DIRECTORY ${corpus})
+    message(FATAL_ERROR "The fuzzer ${ARG_NAME} has no corpus: put inputs into ${corpus}/.")
+  endif()
+  add_executable(${ARG_NAME} ${ARG_SRCS})
+  target_link_libraries(${ARG_NAME} PRIVATE ${ARG_DEPS})
+  add_dependencies(fuzzers ${ARG_NAME})
+  if(FAIRLEAD_FUZZ)
+    target_link_options(${ARG_NAME} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${ARG_NAME} PRIVATE ${CMAKE_SOURCE_DIR}/tests/fuzz/replay_main.cc)
+    add_dependencies(test_programs ${ARG_NAME})
+    add_test(NAME fuzz.${ARG_NAME} COMMAND ${ARG_NAME} ${corpus})
+  endif()
+endfunction()
