@@ -130,7 +130,7 @@ TEST(FaultTest, OnlyAnInstalledPlanFires) {
 }
 
 TEST(IntrusiveListTest, AgreesWithADeque) {
-  struct Item : ListNode<> {
+  struct Item : ListNode<Item> {
     int id = 0;
   };
   std::mt19937 random(11);

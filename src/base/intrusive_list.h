@@ -8,7 +8,7 @@
 namespace fairlead {
 
 // Base of an element; `Tag` tells apart the lists that one element may stand in. Must leave its list before it dies.
-template <typename Tag = void>
+template <typename Tag>
 class ListNode {
  public:
   ListNode() = default;
@@ -25,7 +25,7 @@ class ListNode {
 };
 
 // Borrows its elements. Requires: T derives from ListNode<Tag>.
-template <typename T, typename Tag = void>
+template <typename T, typename Tag = T>
 class IntrusiveList {
   using Node = ListNode<Tag>;
 

@@ -51,7 +51,7 @@ class IoAwaiter : private IoRequest {
  public:
   struct Arguments {
     IoOp op = IoOp::kRead;
-    ByteOffset offset;
+    ByteOffset offset = {};
     uint64_t length = 0;
     std::span<const iovec> buffers = {};
     Durability durability = Durability::kVolatile;

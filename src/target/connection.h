@@ -1,0 +1,116 @@
+// Connection: one NVMe/TCP connection of a host: PDUs in, PDUs out, requests in between (NVMe TCP Transport 1.0).
+// Lives on one shard, owned by its ShardTarget, from accept to the end of run().
+//
+// Its memory is bounded: at most two requests for each entry of its queue, the buffer pool's account, one receive
+// buffer. A host that sends faster than it can be served, or does not read its answers, holds up itself alone.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "async/event.h"
+#include "io/shard.h"
+#include "nvme/pdu_builder.h"
+#include "nvme/pdu_decoder.h"
+#include "target/pdu_sender.h"
+#include "target/queue.h"
+#include "target/request.h"
+#include "target/stream_reader.h"
+
+namespace fairlead::target {
+
+class Connection final : public QueueTransport {
+ public:
+  Connection(ShardTarget& shard_target, std::unique_ptr<Stream> stream, uint64_t id, PortIndex port);
+  ~Connection() override;
+
+  // Serves the host until either side ends it; then takes everything back. Destroy it afterwards.
+  Task<void> run();
+
+  void respond(Request& request) override;
+  void close(const char* reason) override;
+  void close_gently(const char* reason) override;
+  uint64_t id() const override { return id_; }
+  const char* close_reason() const override { return close_reason_; }
+
+  // Takes back a command that only waits. False: there is none, or it runs.
+  bool abort(uint16_t cid);
+  bool uses(const Subsystem& subsystem) const { return queue_.subsystem() == &subsystem; }
+
+ private:
+  struct Slot;
+  // The data that follows a header.
+  struct Incoming {
+    Slot* slot = nullptr;      // whose data it is; null: nobody's
+    uint32_t skip_before = 0;  // bytes to drop: padding, or capsule data in front of what the command uses
+    uint32_t offset = 0;       // in the request's data
+    uint32_t length = 0;
+    uint32_t skip_after = 0;
+    bool has_digest = false;
+    bool in_capsule = false;
+    bool checks_digest = false;  // the request uses all the data that the digest covers
+  };
+  using Begun = std::expected<Incoming, nvme::PduViolation>;
+
+  // Receiving: connection.cc
+  Task<const char*> receive_loop();
+  Task<bool> receive_data(const Incoming& incoming);
+  Task<bool> skip(uint32_t length);
+  Begun begin_pdu(const nvme::DecodedPdu& pdu);
+  Begun begin_command(const nvme::DecodedPdu& pdu);
+  Begun begin_data(const nvme::DecodedPdu& pdu);
+  void accept_connection(const nvme::IcReqPdu& request);
+  void end_pdu(const Incoming& incoming);
+  Task<void> refuse(nvme::PduViolation violation, std::vector<std::byte> header);
+
+  // Requests: connection_requests.cc
+  Slot* take_slot();
+  void free_slot(Slot& slot);
+  bool has_slot() const { return !free_.empty() || slots_.size() < slots_max(); }
+  size_t slots_max() const { return size_t{2} * queue_.entries(); }
+  nvme::Status prepare(Slot& slot, uint32_t capsule_data_length);
+  void proceed(Slot& slot);
+  void on_buffer(Slot& slot);
+  void ask_for_data(Slot& slot);
+  void reclaim();
+  void finish_draining();
+  static void on_response_sent(SendItem& item);
+  void on_sender_idle();
+
+  ShardTarget& shard_target_;
+  Reactor& reactor_;
+  std::unique_ptr<Stream> stream_;
+  const uint64_t id_;
+  StreamReader reader_;
+  PduSender sender_;
+  nvme::PduDecoder decoder_;
+  nvme::PduFormat format_;
+  BufferAccount account_;
+  Queue queue_;
+
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<Slot*> free_;
+  size_t outstanding_ = 0;  // commands that were not answered yet
+  uint64_t commands_ = 0;   // that ever arrived: the submission queue's head, before it wraps
+
+  bool closing_ = false;
+  bool draining_ = false;
+  bool refusing_ = false;  // the host broke the protocol: it is told, then the connection closes
+  const char* close_reason_ = "the host closed the connection";
+  Event changed_;  // a slot became free, a buffer came, the sender became idle, the connection closes
+  struct Deadline : Timer {
+    explicit Deadline(Connection& c)
+        : Timer([](Runnable& self) { static_cast<Deadline&>(self).connection.on_deadline(); }), connection(c) {}
+    Connection& connection;
+  } deadline_{*this};
+  void on_deadline();
+
+  struct Notice : SendItem {
+    Notice() : SendItem([](SendItem&) {}) {}
+    std::array<std::byte, nvme::kTermReqSizeMax> bytes;
+  } notice_;  // ICResp, then perhaps a TermReq
+};
+
+}  // namespace fairlead::target

@@ -1,0 +1,148 @@
+#include "target/directory.h"
+
+#include <utility>
+
+#include "async/call.h"
+#include "base/check.h"
+#include "target/shard_target.h"
+
+namespace fairlead::target {
+
+using nvme::StatusCode;
+
+Directory::Directory(Reactor& home, const TargetOptions& options, TargetObserver* observer,
+                     const std::vector<std::unique_ptr<ShardTarget>>& shards)
+    : home_(home),
+      options_(options),
+      observer_(observer),
+      shards_(shards),
+      scope_(home),
+      next_id_(options.controller_id_min) {}
+
+Directory::~Directory() { FL_CHECK(controllers_.empty()); }
+
+HostSession Directory::session_of(const Entry& entry) const {
+  return {entry.association->host_nqn, entry.association->subsystem_nqn, entry.association->controller_id,
+          static_cast<uint16_t>(entry.queues.size())};
+}
+
+Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::create(Create wanted) {
+  const size_t ids = size_t{options_.controller_id_max} - options_.controller_id_min + 1;
+  if (controllers_.size() >= ids) co_return std::unexpected(nvme::transient(StatusCode::kConnectControllerBusy));
+  // Round and round, so that an id is not soon used again.
+  while (controllers_.contains(next_id_)) {
+    next_id_ =
+        next_id_ == options_.controller_id_max ? options_.controller_id_min : static_cast<uint16_t>(next_id_ + 1);
+  }
+  auto association = std::make_shared<Association>();
+  association->controller_id = next_id_;
+  association->subsystem_nqn = std::move(wanted.subsystem_nqn);
+  association->host_nqn = std::move(wanted.host_nqn);
+  association->host_id = wanted.host_id;
+  association->port = wanted.port;
+  association->admin_shard = wanted.place.shard;
+  association->admin_connection = wanted.place.connection;
+  controllers_[next_id_] = Entry{.association = association, .queues = {}, .discovery = wanted.discovery};
+  next_id_ = next_id_ == options_.controller_id_max ? options_.controller_id_min : static_cast<uint16_t>(next_id_ + 1);
+  co_return association;
+}
+
+Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::attach(Attach wanted) {
+  const auto at = controllers_.find(wanted.controller_id);
+  if (at == controllers_.end()) co_return nvme::reject(StatusCode::kConnectInvalidParameters);
+  Entry& entry = at->second;
+  const Association& association = *entry.association;
+  if (entry.discovery || association.subsystem_nqn != wanted.subsystem_nqn || association.port != wanted.port) {
+    co_return nvme::reject(StatusCode::kConnectInvalidParameters);
+  }
+  if (association.host_nqn != wanted.host_nqn || association.host_id != wanted.host_id) {
+    co_return nvme::reject(StatusCode::kConnectInvalidHost);
+  }
+  if (!association.ready.load()) co_return nvme::reject(StatusCode::kCommandSequenceError);
+  if (wanted.qid > association.io_queues.load()) co_return nvme::reject(StatusCode::kInvalidQueueId);
+  if (!entry.queues.emplace(wanted.qid, wanted.place).second) {
+    co_return nvme::reject(StatusCode::kCommandSequenceError);
+  }
+  if (observer_ != nullptr && !entry.announced && entry.queues.size() == association.io_queues.load()) {
+    entry.announced = true;
+    observer_->host_connected(session_of(entry));
+  }
+  co_return entry.association;
+}
+
+Task<void> Directory::detach(uint16_t controller_id, uint16_t qid) {
+  if (const auto at = controllers_.find(controller_id); at != controllers_.end()) at->second.queues.erase(qid);
+  co_return;
+}
+
+Task<void> Directory::close_connection(QueuePlace place, const char* reason) {
+  ShardTarget& shard_target = *shards_[place.shard.value];
+  co_await call_on(home_, shard_target.reactor(), shard_target.close_connection(place.connection, reason));
+}
+
+Task<void> Directory::close_queues(uint16_t controller_id, const char* reason) {
+  const auto at = controllers_.find(controller_id);
+  if (at == controllers_.end()) co_return;
+  for (const auto& [qid, place] : at->second.queues) scope_.spawn(close_connection(place, reason));
+}
+
+Task<void> Directory::destroy(uint16_t controller_id, const char* reason) {
+  const auto at = controllers_.find(controller_id);
+  FL_CHECK(at != controllers_.end());
+  const Entry entry = std::move(at->second);
+  controllers_.erase(at);
+  for (const auto& [qid, place] : entry.queues) scope_.spawn(close_connection(place, reason));
+  if (observer_ != nullptr && !entry.discovery) observer_->host_disconnected(session_of(entry), reason);
+  co_return;
+}
+
+Task<bool> Directory::abort(uint16_t controller_id, uint16_t qid, uint16_t cid) {
+  const auto at = controllers_.find(controller_id);
+  if (at == controllers_.end()) co_return false;
+  const auto queue = at->second.queues.find(qid);
+  if (queue == at->second.queues.end()) co_return false;
+  const QueuePlace place = queue->second;
+  ShardTarget& shard_target = *shards_[place.shard.value];
+  co_return co_await call_on(home_, shard_target.reactor(), shard_target.abort(place.connection, cid));
+}
+
+Task<void> Directory::lock_range(std::string subsystem_nqn, uint32_t nsid, ByteOffset offset, uint64_t length) {
+  RangeLock& lock = range_locks_.try_emplace({subsystem_nqn, nsid}, home_).first->second;
+  ++lock.users;
+  while (lock.held) co_await lock.freed.wait();
+  lock.held = true;
+  for (const auto& shard_target : shards_) {
+    co_await call_on(home_, shard_target->reactor(), shard_target->lock_range(subsystem_nqn, nsid, offset, length));
+  }
+}
+
+Task<void> Directory::unlock_range(std::string subsystem_nqn, uint32_t nsid) {
+  for (const auto& shard_target : shards_) {
+    co_await call_on(home_, shard_target->reactor(), shard_target->unlock_range(subsystem_nqn, nsid));
+  }
+  const auto at = range_locks_.find({subsystem_nqn, nsid});
+  FL_CHECK(at != range_locks_.end() && at->second.held);
+  at->second.held = false;
+  at->second.freed.release_waiters();
+  if (--at->second.users == 0) range_locks_.erase(at);
+}
+
+Task<IoCounters> Directory::counters_of(std::string subsystem_nqn) {
+  IoCounters sum;
+  for (const auto& shard_target : shards_) {
+    sum += co_await call_on(home_, shard_target->reactor(), shard_target->counters_of(subsystem_nqn));
+  }
+  co_return sum;
+}
+
+Task<std::vector<uint16_t>> Directory::controllers_of(std::string subsystem_nqn) {
+  std::vector<uint16_t> ids;
+  for (const auto& [id, entry] : controllers_) {
+    if (entry.association->subsystem_nqn == subsystem_nqn) ids.push_back(id);
+  }
+  co_return ids;
+}
+
+Task<void> Directory::close() { co_await scope_.close(); }
+
+}  // namespace fairlead::target

@@ -1,0 +1,209 @@
+// The NVM commands that are one device request: Read, Write, Write Zeroes, Flush. NVM command set 1.0 section 3.
+#include <bit>
+#include <utility>
+
+#include "base/check.h"
+#include "target/queue.h"
+#include "target/shard_target.h"
+
+namespace fairlead::target {
+
+using nvme::DataTransfer;
+using nvme::NvmOpcode;
+using nvme::StatusCode;
+
+nvme::StatusOr<Namespace*> Queue::find_namespace(uint32_t nsid) const {
+  Namespace* const nspace = subsystem_->find(nsid);
+  if (nspace == nullptr) [[unlikely]]
+    return nvme::reject(StatusCode::kInvalidNamespaceOrFormat);
+  switch (subsystem_->ana_state(port_, nspace->identity().ana_group)) {
+    case AnaState::kOptimized:
+    case AnaState::kNonOptimized:
+      return nspace;
+    case AnaState::kInaccessible:
+      return std::unexpected(nvme::transient(StatusCode::kAnaInaccessible));
+    case AnaState::kPersistentLoss:
+      return std::unexpected(nvme::transient(StatusCode::kAnaPersistentLoss));
+    case AnaState::kChange:
+      return std::unexpected(nvme::transient(StatusCode::kAnaTransition));
+  }
+  FL_UNREACHABLE("ANA states are checked when they are set");
+}
+
+nvme::NamespaceLimits Queue::limits_of(const Namespace& nspace) const {
+  return {.blocks = nspace.blocks(),
+          .block_shift = static_cast<uint8_t>(std::countr_zero(nspace.block_bytes())),
+          .max_transfer_bytes = shard_target_.transfer_bytes_max(),
+          .max_zero_blocks = 0};
+}
+
+Durability Queue::durability(bool forced) const {
+  const bool cached = !forced && association_->write_cache.load(std::memory_order_relaxed);
+  return cached ? Durability::kVolatile : Durability::kForced;
+}
+
+namespace {
+
+BlockRange to_bytes(const nvme::NvmRange& range, const nvme::NamespaceLimits& limits) {
+  return {ByteOffset(range.first.value << limits.block_shift), uint64_t{range.blocks} << limits.block_shift};
+}
+
+}  // namespace
+
+// Read, Write, Compare.
+nvme::StatusOr<IoPlan> Queue::plan_transfer(const nvme::NamespaceLimits& limits, const nvme::SubmissionEntry& command,
+                                            uint32_t data_length) const {
+  const auto decoded = nvme::decode_transfer(command, limits, data_length);
+  if (!decoded) return std::unexpected(decoded.error());
+  const auto opcode = static_cast<NvmOpcode>(command.opcode);
+  IoPlan plan;
+  plan.range = to_bytes(decoded->range, limits);
+  plan.need.direction = opcode == NvmOpcode::kRead ? DataTransfer::kControllerToHost : DataTransfer::kHostToController;
+  plan.need.length = static_cast<uint32_t>(decoded->bytes);
+  plan.need.scratch = opcode == NvmOpcode::kCompare ? kScratchBytes : 0;
+  plan.durability = durability(decoded->fua);
+  return plan;
+}
+
+nvme::StatusOr<IoPlan> Queue::plan(const Namespace& nspace, const nvme::SubmissionEntry& command,
+                                   uint32_t data_length) const {
+  const nvme::NamespaceLimits limits = limits_of(nspace);
+  const bool read_only = nspace.device().geometry().read_only;
+  IoPlan plan;
+  switch (static_cast<NvmOpcode>(command.opcode)) {
+    case NvmOpcode::kWrite:
+      if (read_only) return nvme::reject(StatusCode::kNamespaceWriteProtected);
+      [[fallthrough]];
+    case NvmOpcode::kRead:
+    case NvmOpcode::kCompare:
+      return plan_transfer(limits, command, data_length);
+    case NvmOpcode::kFlush:
+      return plan;
+    case NvmOpcode::kWriteZeroes: {
+      if (read_only) return nvme::reject(StatusCode::kNamespaceWriteProtected);
+      const auto decoded = nvme::decode_write_zeroes(command, limits);
+      if (!decoded) return std::unexpected(decoded.error());
+      plan.range = to_bytes(decoded->range, limits);
+      plan.durability = durability(decoded->fua);
+      plan.zero_mode = decoded->deallocate ? ZeroMode::kMayDeallocate : ZeroMode::kKeepAllocated;
+      return plan;
+    }
+    case NvmOpcode::kVerify: {
+      const auto range = nvme::decode_verify(command, limits);
+      if (!range) return std::unexpected(range.error());
+      plan.range = to_bytes(*range, limits);
+      plan.need.scratch = kScratchBytes;
+      return plan;
+    }
+    case NvmOpcode::kDatasetManagement: {
+      if (read_only) return nvme::reject(StatusCode::kNamespaceWriteProtected);
+      const auto decoded = nvme::decode_dataset_management(command, data_length);
+      if (!decoded) return std::unexpected(decoded.error());
+      // Hosts may send the whole list of 256 for fewer ranges; more than that none needs.
+      const auto list_max = static_cast<uint32_t>(nvme::kDsmRangesMax * sizeof(nvme::DsmRange));
+      if (data_length > list_max) return nvme::reject(StatusCode::kDataSglLengthInvalid);
+      plan.need = {DataTransfer::kHostToController, data_length};
+      plan.dsm_ranges = decoded->ranges;
+      plan.deallocate = decoded->deallocate;
+      return plan;
+    }
+    default:
+      return nvme::reject(StatusCode::kInvalidOpcode);
+  }
+}
+
+nvme::StatusOr<DataNeed> Queue::prepare_io(const nvme::SubmissionEntry& command, uint32_t data_length) const {
+  if (!association_->ready.load(std::memory_order_relaxed)) return nvme::reject(StatusCode::kCommandSequenceError);
+  const auto opcode = static_cast<NvmOpcode>(command.opcode);
+  const bool may_fuse = opcode == NvmOpcode::kCompare || opcode == NvmOpcode::kWrite;
+  if (command.fuse() != nvme::Fuse::kNone && !may_fuse) return nvme::reject(StatusCode::kInvalidField);
+  if (opcode == NvmOpcode::kFlush && command.nsid == nvme::kBroadcastNamespace) return DataNeed{};
+  const nvme::StatusOr<Namespace*> nspace = find_namespace(command.nsid);
+  if (!nspace) return std::unexpected(nspace.error());
+  const nvme::StatusOr<IoPlan> planned = plan(**nspace, command, data_length);
+  if (!planned) return std::unexpected(planned.error());
+  return planned->need;
+}
+
+void Queue::execute_io(Request& request) {
+  association_->note_traffic();
+  const nvme::SubmissionEntry& command = request.command;
+  const auto opcode = static_cast<NvmOpcode>(command.opcode);
+  if (command.fuse() != nvme::Fuse::kNone) return execute_fused(request);
+  if (opcode == NvmOpcode::kFlush && command.nsid == nvme::kBroadcastNamespace) return scope_.spawn(flush_all(request));
+  // Since prepare() the namespace may have gone, shrunk, or changed its ANA state.
+  const nvme::StatusOr<Namespace*> nspace = find_namespace(command.nsid);
+  if (!nspace) return complete(request, nspace.error());
+  const nvme::StatusOr<IoPlan> planned = plan(**nspace, command, request.pointer.length);
+  if (!planned) return complete(request, planned.error());
+  request.nspace = *nspace;
+  request.nspace->begin_command();
+  switch (opcode) {
+    case NvmOpcode::kRead:
+    case NvmOpcode::kWrite:
+      return submit_transfer(request, *planned);
+    case NvmOpcode::kWriteZeroes:
+      return submit_write_zeroes(request, *planned);
+    case NvmOpcode::kFlush:
+      request.io.op = IoOp::kFlush;
+      request.io.offset = {};
+      request.io.length = 0;
+      request.io.buffers = {};
+      request.io.done = on_io_done;
+      return request.nspace->device().submit(request.io);
+    case NvmOpcode::kCompare:
+      return scope_.spawn(compare(request, planned->range));
+    case NvmOpcode::kVerify:
+      return scope_.spawn(verify(request, planned->range));
+    case NvmOpcode::kDatasetManagement:
+      // Only deallocation does anything; the other attributes are hints.
+      if (!planned->deallocate) return complete(request, nvme::kOk);
+      return scope_.spawn(deallocate(request, planned->dsm_ranges));
+    default:
+      FL_UNREACHABLE("plan() lets no other NVM command through");
+  }
+}
+
+void Queue::submit_transfer(Request& request, const IoPlan& plan) {
+  const bool is_write = static_cast<NvmOpcode>(request.command.opcode) == NvmOpcode::kWrite;
+  IoCounters& counters = request.nspace->counters();
+  ++(is_write ? counters.writes : counters.reads);
+  (is_write ? counters.bytes_written : counters.bytes_read) += plan.range.length;
+  request.io_buffer = {request.data.data(), plan.range.length};
+  request.io.op = is_write ? IoOp::kWrite : IoOp::kRead;
+  request.io.durability = plan.durability;
+  request.io.offset = plan.range.offset;
+  request.io.length = plan.range.length;
+  request.io.buffers = {&request.io_buffer, 1};
+  if (is_write) return enter_gate(request);
+  request.io.done = on_io_done;
+  request.nspace->device().submit(request.io);
+}
+
+void Queue::submit_write_zeroes(Request& request, const IoPlan& plan) {
+  request.io.op = IoOp::kWriteZeroes;
+  request.io.durability = plan.durability;
+  request.io.zero_mode = plan.zero_mode;
+  request.io.offset = plan.range.offset;
+  request.io.length = plan.range.length;
+  request.io.buffers = {};
+  enter_gate(request);
+}
+
+void Queue::enter_gate(Request& request) {
+  request.io.done = [](IoRequest& io) {
+    Request& finished = *static_cast<RequestIo&>(io).owner;
+    finished.nspace->gate().leave(finished.gate);
+    on_io_done(io);
+  };
+  request.gate.offset = request.io.offset.value;
+  request.gate.length = request.io.length;
+  request.nspace->gate().enter(request.gate);
+}
+
+void Queue::on_io_done(IoRequest& io) {
+  Request& request = *static_cast<RequestIo&>(io).owner;
+  request.queue.complete(request, io.result ? nvme::kOk : nvme::status_from_error(io.result.error()));
+}
+
+}  // namespace fairlead::target

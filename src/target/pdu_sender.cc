@@ -1,0 +1,78 @@
+#include "target/pdu_sender.h"
+
+#include "base/check.h"
+
+namespace fairlead::target {
+
+PduSender::PduSender(Reactor& reactor, Stream& stream, OnIdle on_idle, void* context)
+    : reactor_(reactor), stream_(stream), on_idle_(on_idle), context_(context) {}
+
+PduSender::~PduSender() { FL_CHECK(!under_way_ && queue_.empty()); }
+
+void PduSender::enqueue(SendItem& item) {
+  FL_CHECK(!failed_ && item.count > 0);
+  queue_.push_back(item);
+  if (!under_way_ && !flush_.is_linked()) reactor_.post(flush_);
+}
+
+void PduSender::flush() {
+  if (under_way_ || failed_ || queue_.empty()) return;
+  size_t count = 0;
+  size_t bytes = 0;
+  size_t skip = first_sent_;
+  for (SendItem& item : queue_) {
+    if (count + item.count > batch_.size() || bytes >= kBatchBytes) break;
+    for (size_t i = 0; i < item.count; ++i) {
+      const iovec& piece = item.pieces[i];
+      if (skip >= piece.iov_len) {
+        skip -= piece.iov_len;
+        continue;
+      }
+      batch_[count++] = {static_cast<std::byte*>(piece.iov_base) + skip, piece.iov_len - skip};
+      bytes += piece.iov_len - skip;
+      skip = 0;
+    }
+  }
+  under_way_ = true;
+  operation_.buffers = {batch_.data(), count};
+  stream_.start_send(operation_);
+}
+
+void PduSender::on_sent() {
+  under_way_ = false;
+  if (!operation_.result) {
+    failed_ = true;
+    drop_queue();
+    on_idle_(context_);
+    return;
+  }
+  first_sent_ += *operation_.result;
+  while (!queue_.empty()) {
+    SendItem& item = queue_.front();
+    size_t length = 0;
+    for (size_t i = 0; i < item.count; ++i) length += item.pieces[i].iov_len;
+    if (first_sent_ < length) break;
+    first_sent_ -= length;
+    queue_.remove(item);
+    item.sent(item);
+  }
+  if (failed_) drop_queue();  // stopped meanwhile
+  if (queue_.empty()) {
+    on_idle_(context_);
+  } else {
+    flush();
+  }
+}
+
+void PduSender::stop() {
+  failed_ = true;
+  reactor_.unpost(flush_);
+  if (!under_way_) drop_queue();
+}
+
+void PduSender::drop_queue() {
+  while (!queue_.empty()) queue_.pop_front();
+  first_sent_ = 0;
+}
+
+}  // namespace fairlead::target

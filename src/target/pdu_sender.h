@@ -1,0 +1,78 @@
+// PduSender: the outgoing half of a connection: what is queued goes out in order, as many pieces at once as there are.
+// Lives on one shard, inside its connection.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/intrusive_list.h"
+#include "io/network.h"
+
+namespace fairlead::target {
+
+// Something to send: up to four pieces of memory that stay until `sent` is called or the sender has stopped.
+struct SendItem : ListNode<SendItem> {
+  static constexpr size_t kPiecesMax = 4;  // header, data, digest, second header
+  using Function = void (*)(SendItem&);
+  explicit SendItem(Function function) : sent(function) {}
+
+  void clear() { count = 0; }
+  void add(std::span<const std::byte> piece) {
+    FL_CHECK(count < kPiecesMax && !piece.empty());
+    pieces[count++] = {const_cast<std::byte*>(piece.data()), piece.size()};
+  }
+
+  std::array<iovec, kPiecesMax> pieces;
+  size_t count = 0;
+  Function sent;
+};
+
+class PduSender {
+ public:
+  // `on_idle` is called whenever nothing is left to send, and after a failure; `context` is passed to it.
+  using OnIdle = void (*)(void* context);
+  PduSender(Reactor& reactor, Stream& stream, OnIdle on_idle, void* context);
+  ~PduSender();
+
+  // Requires: not stopped; the item stands in no queue. It goes out with everything else of this turn of the reactor.
+  void enqueue(SendItem& item);
+  // Drops what waits (without calling `sent`); what is under way ends when the stream does.
+  void stop();
+
+  bool is_idle() const { return !under_way_ && (queue_.empty() || failed_); }
+  bool has_failed() const { return failed_; }
+
+ private:
+  static constexpr size_t kBatchPieces = 256;
+  static constexpr size_t kBatchBytes = 1 << 20;  // others on the shard want their turn
+
+  struct Operation : StreamOp {
+    explicit Operation(PduSender& s)
+        : StreamOp([](Runnable& self) { static_cast<Operation&>(self).sender.on_sent(); }), sender(s) {}
+    PduSender& sender;
+  };
+  struct Flush : Runnable {
+    explicit Flush(PduSender& s)
+        : Runnable([](Runnable& self) { static_cast<Flush&>(self).sender.flush(); }), sender(s) {}
+    PduSender& sender;
+  };
+
+  void flush();
+  void on_sent();
+  void drop_queue();
+
+  Reactor& reactor_;
+  Stream& stream_;
+  OnIdle on_idle_;
+  void* context_;
+  IntrusiveList<SendItem> queue_;
+  size_t first_sent_ = 0;  // bytes of the first item that went out already
+  bool under_way_ = false;
+  bool failed_ = false;
+  Operation operation_{*this};
+  Flush flush_{*this};
+  std::array<iovec, kBatchPieces> batch_;
+};
+
+}  // namespace fairlead::target

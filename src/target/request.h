@@ -1,0 +1,65 @@
+// Request: one NVMe command from its arrival to its response. Lives on its connection's shard, made by its transport
+// and used again and again, so that steady I/O allocates nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/intrusive_list.h"
+#include "io/buffer_pool.h"
+#include "io/request.h"
+#include "nvme/command.h"
+#include "nvme/status.h"
+#include "nvme/validate.h"
+#include "target/io_plan.h"
+#include "target/namespace.h"
+
+namespace fairlead::target {
+
+class Namespace;
+class Queue;
+struct Request;
+
+struct RequestIo : IoRequest {
+  Request* owner = nullptr;
+};
+struct RequestGate : GatedWrite {
+  using GatedWrite::GatedWrite;
+  Request* owner = nullptr;
+};
+// Where a request is. A command takes them in this order, and skips what it does not need.
+enum class Stage : uint8_t {
+  kFree,
+  kArrived,
+  kNeedsBuffer,  // waits for the pool; Abort can take it back
+  kNeedsData,    // the host's data is on its way
+  kHeld,         // waits for its fused partner, or for an event; Abort can take it back
+  kExecuting,
+  kResponding,
+};
+
+struct Request : ListNode<Request> {
+  Request(Queue& on_queue, uint16_t slot_index);
+
+  Queue& queue;
+  const uint16_t slot;
+  Stage stage = Stage::kFree;
+  nvme::SubmissionEntry command;
+  nvme::DataPointer pointer;  // where the host has its data, or wants it
+  DataNeed need;
+  Buffer data;  // `need.total()` bytes
+
+  // The response.
+  nvme::Status status;
+  uint64_t result = 0;  // dw0 and dw1 of the completion entry
+
+  // While a command executes on a namespace.
+  Namespace* nspace = nullptr;
+  RequestIo io;
+  RequestGate gate;
+  iovec io_buffer{};
+  Request* partner = nullptr;  // of a fused pair
+  std::span<std::byte> data_bytes() const { return data.bytes(need.length); }
+};
+
+}  // namespace fairlead::target

@@ -1,0 +1,91 @@
+// Target: an NVMe/TCP target. Serves any number of subsystems on any number of listeners, over all shards that it is
+// given.
+//
+// Lives on the home shard, the first: every call is made there. Changes may be made while hosts are connected; each is
+// complete when its task ends, on every shard, and hosts that asked for it have been sent the event. One change runs at
+// a time: others wait in line.
+//
+// Life-cycle: make, start_listener() and add_…() in any order, stop(), destroy. Requires: stop() ended before the end.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "async/cancel.h"
+#include "async/event.h"
+#include "async/scope.h"
+#include "base/error.h"
+#include "io/shard.h"
+#include "target/directory.h"
+#include "target/options.h"
+#include "target/shard_target.h"
+
+namespace fairlead::target {
+
+class Target {
+ public:
+  // `shards` and `observer` (may be null) are borrowed for life. Requires: at least one shard; the caller is on the
+  // first.
+  Target(std::vector<Shard*> shards, TargetOptions options, TargetObserver* observer = nullptr);
+  ~Target();
+  Target(const Target&) = delete;
+  Target& operator=(const Target&) = delete;
+
+  // Errors: kInvalidArgument (names the field), kAlreadyExists.
+  Task<Result<void>> add_subsystem(SubsystemOptions options);
+  // Ends the connections of its hosts. Error kNotFound.
+  Task<Result<void>> remove_subsystem(std::string nqn);
+
+  // Returns the namespace id. Errors: kNotFound (no such subsystem), kAlreadyExists (the id is taken),
+  // kInvalidArgument, kResourceExhausted (no id is free), and what opening the source gives.
+  Task<Result<uint32_t>> add_namespace(std::string nqn, NamespaceOptions options);
+  // Waits for commands under way; its source is closed when this ends. Error kNotFound.
+  Task<Result<void>> remove_namespace(std::string nqn, uint32_t nsid);
+  // Looks whether the source changed its size; hosts are told if so. Returns the size in bytes. Error kNotFound.
+  Task<Result<uint64_t>> rescan_namespace(std::string nqn, uint32_t nsid);
+
+  // How hosts that come through that port see the namespaces of that group. Errors: kNotFound, kInvalidArgument.
+  Task<Result<void>> set_ana_state(std::string nqn, PortIndex port, uint32_t group, AnaState state);
+
+  struct Listening {
+    PortIndex port = 0;
+    SocketAddress bound;
+    SocketAddress advertised;
+  };
+  // Errors: kBusy (address in use), kUnreachable, kPermissionDenied, kResourceExhausted (kListenersMax).
+  Task<Result<Listening>> start_listener(ListenerOptions options);
+
+  // Accepts nobody new, lets commands under way end, closes connections, flushes every namespace. Idempotent.
+  Task<Result<void>> stop();
+
+  size_t controller_count() const { return directory_.controller_count(); }
+
+ private:
+  // The right to change things: one task at a time has it.
+  Task<void> take_turn();
+  void end_turn();
+  Task<Result<void>> remove_subsystem_now(std::string nqn);
+  Task<Result<uint32_t>> add_namespace_now(std::string nqn, NamespaceOptions options);
+  Task<void> accept_loop(Listener& listener, PortIndex port);
+  Task<void> serve(std::unique_ptr<Accepted> accepted, ShardTarget& shard_target, PortIndex port);
+  Reactor& home() const { return shards_.front()->reactor; }
+  Subsystem* find(const std::string& nqn) const { return shard_targets_.front()->find_subsystem(nqn); }
+
+  std::vector<Shard*> shards_;
+  TargetOptions options_;
+  std::vector<std::unique_ptr<ShardTarget>> shard_targets_;
+  Directory directory_;
+  std::vector<std::unique_ptr<Listener>> listeners_;
+  CancelSource stopping_;
+  Scope accepting_;
+  Scope serving_;
+  bool changing_ = false;
+  Event turn_ended_;
+  size_t next_shard_ = 0;
+  uint32_t connections_ = 0;
+};
+
+}  // namespace fairlead::target
