@@ -28,7 +28,7 @@ struct OpenDisk {
   Access access = Access::kReadWrite;
   // For files: makes it when it is not there, and grows a smaller one. Error kInvalidArgument on a larger one and on a
   // block device of another size.
-  std::optional<uint64_t> size_bytes;
+  std::optional<uint64_t> size_bytes = std::nullopt;
 };
 
 // A disk that was opened and claimed: no other process that asks as we do (and no mount) can have it while this lives.
