@@ -16,9 +16,10 @@ namespace fairlead {
 template <typename T>
 class Mailbox {
  public:
-  // Requires: capacity is a power of two.
+  // Requires: capacity is a power of two, at least 2: in a ring of one, "filled" and "free for the next turn" are the
+  // same number.
   explicit Mailbox(size_t capacity) : mask_(capacity - 1), cells_(std::make_unique<Cell[]>(capacity)) {
-    FL_CHECK(is_power_of_two(capacity));
+    FL_CHECK(is_power_of_two(capacity) && capacity >= 2);
     for (size_t i = 0; i < capacity; ++i) cells_[i].sequence.store(i, std::memory_order_relaxed);
   }
 
