@@ -34,8 +34,9 @@ inline constexpr uint32_t kTermReqSizeMax = 24 + kTermReqDataMax;
 inline constexpr uint32_t kMaxH2cDataMin = 4096;       // the least that ICResp may grant
 inline constexpr uint32_t kAdminInCapsuleData = 8192;  // what each controller takes on the admin queue
 inline constexpr uint8_t kDataAlignmentMax = 31;       // HPDA and CPDA, 0's based dwords
-// From the common header to the start of data (digest and padding included) nothing is longer.
-inline constexpr uint32_t kPduHeaderMax = 128;
+// From the common header to the start of data (digest and padding included) nothing is longer: a CapsuleCmd with digest
+// has 76 bytes, and an alignment of 72 puts its data at 144. Headers alone have at most 128.
+inline constexpr uint32_t kPduHeaderMax = 144;
 
 struct PduHeader {
   uint8_t type = 0;

@@ -33,7 +33,7 @@ struct Capabilities {
   friend constexpr bool operator==(const Capabilities&, const Capabilities&) = default;
 };
 constexpr uint64_t encode_capabilities(const Capabilities& cap) {
-  uint64_t units = (cap.ready_timeout_ms + 499) / 500;
+  uint64_t units = (uint64_t{cap.ready_timeout_ms} + 499) / 500;
   if (units > 255) units = 255;
   return uint64_t{static_cast<uint16_t>(cap.max_queue_entries - 1)} | (uint64_t{cap.contiguous_queues} << 16) |
          (units << 24) | (uint64_t{cap.subsystem_reset} << 36) | (uint64_t{cap.nvm_command_set} << 37) |
