@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <thread>
@@ -104,35 +103,6 @@ TEST(RuntimeTest, AShardThatDidNothingNeverSpins) {
   UringShard::Statistics seen;
   runtime.run_on(1, take_statistics(runtime.uring_shard(1), seen));
   EXPECT_EQ(seen.spins, 0U);
-}
-
-Task<int> steady(Runtime& runtime, uint64_t& frames, size_t& heap_bytes) {
-  (void)co_await load_all_shards(runtime, 50, 20);
-  const uint64_t frames_before = frame_heap_allocations();
-  const size_t bytes_before = mallinfo2().uordblks;
-  (void)co_await load_all_shards(runtime, 50, 20);
-  frames = frame_heap_allocations() - frames_before;
-  heap_bytes = mallinfo2().uordblks - bytes_before;
-  co_return 0;
-}
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define FAIRLEAD_TEST_SANITIZED 1
-#endif
-#endif
-
-TEST(RuntimeTest, SteadyCallsAllocateNothing) {
-#ifdef FAIRLEAD_TEST_SANITIZED
-  GTEST_SKIP() << "the sanitizers have a heap of their own";
-#endif
-  Runtime runtime({.shards = 2});
-  ASSERT_TRUE(runtime.start());
-  uint64_t frames = 1;
-  size_t heap_bytes = 1;
-  EXPECT_EQ(runtime.run(steady(runtime, frames, heap_bytes)), 0);
-  EXPECT_EQ(frames, 0U);
-  EXPECT_EQ(heap_bytes, 0U);
 }
 
 Task<int> wait_for_signals(Runtime& runtime, int first, int second) {
