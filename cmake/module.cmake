@@ -1,17 +1,18 @@
-# add_module(NAME name SRCS a.cc … [TESTS a_test.cc …] [DEPS other_module lib …] [TEST_DEPS …])
+# add_module(NAME name SRCS a.cc … [TESTS a_test.cc …] [MAIN program main.cc] [DEPS other_module lib …] [TEST_DEPS …])
 #
 # Makes, for one folder of src/:
 #   fairlead_<name>          the static library
 #   fairlead_<name>_headers  every header compiled alone
 #   <name>_test              one test binary, each of its tests known to ctest
+#   <program>                from MAIN: an executable, main.cc and the library
 # A source file that stands in the folder and is listed nowhere fails the configuration.
 function(add_module)
-  cmake_parse_arguments(ARG "" "NAME" "SRCS;TESTS;DEPS;TEST_DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "NAME" "SRCS;TESTS;MAIN;DEPS;TEST_DEPS" ${ARGN})
   set(library fairlead_${ARG_NAME})
 
   file(GLOB present RELATIVE ${CMAKE_CURRENT_SOURCE_DIR} CONFIGURE_DEPENDS *.cc)
   foreach(file ${present})
-    if(NOT file IN_LIST ARG_SRCS AND NOT file IN_LIST ARG_TESTS)
+    if(NOT file IN_LIST ARG_SRCS AND NOT file IN_LIST ARG_TESTS AND NOT file IN_LIST ARG_MAIN)
       message(FATAL_ERROR "${CMAKE_CURRENT_SOURCE_DIR}/${file} is listed in no add_module(): add it or delete it.")
     endif()
   endforeach()
@@ -32,6 +33,13 @@ function(add_module)
     # No precompiled header here: a header that forgets an include must fail.
     add_library(${library}_headers OBJECT ${header_sources})
     target_link_libraries(${library}_headers PRIVATE ${library})
+  endif()
+
+  if(ARG_MAIN)
+    list(POP_FRONT ARG_MAIN program)
+    add_executable(${program} ${ARG_MAIN})
+    target_link_libraries(${program} PRIVATE ${library})
+    target_precompile_headers(${program} REUSE_FROM fairlead_pch)
   endif()
 
   if(ARG_TESTS)

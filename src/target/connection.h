@@ -33,6 +33,7 @@ class Connection final : public QueueTransport {
   void close(const char* reason) override;
   void close_gently(const char* reason) override;
   uint64_t id() const override { return id_; }
+  SocketAddress local_address() const override { return stream_->local(); }
   const char* close_reason() const override { return close_reason_; }
 
   // Takes back a command that only waits. False: there is none, or it runs.

@@ -41,6 +41,16 @@ std::span<const LogPage> pages_of(bool discovery) {
   return discovery ? std::span<const LogPage>(kDiscoveryPages) : std::span<const LogPage>(kIoPages);
 }
 
+// A listener on every address is told as the address by which this host came, when that is of its family.
+std::optional<SocketAddress> reachable(const SocketAddress& advertised, const SocketAddress& local) {
+  const bool wildcard = std::ranges::all_of(advertised.ip, [](uint8_t byte) { return byte == 0; });
+  if (!wildcard) return advertised;
+  if (local.family != advertised.family) return std::nullopt;
+  SocketAddress address = local;
+  address.port = advertised.port;
+  return address;
+}
+
 }  // namespace
 
 nvme::StatusOr<DataNeed> Controller::prepare_log_page(const nvme::SubmissionEntry& command,
@@ -199,19 +209,20 @@ std::vector<std::byte> Controller::discovery_log() const {
   shard_target_.for_each_subsystem([&](const Subsystem& subsystem) {
     if (!subsystem.allows(association_->host_nqn)) return;
     for (size_t port = 0; port < shard_target_.ports().size(); ++port) {
-      const SocketAddress& address = shard_target_.ports()[port].advertised;
+      const auto address = reachable(shard_target_.ports()[port].advertised, admin_queue_.transport().local_address());
+      if (!address) continue;
       nvme::DiscoveryEntry entry;
       entry.trtype = static_cast<uint8_t>(nvme::TransportType::kTcp);
-      entry.adrfam = static_cast<uint8_t>(address.family == AddressFamily::kIpv4 ? nvme::AddressFamily::kIpv4
-                                                                                 : nvme::AddressFamily::kIpv6);
+      entry.adrfam = static_cast<uint8_t>(address->family == AddressFamily::kIpv4 ? nvme::AddressFamily::kIpv4
+                                                                                  : nvme::AddressFamily::kIpv6);
       entry.subtype = static_cast<uint8_t>(nvme::SubsystemType::kNvm);
       entry.treq = static_cast<uint8_t>(static_cast<uint8_t>(nvme::SecureChannel::kNotRequired) |
                                         nvme::kTreqSqFlowControlDisable);
       entry.portid = static_cast<uint16_t>(port + 1);
       entry.cntlid = nvme::kDynamicControllerId;
       entry.asqsz = 32;
-      nvme::write_space_padded(entry.trsvcid, std::to_string(address.port));
-      nvme::write_space_padded(entry.traddr, address.ip_text());
+      nvme::write_space_padded(entry.trsvcid, std::to_string(address->port));
+      nvme::write_space_padded(entry.traddr, address->ip_text());
       nvme::write_zero_terminated(entry.subnqn, subsystem.nqn());
       append(entries, entry);
       ++records;

@@ -30,6 +30,8 @@ class QueueTransport {
   // Takes no more commands, answers those that run, then closes.
   virtual void close_gently(const char* reason) = 0;
   virtual uint64_t id() const = 0;
+  // Our own address, as the host reached it.
+  virtual SocketAddress local_address() const = 0;
   // Why the connection ends, in a few words for people; lives for ever.
   virtual const char* close_reason() const = 0;
 };

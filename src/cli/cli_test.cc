@@ -1,0 +1,82 @@
+#include <CLI/CLI.hpp>
+#include <gtest/gtest.h>
+
+#include "base/units.h"
+#include "cli/completion.h"
+#include "cli/serve.h"
+
+namespace fairlead::cli {
+namespace {
+
+TEST(ServeArgumentsTest, DefaultsAreSafeAndComplete) {
+  const auto plan = check({.paths = {"disk.img"}, .size = "1GiB"});
+  ASSERT_TRUE(plan) << plan.error();
+  ASSERT_EQ(plan->listeners.size(), 1U);
+  EXPECT_EQ(to_string(plan->listeners[0].bind), "127.0.0.1:4420");
+  ASSERT_EQ(plan->disks.size(), 1U);
+  EXPECT_EQ(plan->disks[0].size_bytes, kGiB);
+  EXPECT_EQ(plan->disks[0].access, Access::kReadWrite);
+  EXPECT_GE(plan->runtime.shards, 1);
+  EXPECT_TRUE(plan->subsystem.nqn.starts_with("nqn.2014-08.org.nvmexpress:uuid:"));
+}
+
+TEST(ServeArgumentsTest, TheDerivedNameIsStableAndTellsPathsApart) {
+  const auto one = check({.paths = {"/tmp/a"}});
+  const auto same = check({.paths = {"/tmp/a"}});
+  const auto other = check({.paths = {"/tmp/b"}});
+  ASSERT_TRUE(one && same && other);
+  EXPECT_EQ(one->subsystem.nqn, same->subsystem.nqn);
+  EXPECT_NE(one->subsystem.nqn, other->subsystem.nqn);
+}
+
+TEST(ServeArgumentsTest, ListenersWithAdvertisedAddress) {
+  const auto plan =
+      check({.listen = {"[::1]:0,advertise=10.0.2.2", "10.0.0.1:5,advertise=[fe80::1]:6"}, .memory = {"64MiB"}});
+  ASSERT_TRUE(plan) << plan.error();
+  EXPECT_EQ(to_string(plan->listeners[0].bind), "[::1]:0");
+  EXPECT_EQ(to_string(*plan->listeners[0].advertise), "10.0.2.2:0");
+  EXPECT_EQ(to_string(*plan->listeners[1].advertise), "[fe80::1]:6");
+  EXPECT_EQ(plan->memory_bytes, (std::vector<uint64_t>{64 * kMiB}));
+}
+
+TEST(ServeArgumentsTest, ComplaintsNameTheArgument) {
+  const struct {
+    ServeArguments arguments;
+    const char* says;
+  } kTable[] = {
+      {{}, "PATH"},
+      {{.paths = {"a"}, .size = "12x"}, "--size 12x"},
+      {{.paths = {"a"}, .size = "1000"}, "--size 1000"},
+      {{.paths = {"a"}, .size = "0"}, "--size 0"},
+      {{.size = "1GiB", .memory = {"1GiB"}}, "--size"},
+      {{.paths = {"a"}, .size = "1GiB", .read_only = true}, "--size"},
+      {{.memory = {"lots"}}, "--memory lots"},
+      {{.paths = {"a"}, .listen = {"somewhere"}}, "--listen somewhere"},
+      {{.paths = {"a"}, .listen = {"10.0.0.1,publish=1"}}, "--listen 10.0.0.1,publish=1"},
+      {{.paths = {"a"}, .listen = {"10.0.0.1,advertise=x"}}, "--listen 10.0.0.1,advertise=x"},
+      {{.paths = {"a"}, .nqn = "disk"}, "--nqn disk"},
+      {{.paths = {"a"}, .hosts = {"me"}}, "--host me"},
+      {{.paths = {"a"}, .shards = 1000}, "--shards 1000"},
+      {{.paths = {"a"}, .poll = "often"}, "--poll often"},
+  };
+  for (const auto& [arguments, says] : kTable) {
+    const auto plan = check(arguments);
+    ASSERT_FALSE(plan) << says;
+    EXPECT_NE(plan.error().find(says), std::string::npos) << plan.error();
+  }
+}
+
+TEST(CompletionTest, KnowsCommandsAndOptionsOfEachShell) {
+  CLI::App app("test", "fairlead");
+  app.add_subcommand("serve", "Serve")->add_flag("--read-only", "No writes");
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const auto script = completion_script(app, shell);
+    ASSERT_TRUE(script) << shell;
+    EXPECT_NE(script->find("serve"), std::string::npos) << shell;
+    EXPECT_NE(script->find("read-only"), std::string::npos) << shell;
+  }
+  EXPECT_FALSE(completion_script(app, "tcsh"));
+}
+
+}  // namespace
+}  // namespace fairlead::cli

@@ -1,0 +1,207 @@
+#include "cli/serve.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <fmt/format.h>
+
+#include "async/cancel.h"
+#include "async/scope.h"
+#include "block/disk.h"
+#include "block/memory.h"
+#include "cli/version.h"
+#include "io/signals.h"
+#include "nvme/nqn.h"
+#include "target/target.h"
+
+namespace fairlead::cli {
+namespace {
+
+template <typename... Arguments>
+void say(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  fmt::print("{}\n", fmt::format(format, std::forward<Arguments>(arguments)...));
+  std::fflush(stdout);  // whoever reads along, reads line by line
+}
+template <typename... Arguments>
+void complain(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  fmt::print(stderr, "fairlead serve: {}\n", fmt::format(format, std::forward<Arguments>(arguments)...));
+}
+
+class Announcer final : public target::TargetObserver {
+ public:
+  void host_connected(const target::HostSession& session) override {
+    say("host {} connected ({} I/O queue{})", session.host_nqn, session.io_queues, session.io_queues == 1 ? "" : "s");
+  }
+  void host_disconnected(const target::HostSession& session, std::string_view reason) override {
+    say("host {} disconnected: {}", session.host_nqn, reason);
+  }
+};
+
+// A file or device that may grow while it is served.
+struct ServedDisk {
+  std::shared_ptr<DiskFile> file;
+  std::string path;
+  uint32_t nsid = 0;
+  uint64_t size_bytes = 0;
+};
+
+bool is_wildcard(const SocketAddress& address) {
+  return std::ranges::all_of(address.ip, [](uint8_t byte) { return byte == 0; });
+}
+
+// One run of the command; lives on shard 0, inside main().
+class Server {
+ public:
+  Server(Runtime& runtime, const ServePlan& plan)
+      : runtime_(runtime),
+        plan_(plan),
+        home_(runtime.shard(0)),
+        watching_(home_.reactor),
+        target_(all_shards(), options(), &announcer_) {}
+
+  Task<int> run() {
+    Result<std::unique_ptr<SignalWatch>> signals = SignalWatch::open(runtime_.uring_shard(0));
+    if (!signals) {
+      complain("cannot watch for signals: {}", to_string(signals.error()));
+      co_return 1;
+    }
+    const bool started = co_await start();
+    if (started) {
+      watching_.spawn(watch_sizes());
+      say("ready");
+      (void)co_await (*signals)->next();
+      say("stopping: draining and flushing");
+    }
+    stopping_.cancel();
+    co_await watching_.close();
+    const Result<void> stopped = co_await target_.stop();
+    if (!stopped) complain("flush at the end {}", to_string(stopped.error()));
+    if (started) say("stopped");
+    co_return started&& stopped ? 0 : 1;
+  }
+
+ private:
+  std::vector<Shard*> all_shards() {
+    std::vector<Shard*> shards;
+    for (size_t i = 0; i < runtime_.shard_count(); ++i) shards.push_back(&runtime_.shard(i));
+    return shards;
+  }
+  static target::TargetOptions options() {
+    target::TargetOptions options;
+    options.firmware = kVersion;
+    return options;
+  }
+
+  Task<bool> start() {
+    if (const Result<void> added = co_await target_.add_subsystem(plan_.subsystem); !added) {
+      complain("{} {}", plan_.subsystem.nqn, to_string(added.error()));
+      co_return false;
+    }
+    for (const OpenDisk& disk : plan_.disks) {
+      if (!co_await export_disk(disk)) co_return false;
+    }
+    for (const uint64_t size : plan_.memory_bytes) {
+      Result<std::shared_ptr<BlockSource>> source = make_memory_source({.size_bytes = size});
+      if (!source) {
+        complain("--memory {} {}", format_size(size), to_string(source.error()));
+        co_return false;
+      }
+      if (!co_await export_source("memory", std::move(*source), size, 4096)) co_return false;
+    }
+    for (const target::ListenerOptions& listener : plan_.listeners) {
+      if (!co_await listen(listener)) co_return false;
+    }
+    co_return true;
+  }
+
+  Task<bool> export_disk(OpenDisk disk) {
+    Result<std::shared_ptr<DiskFile>> file = home_.storage.open(disk);
+    if (!file) {
+      complain("{} {}", disk.path, to_string(file.error()));
+      co_return false;
+    }
+    const DiskGeometry geometry = (*file)->geometry();
+    if (geometry.size_bytes == 0) {
+      complain("{} is empty: give --size SIZE to make room in it", disk.path);
+      co_return false;
+    }
+    const auto nsid =
+        co_await export_source(disk.path, make_disk_source(*file), geometry.size_bytes, geometry.logical_block);
+    if (nsid) disks_.push_back({std::move(*file), disk.path, *nsid, geometry.size_bytes});
+    co_return nsid.has_value();
+  }
+
+  Task<std::optional<uint32_t>> export_source(std::string name, std::shared_ptr<BlockSource> source, uint64_t size,
+                                              uint32_t block) {
+    const Result<uint32_t> nsid =
+        co_await target_.add_namespace(plan_.subsystem.nqn, {.source = std::move(source), .uuid = {}});
+    if (!nsid) {
+      complain("{} {}", name, to_string(nsid.error()));
+      co_return std::nullopt;
+    }
+    say("serving {} as {} nsid {}, {}, {} B blocks", name, plan_.subsystem.nqn, *nsid, format_size(size), block);
+    co_return *nsid;
+  }
+
+  Task<bool> listen(target::ListenerOptions listener) {
+    const Result<target::Target::Listening> listening = co_await target_.start_listener(listener);
+    if (!listening) {
+      complain("--listen {} {}", to_string(listener.bind), to_string(listening.error()));
+      co_return false;
+    }
+    SocketAddress advertised = listening->advertised;
+    if (listening->bound == advertised) {
+      say("listening on {}", to_string(listening->bound));
+    } else {
+      say("listening on {} (advertised as {})", to_string(listening->bound), to_string(advertised));
+    }
+    std::string remark;
+    if (is_wildcard(advertised)) {
+      advertised =
+          *parse_socket_address(advertised.family == AddressFamily::kIpv4 ? "127.0.0.1" : "::1", advertised.port);
+      remark = "   (or any address of this machine)";
+    }
+    say("nvme connect -t tcp -a {} -s {} -n {}{}", advertised.ip_text(), advertised.port, plan_.subsystem.nqn, remark);
+    co_return true;
+  }
+
+  // Files and devices tell nobody that they have grown; a look once a second costs a system call each.
+  Task<void> watch_sizes() {
+    while (co_await sleep(home_.reactor, std::chrono::seconds(1), stopping_)) {
+      for (ServedDisk& disk : disks_) {
+        const Result<uint64_t> size = disk.file->refresh_size();
+        if (!size || *size == disk.size_bytes) continue;
+        const Result<uint64_t> told = co_await target_.rescan_namespace(plan_.subsystem.nqn, disk.nsid);
+        if (!told) continue;
+        say("{} changed its size from {} to {}", disk.path, format_size(disk.size_bytes), format_size(*told));
+        disk.size_bytes = *size;
+      }
+    }
+  }
+
+  Runtime& runtime_;
+  const ServePlan& plan_;
+  Shard& home_;
+  CancelSource stopping_;
+  Scope watching_;
+  Announcer announcer_;
+  target::Target target_;
+  std::vector<ServedDisk> disks_;
+};
+
+Task<int> run_server(Runtime& runtime, const ServePlan& plan) {
+  Server server(runtime, plan);
+  co_return co_await server.run();
+}
+
+}  // namespace
+
+int serve(const ServePlan& plan) {
+  Runtime runtime(plan.runtime);
+  if (const Result<void> started = runtime.start(); !started) {
+    complain("cannot start: {}", to_string(started.error()));
+    return 1;
+  }
+  return runtime.run(run_server(runtime, plan));
+}
+
+}  // namespace fairlead::cli

@@ -1,0 +1,42 @@
+// `fairlead serve`: exports files, devices or memory as NVMe-oF namespaces of one subsystem.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "io/runtime.h"
+#include "target/options.h"
+
+namespace fairlead::cli {
+
+// The arguments, as given. check() turns them into what can be run.
+struct ServeArguments {
+  std::vector<std::string> paths;
+  std::vector<std::string> listen;  // ADDR[:PORT][,advertise=ADDR[:PORT]]
+  std::string nqn;                  // empty: derived from machine and first path
+  std::string size;                 // of files that are made or grown
+  std::vector<std::string> memory;  // sizes of namespaces in memory
+  bool read_only = false;
+  std::vector<std::string> hosts;  // host NQNs; empty: every host
+  uint16_t shards = 0;             // 0: one for each processor
+  std::string poll = "auto";
+};
+
+struct ServePlan {
+  std::vector<OpenDisk> disks;
+  std::vector<uint64_t> memory_bytes;
+  std::vector<target::ListenerOptions> listeners;
+  target::SubsystemOptions subsystem;
+  RuntimeOptions runtime;
+};
+
+// What is wrong with an argument, for people: "--size: is not valid (…)".
+using Complaint = std::string;
+std::expected<ServePlan, Complaint> check(const ServeArguments& arguments);
+
+// Serves until SIGINT or SIGTERM, then drains and flushes. Returns the process's exit code.
+int serve(const ServePlan& plan);
+
+}  // namespace fairlead::cli

@@ -1,0 +1,122 @@
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <fmt/format.h>
+#include <fstream>
+#include <unistd.h>
+
+#include "base/units.h"
+#include "base/uuid.h"
+#include "cli/serve.h"
+#include "nvme/nqn.h"
+
+namespace fairlead::cli {
+namespace {
+
+constexpr uint16_t kNvmePort = 4420;  // IANA's for NVMe over fabrics
+constexpr uint16_t kShardsMax = 256;
+
+std::unexpected<Complaint> complain(std::string_view argument, const Error& error) {
+  return std::unexpected(fmt::format("{}: {}", argument, to_string(error)));
+}
+
+std::expected<target::ListenerOptions, Complaint> parse_listener(std::string_view text) {
+  constexpr std::string_view kAdvertise = ",advertise=";
+  target::ListenerOptions options;
+  std::string_view bind = text;
+  if (const size_t comma = text.find(','); comma != std::string_view::npos) {
+    if (!text.substr(comma).starts_with(kAdvertise)) {
+      return std::unexpected(fmt::format("--listen {}: expected ADDR[:PORT][,advertise=ADDR[:PORT]]", text));
+    }
+    const Result<SocketAddress> advertise = parse_socket_address(text.substr(comma + kAdvertise.size()), 0);
+    if (!advertise) return complain(fmt::format("--listen {}", text), advertise.error());
+    options.advertise = *advertise;
+    bind = text.substr(0, comma);
+  }
+  const Result<SocketAddress> address = parse_socket_address(bind, kNvmePort);
+  if (!address) return complain(fmt::format("--listen {}", text), address.error());
+  options.bind = *address;
+  return options;
+}
+
+std::expected<PollMode, Complaint> parse_poll(std::string_view text) {
+  if (text == "auto") return PollMode::kAuto;
+  if (text == "always") return PollMode::kAlways;
+  if (text == "never") return PollMode::kNever;
+  return std::unexpected(fmt::format("--poll {}: expected auto, always or never", text));
+}
+
+// The same for this machine and path after each restart, and for no other: hosts take two subsystems of one name for
+// two paths to the same data.
+std::string derive_nqn(const std::string& what) {
+  std::string machine;
+  std::ifstream("/etc/machine-id") >> machine;
+  std::array<char, 256> host{};
+  if (machine.empty() && ::gethostname(host.data(), host.size() - 1) == 0) machine = host.data();
+  char* const resolved = ::realpath(what.c_str(), nullptr);
+  const std::string path = resolved != nullptr ? resolved : what;
+  std::free(resolved);
+  return nvme::nqn_from_uuid(uuid_from_name(kFairleadNamespace, machine + ":" + path));
+}
+
+uint16_t processor_count() {
+  return static_cast<uint16_t>(std::clamp<long>(::sysconf(_SC_NPROCESSORS_ONLN), 1, kShardsMax));
+}
+
+}  // namespace
+
+std::expected<ServePlan, Complaint> check(const ServeArguments& arguments) {
+  ServePlan plan;
+  if (arguments.paths.empty() && arguments.memory.empty()) {
+    return std::unexpected("give a PATH to serve, or --memory SIZE");
+  }
+  std::optional<uint64_t> size;
+  if (!arguments.size.empty()) {
+    const Result<uint64_t> parsed = parse_size(arguments.size);
+    if (!parsed) return complain(fmt::format("--size {}", arguments.size), parsed.error());
+    if (*parsed == 0 || *parsed % 4096 != 0) {
+      return std::unexpected(fmt::format("--size {}: must be a multiple of 4 KiB, and not 0", arguments.size));
+    }
+    if (arguments.paths.empty()) return std::unexpected("--size: is for files; the size of memory goes to --memory");
+    if (arguments.read_only) return std::unexpected("--size: makes or grows a file, which --read-only rules out");
+    size = *parsed;
+  }
+  for (const std::string& path : arguments.paths) {
+    const Access access = arguments.read_only ? Access::kReadOnly : Access::kReadWrite;
+    plan.disks.push_back({.path = path, .access = access, .size_bytes = size});
+  }
+  for (const std::string& text : arguments.memory) {
+    const Result<uint64_t> parsed = parse_size(text);
+    if (!parsed) return complain(fmt::format("--memory {}", text), parsed.error());
+    if (*parsed == 0 || *parsed % 4096 != 0) {
+      return std::unexpected(fmt::format("--memory {}: must be a multiple of 4 KiB, and not 0", text));
+    }
+    plan.memory_bytes.push_back(*parsed);
+  }
+  std::vector<std::string> listen = arguments.listen;
+  if (listen.empty()) listen.push_back("127.0.0.1");
+  for (const std::string& text : listen) {
+    const auto listener = parse_listener(text);
+    if (!listener) return std::unexpected(listener.error());
+    plan.listeners.push_back(*listener);
+  }
+  plan.subsystem.nqn =
+      arguments.nqn.empty() ? derive_nqn(arguments.paths.empty() ? "memory" : arguments.paths.front()) : arguments.nqn;
+  if (const auto valid = nvme::validate_nqn(plan.subsystem.nqn); !valid) {
+    return complain(fmt::format("--nqn {}", plan.subsystem.nqn), valid.error());
+  }
+  for (const std::string& host : arguments.hosts) {
+    if (const auto valid = nvme::validate_nqn(host); !valid)
+      return complain(fmt::format("--host {}", host), valid.error());
+  }
+  plan.subsystem.allowed_hosts = arguments.hosts;
+  if (arguments.shards > kShardsMax)
+    return std::unexpected(fmt::format("--shards {}: at most {}", arguments.shards, kShardsMax));
+  plan.runtime.shards = arguments.shards == 0 ? processor_count() : arguments.shards;
+  const auto poll = parse_poll(arguments.poll);
+  if (!poll) return std::unexpected(poll.error());
+  plan.runtime.poll = *poll;
+  return plan;
+}
+
+}  // namespace fairlead::cli
