@@ -1,0 +1,204 @@
+"""The targets that the cases run against: `fairlead serve`, the steered target, and the kernel's own as a reference.
+
+All three have the same face, so a case does not know which it has; what one cannot do raises Unsupported.
+"""
+
+import collections
+import dataclasses
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import guest as guests
+
+MIB = 1 << 20
+EXIT_SECONDS_MAX = 30
+
+
+class TargetError(Exception):
+    """A target did not do what was asked, or in time."""
+
+
+class Unsupported(Exception):
+    """This target cannot do that: the case is skipped."""
+
+
+@dataclasses.dataclass
+class Listener:
+    """Where a host reaches a target."""
+    address: str
+    port: int
+
+    @property
+    def arguments(self):
+        return f"-t tcp -a {self.address} -s {self.port}"
+
+
+class LineProcess:
+    """A child process that is spoken to in lines. What it says is kept and written to a log as well."""
+
+    def __init__(self, command, log):
+        self._log = open(log, "ab", buffering=0)
+        self._log.write(f"--- {' '.join(map(str, command))}\n".encode())
+        self._process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE, stderr=self._log,
+                                         preexec_fn=guests.die_with_parent)
+        self._lines = []
+        self._ended = False
+        self._said = threading.Condition()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def _read(self):
+        for line in self._process.stdout:
+            self._log.write(line)
+            with self._said:
+                self._lines.append(line.decode(errors="replace").rstrip())
+                self._said.notify_all()
+        with self._said:
+            self._ended = True
+            self._said.notify_all()
+
+    def mark(self):
+        """The number of lines said so far: wait_for(..., since=mark) looks only at later ones."""
+        with self._said:
+            return len(self._lines)
+
+    def lines(self):
+        with self._said:
+            return list(self._lines)
+
+    def wait_for(self, pattern, seconds_max, since=0):
+        """Waits for a line in which the pattern is found and returns the match."""
+        deadline = time.monotonic() + seconds_max
+        with self._said:
+            while True:
+                for line in self._lines[since:]:
+                    if found := re.search(pattern, line):
+                        return found
+                since = len(self._lines)
+                left = deadline - time.monotonic()
+                if self._ended:
+                    raise TargetError(f"the target ended with status {self._process.wait()} and did not say "
+                                      f"'{pattern}': {' / '.join(self._lines[-3:])}")
+                if left <= 0:
+                    raise TargetError(f"the target did not say '{pattern}' in {seconds_max} s, last: "
+                                      f"{' / '.join(self._lines[-3:])}")
+                self._said.wait(left)
+
+    def say(self, line):
+        self._process.stdin.write(f"{line}\n".encode())
+        self._process.stdin.flush()
+
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def wait(self, seconds_max=EXIT_SECONDS_MAX):
+        """Waits for the end and returns the exit status."""
+        try:
+            status = self._process.wait(seconds_max)
+        except subprocess.TimeoutExpired:
+            raise TargetError(f"the target did not end in {seconds_max} s") from None
+        self._reader.join()
+        return status
+
+    def kill(self):
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._log.close()
+
+
+class ServeTarget:
+    """`fairlead serve` on a file of its own (or on memory), as users run it."""
+
+    def __init__(self, program, directory, size_mib=64, listeners=("127.0.0.1",), memory=False, read_only=False,
+                 hosts=(), nqn=None, file=None, options=()):
+        self.directory = pathlib.Path(directory)
+        self._program = program
+        self._log = self.directory / "target.log"
+        self.file = file
+        if not memory and file is None:
+            self.file = self.directory / f"disk-{len(list(self.directory.iterdir()))}"
+            self.file.touch()
+            os.truncate(self.file, size_mib * MIB)
+        self._command = ["--memory", f"{size_mib}MiB"] if memory else [self.file]
+        self._command += ["--nqn", nqn] if nqn else []
+        self._command += ["--read-only"] if read_only else []
+        for host in hosts:
+            self._command += ["--host", host]
+        self._command += options
+        self._bind = [(address, 0) for address in listeners]
+        self.listeners = []
+        self.start()
+
+    def start(self):
+        """Starts it; again on the same ports, if it ran before."""
+        command = [self._program, "serve", *self._command]
+        for address, port in self._bind:
+            reached = f"[{guests.HOST_ADDRESS6}]" if ":" in address else guests.HOST_ADDRESS
+            command += ["--listen", f"{f'[{address}]' if ':' in address else address}:{port},advertise={reached}"]
+        self.process = LineProcess(command, self._log)
+        self.process.wait_for(r"^ready", 20)
+        said = self.process.lines()
+        bound = [re.match(r"listening on (\S+):(\d+) \(advertised as (\S+):(\d+)\)", line) for line in said]
+        bound = [found for found in bound if found]
+        if len(bound) != len(self._bind):
+            raise TargetError(f"{len(self._bind)} listeners asked for, said: {said}")
+        self._bind = [(address, int(found[2])) for (address, _), found in zip(self._bind, bound)]
+        self.listeners = [Listener(found[3].strip("[]"), int(found[4])) for found in bound]
+        self.nqn = self.process.wait_for(r"^serving .* as (\S+) nsid 1,", 1)[1]
+        self.connect_line = self.process.wait_for(r"^(nvme connect .*)", 1)[1]
+
+    @property
+    def listener(self):
+        return self.listeners[0]
+
+    def mark(self):
+        return self.process.mark()
+
+    def wait_connected(self, host_nqn, seconds_max=30, since=0):
+        """Waits until a host with all its queues is there and returns the number of its I/O queues."""
+        return int(self.process.wait_for(rf"^host {re.escape(host_nqn)} connected \((\d+) I/O queue", seconds_max,
+                                         since)[1])
+
+    def wait_disconnected(self, host_nqn, seconds_max=30, since=0):
+        self.process.wait_for(rf"^host {re.escape(host_nqn)} disconnected", seconds_max, since)
+
+    def allocated_bytes(self):
+        """How much of the disk's file is really there."""
+        return os.stat(self.file).st_blocks * 512
+
+    def grow(self, size_mib):
+        os.truncate(self.file, size_mib * MIB)
+
+    def read(self, offset, length):
+        """What the file holds, past all caches but the machine's."""
+        with open(self.file, "rb") as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def crash(self):
+        """kill -9."""
+        self.process.kill()
+
+    def stop(self):
+        """Ends it as an administrator would and checks that it drained."""
+        self.process.signal(signal.SIGTERM)
+        status = self.process.wait()
+        if status or self.process.lines()[-1] != "stopped":
+            raise TargetError(f"SIGTERM: status {status}, last line '{self.process.lines()[-1]}'")
+
+    def close(self):
+        self.process.kill()
