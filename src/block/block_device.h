@@ -14,9 +14,14 @@ namespace fairlead {
 
 using BlockGeometry = DiskGeometry;
 
+// What every device keeps to: a logical block of 512 or 4096 bytes, a size that is a multiple of it and not 0. Error
+// kInvalidArgument.
+Result<void> check_geometry(const BlockGeometry& geometry);
+
 class BlockDevice {
  public:
-  virtual ~BlockDevice() = default;  // Requires: nothing under way.
+  // Requires: nothing under way, and not inside a request's `done`.
+  virtual ~BlockDevice() = default;
   BlockDevice(const BlockDevice&) = delete;
   BlockDevice& operator=(const BlockDevice&) = delete;
 
@@ -24,9 +29,10 @@ class BlockDevice {
   const BlockGeometry& geometry() const { return geometry_; }
 
   // Checks the request, then does it; see IoRequest for its life-cycle. Works for every device: discard and write
-  // zeroes find another way where the medium has none (discard then does nothing: it is a hint). Errors: kOutOfRange,
-  // kInvalidArgument (not aligned to logical blocks; buffers that do not sum up), kReadOnly, and what the medium says:
-  // kIo, kNoSpace, kCorrupt.
+  // zeroes find another way where the medium has none (discard then does nothing: it is a hint). The memory of the
+  // buffers needs no alignment, though it is quicker when it has that of a logical block. A length of 0 does nothing,
+  // successfully. Errors: kOutOfRange, kInvalidArgument (not aligned to logical blocks; buffers that do not sum up; a
+  // flush with a length), kReadOnly, and what the medium says: kIo, kNoSpace, kCorrupt.
   void submit(IoRequest& request);
 
   // Looks whether the medium has grown (or shrunk) and returns its size in bytes, as geometry() says from then on.
@@ -34,7 +40,7 @@ class BlockDevice {
 
  protected:
   explicit BlockDevice(const BlockGeometry& geometry) : geometry_(geometry) {}
-  // Requires: the request was checked.
+  // Requires: the request was checked and, but for a flush, is not empty.
   virtual void execute(IoRequest& request) = 0;
   BlockGeometry geometry_;
 };
