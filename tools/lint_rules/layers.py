@@ -68,6 +68,8 @@ def _check_file(tree, source):
     findings = []
     for line, path in source.includes:
         folder = path.split("/")[0]
+        if source.is_test and path.startswith("tests/support/") and path in tree.by_path:
+            continue
         if "/" not in path or f"src/{path}" not in tree.by_path:
             findings.append(source.finding(line, "include_path", f'"{path}" is no file below src/'))
         elif folder not in _allowed_in(source):
