@@ -216,8 +216,7 @@ std::vector<std::byte> Controller::discovery_log() const {
       entry.adrfam = static_cast<uint8_t>(address->family == AddressFamily::kIpv4 ? nvme::AddressFamily::kIpv4
                                                                                   : nvme::AddressFamily::kIpv6);
       entry.subtype = static_cast<uint8_t>(nvme::SubsystemType::kNvm);
-      entry.treq = static_cast<uint8_t>(static_cast<uint8_t>(nvme::SecureChannel::kNotRequired) |
-                                        nvme::kTreqSqFlowControlDisable);
+      entry.treq = nvme::kTreqSqFlowControlDisable;
       entry.portid = static_cast<uint16_t>(port + 1);
       entry.cntlid = nvme::kDynamicControllerId;
       entry.asqsz = 32;
