@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the fuzzers of the fuzz preset, as many at a time as there are cores. ./dev fuzz builds them first.
 
-A fuzzer is tests/fuzz/NAME.cc with the name ending in _fuzz; its kept inputs are in tests/fuzz/corpus/NAME. New ones
+A fuzzer is tests/fuzz/NAME_fuzz.cc; its kept inputs are in tests/fuzz/corpus/NAME. New ones
 gather in build/fuzz/corpus/NAME. An input that breaks it goes to build/fuzz/artifacts: put it into the kept corpus
 together with the mend.
 """
@@ -22,7 +22,7 @@ MEMORY_MIB_MAX = 2048
 
 
 def all_fuzzers():
-    return sorted(path.stem for path in (ROOT / "tests" / "fuzz").glob("*_fuzz.cc"))
+    return sorted(path.stem.removesuffix("_fuzz") for path in (ROOT / "tests" / "fuzz").glob("*_fuzz.cc"))
 
 
 def run(name, seconds):
@@ -31,7 +31,7 @@ def run(name, seconds):
     artifacts = BUILD / "artifacts"
     gathered.mkdir(parents=True, exist_ok=True)
     artifacts.mkdir(parents=True, exist_ok=True)
-    command = [str(BUILD / "tests" / "fuzz" / name), f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS_MAX}",
+    command = [str(BUILD / "tests" / "fuzz" / f"{name}_fuzz"), f"-max_total_time={seconds}", f"-timeout={INPUT_SECONDS_MAX}",
                f"-rss_limit_mb={MEMORY_MIB_MAX}", f"-artifact_prefix={artifacts}/{name}-", "-print_final_stats=1",
                str(gathered), str(ROOT / "tests" / "fuzz" / "corpus" / name)]
     try:

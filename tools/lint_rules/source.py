@@ -41,7 +41,7 @@ class Source:
         parts = path.split("/")
         # The folder of src/ it belongs to, else None.
         self.folder = parts[1] if parts[0] == "src" and len(parts) > 2 else None
-        self.is_test = parts[0] == "tests" or path.endswith("_test.cc")
+        self.is_test = parts[0] == "tests" or path.endswith("_test.cc") or parts[-1].startswith("test_")
 
     @property
     def area(self):
