@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <linux/fs.h>
 #include <linux/loop.h>
 #include <random>
 #include <sys/ioctl.h>
@@ -319,14 +320,16 @@ class Exerciser {
   std::mt19937_64 random_;
 };
 
-Task<void> exercise(Shard& shard, std::string path, std::optional<uint64_t> size, int rounds) {
-  const uint64_t seed = std::random_device()();
+Task<void> exercise(Shard& shard, std::string path, std::optional<uint64_t> size, int rounds,
+                    std::vector<DiskStep> without = {}) {
+  const uint64_t seed = shard.random.next();
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   const auto file = shard.storage.open({.path = path, .size_bytes = size});
   if (!file) {
     ADD_FAILURE() << to_string(file.error());
     co_return;
   }
+  for (const DiskStep step : without) dynamic_cast<NativeDiskFile&>(**file).note_missing(step);
   const auto disk = shard.storage.attach(*file);
   Exerciser exerciser(shard, **disk, (*file)->geometry(), seed);
   co_await exerciser.run(rounds);
@@ -354,6 +357,20 @@ TEST_F(LoopTest, ADeviceAgreesWithAnArray) {
   Runtime runtime({});
   ASSERT_TRUE(runtime.start());
   runtime.run_on(0, exercise(runtime.shard(0), device_, std::nullopt, 200));
+}
+
+// As on kernels and media that lack one or the other.
+TEST_F(LoopTest, ADeviceWithoutTheBestWaysAgreesWithAnArray) {
+  Runtime runtime({});
+  ASSERT_TRUE(runtime.start());
+  for (const std::vector<DiskStep>& without : std::vector<std::vector<DiskStep>>{
+           {DiskStep::kDiscardCommand},
+           {DiskStep::kDiscardCommand, DiskStep::kDiscardRange},
+           {DiskStep::kPunchHole},
+           {DiskStep::kDiscardCommand, DiskStep::kDiscardRange, DiskStep::kPunchHole, DiskStep::kZeroRange}}) {
+    ASSERT_EQ(::ioctl(loop_, BLKZEROOUT, std::array<uint64_t, 2>{0, 64 * kMiB}.data()), 0);
+    runtime.run_on(0, exercise(runtime.shard(0), device_, std::nullopt, 40, without));
+  }
 }
 
 using DiskArguments = IoAwaiter<Disk>::Arguments;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <random>
 
+#include "async/call.h"
 #include "async/cancel.h"
 #include "async/scope.h"
 #include "base/fault.h"
@@ -92,7 +93,7 @@ Task<void> receive_all(Stream& stream, std::span<std::byte> bytes, uint32_t seed
 
 // Both ways at once, in pieces of random sizes.
 Task<void> exchange_bytes(Shard& shard, SocketAddress any, size_t bytes) {
-  const uint32_t seed = std::random_device()();
+  const auto seed = static_cast<uint32_t>(shard.random.next());
   Pair pair = co_await make_pair(shard, any);
   if (!pair.client || !pair.server) co_return;
   EXPECT_EQ(pair.client->peer(), pair.server->local());
@@ -305,6 +306,43 @@ Task<void> drop_accepted(Shard& shard, SocketAddress any) {
 }
 
 TEST_P(NetworkTest, WhatNobodyAdoptsIsClosed) { runtime_.run_on(0, drop_accepted(runtime_.shard(0), any_port())); }
+
+Task<std::unique_ptr<Stream>> adopt_here(Shard& shard, std::unique_ptr<Accepted> accepted) {
+  auto stream = shard.network.adopt(std::move(accepted));
+  EXPECT_TRUE(stream);
+  co_return stream ? std::move(*stream) : nullptr;
+}
+
+Task<void> echo_once(Shard& shard, std::unique_ptr<Accepted> accepted) {
+  const std::unique_ptr<Stream> stream = co_await adopt_here(shard, std::move(accepted));
+  std::array<std::byte, 4> bytes;
+  co_await receive_all(*stream, bytes, 1);
+  co_await send_all(*stream, bytes, 2);
+}
+
+// Accepted on shard 0, served on shard 1.
+Task<void> serve_elsewhere(Runtime& runtime) {
+  Shard& here = runtime.shard(0);
+  Shard& there = runtime.shard(1);
+  auto listener = here.network.listen(*parse_socket_address("127.0.0.1:0", 0));
+  EXPECT_TRUE(listener);
+  int right = 0;
+  for (int i = 0; i < 50; ++i) {
+    Scope scope(here.reactor);
+    scope.spawn(ask_echo(here, (*listener)->address(), i, right));
+    auto accepted = co_await (*listener)->accept();
+    EXPECT_TRUE(accepted);
+    if (accepted) co_await call_on(here.reactor, there.reactor, echo_once(there, std::move(*accepted)));
+    co_await scope.close();
+  }
+  EXPECT_EQ(right, 50);
+}
+
+TEST(NetworkShardTest, AnAcceptedConnectionGoesToAnotherShard) {
+  Runtime runtime({.shards = 2});
+  ASSERT_TRUE(runtime.start());
+  runtime.run_on(0, serve_elsewhere(runtime));
+}
 
 }  // namespace
 }  // namespace fairlead
