@@ -82,6 +82,7 @@ class FaultyDevice final : public BlockDevice {
   }
 
   void load_rules() {
+    // lint: allow(lock) taken only after a change of rules, which tests make
     const std::lock_guard lock(shared_->mutex);
     version_ = shared_->version.load(std::memory_order_relaxed);
     rules_.clear();
@@ -123,6 +124,7 @@ FaultySource::FaultySource(std::shared_ptr<BlockSource> inner, std::vector<Fault
 
 void FaultySource::set_rules(std::vector<FaultRule> rules) {
   for (const FaultRule& rule : rules) FL_CHECK(rule.every > 0 && rule.probability >= 0 && rule.probability <= 1);
+  // lint: allow(lock) see load_rules()
   const std::lock_guard lock(shared_->mutex);
   shared_->rules = std::move(rules);
   shared_->version.fetch_add(1, std::memory_order_release);

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <mutex>
+#include <mutex>  // lint: allow(lock) see FaultySource::Shared
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -60,7 +60,7 @@ class FaultySource final : public BlockSource {
   struct Shared {
     std::atomic<uint64_t> fired{0};
     std::atomic<uint64_t> version{0};  // of `rules`; tells devices to look, so that the I/O path takes no lock
-    std::mutex mutex;
+    std::mutex mutex;  // lint: allow(lock) rules change from any thread, rarely; the I/O path only loads `version`
     std::vector<FaultRule> rules;
   };
   const std::shared_ptr<BlockSource> inner_;  // shared with whoever made it
