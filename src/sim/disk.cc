@@ -216,8 +216,17 @@ void SimDevice::apply_at(const DiskOp& op, uint64_t number, uint64_t from_sector
     bytes = op.data.data() + (from_sector - first_sector(op)) * options_.logical_block;
   }
   content_.write(number, to_sector, bytes, reach);
-  damaged_.erase(to_sector);
-  unreadable_.erase(to_sector);
+  mend(to_sector, number, reach);
+}
+
+void SimDevice::mend(uint64_t sector, uint64_t number, DiskContent::Reach reach) {
+  unreadable_.erase(sector);
+  const bool was_damaged = damaged_.erase(sector) != 0;
+  if (reach == DiskContent::Reach::kStable || options_.cache == Cache::kNone) {
+    mended_in_cache_.erase(sector);
+  } else if (was_damaged) {
+    mended_in_cache_[sector] = number;
+  }
 }
 
 void SimDevice::apply(const DiskOp& op, uint64_t begin, uint64_t end) {
@@ -297,6 +306,7 @@ Result<void> SimDevice::perform_flush(DiskOp& op) {
     return fail(Code::kIo, "flush");
   }
   content_.flush(op.flush_to);
+  std::erase_if(mended_in_cache_, [&](const auto& entry) { return entry.second <= op.flush_to; });
   return {};
 }
 
@@ -338,6 +348,8 @@ void SimDevice::crash(CrashKind kind) {
   }
   if (kind != CrashKind::kPowerLost) return;
   const DiskContent::CrashOutcome outcome = content_.crash(random_);
+  for (const auto& [sector, number] : mended_in_cache_) damaged_.insert(sector);
+  mended_in_cache_.clear();
   core_.record({.kind = TraceKind::kDiskCrash,
                 .place = {.node = node_},
                 .a = index_,

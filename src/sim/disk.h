@@ -68,7 +68,8 @@ class SimDevice {
   // Looks past all faults: the newest bytes, or what a crash now could not take away. Requires: whole sectors.
   void peek(uint64_t offset, std::span<std::byte> out) const;
   void peek_stable(uint64_t offset, std::span<std::byte> out) const;
-  // Whether rot, a lost or a misdirected write spoilt a sector of it that was not rewritten since.
+  // Whether rot, a lost or a misdirected write spoilt a sector of it that was not rewritten since. A crash brings
+  // damage back that only the cache had covered; it may also leave a sector counted as damaged that came out whole.
   bool is_damaged(uint64_t offset, uint64_t length) const;
   // Rot by hand: flips a bit of each sector. Makes the sectors unreadable until rewritten.
   void rot(uint64_t offset, uint64_t length);
@@ -112,6 +113,7 @@ class SimDevice {
   void apply_some(const DiskOp& op, DiskContent::Reach reach);
   void apply_misdirected(const DiskOp& op, const Victim& victim);
   void damage(uint64_t begin, uint64_t end);
+  void mend(uint64_t sector, uint64_t number, DiskContent::Reach reach);
   void injected(SimFault fault) { core_.injected(fault, node_); }
   bool has_room(uint64_t begin, uint64_t end) const;
   void trace(TraceKind kind, const DiskOp& op, uint64_t b, uint64_t digest);
@@ -129,8 +131,9 @@ class SimDevice {
   uint32_t in_service_ = 0;
   std::map<uint64_t, std::unique_ptr<DiskOp>> ops_;  // by id: oldest first
   std::deque<uint64_t> waiting_;
-  std::set<uint64_t> damaged_;     // sectors
-  std::set<uint64_t> unreadable_;  // sectors
+  std::set<uint64_t> damaged_;                    // sectors
+  std::map<uint64_t, uint64_t> mended_in_cache_;  // sectors damaged below the cache: number of the write over it
+  std::set<uint64_t> unreadable_;                 // sectors
 };
 
 // Finds a node's devices by path; the world's table.

@@ -42,7 +42,7 @@ SimSettings SimSettings::drawn(uint64_t seed) {
   SimSettings settings;
   const uint64_t order = random.below(8);
   settings.order = order == 0 ? Order::kFifo : order < 3 ? Order::kMostlyFifo : Order::kRandom;
-  settings.turn_cost_ns_max = static_cast<uint32_t>(random.skewed(1, 5'000));
+  settings.turn_cost_ns_max = static_cast<uint32_t>(random.skewed(100, 5'000));
   settings.mailbox_capacity = 2U << random.below(10);
   settings.buffers_shared_max = random.coin() ? 0 : random.skewed(4 * kKiB, 64 * kMiB);
   if (random.coin()) settings.clock_drift_ppm_max = 200;

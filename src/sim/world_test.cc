@@ -137,7 +137,7 @@ Task<void> accept_all(SimNode& node, Listener& listener, Scope& scope) {
 Task<void> serve_echo(SimNode& node) {
   Shard& shard = node.shard(0);
   Result<std::unique_ptr<Listener>> listener = shard.network.listen(node.address(4420));
-  FL_CHECK(listener.has_value());
+  if (!listener) co_return;  // crashed before its first turn
   Scope scope(shard.reactor);
   scope.spawn(accept_all(node, **listener, scope));
   co_await node.stopping(0).wait();
@@ -148,7 +148,7 @@ Task<void> serve_echo(SimNode& node) {
 Task<void> write_disk(SimNode& node, int& bytes) {
   Shard& shard = node.shard(0);
   Result<std::shared_ptr<DiskFile>> file = shard.storage.open({.path = "/disk", .size_bytes = {}});
-  FL_CHECK(file.has_value());
+  if (!file) co_return;  // crashed before its first turn
   std::unique_ptr<Disk> disk = *shard.storage.attach(*file);
   BufferAccount account;
   while (!node.stopping(0).is_set()) {
@@ -157,7 +157,7 @@ Task<void> write_disk(SimNode& node, int& bytes) {
       co_await yield(shard.reactor);
       continue;
     }
-    for (std::byte& b : buffer.bytes(2048)) b = static_cast<std::byte>(shard.random.next());
+    std::ranges::fill(buffer.bytes(2048), static_cast<std::byte>(shard.random.next()));
     const std::array<iovec, 1> list = {iovec{buffer.data(), 2048}};
     const uint64_t at = shard.random.below(64) * 2048;
     const IoAwaiter<Disk>::Arguments write = {
@@ -206,13 +206,13 @@ void build(SimWorld& world, Outcome& outcome) {
     world.spawn(client, 0, talk(client, server.address(4420), outcome.bytes));
   }
   for (int i = 1; i < 6; ++i) {
-    world.after(milliseconds(300 * i), [&world, &server, i] {
+    world.after(milliseconds(15 * i), [&world, &server, i] {
       world.crash(server, i % 2 == 0 ? CrashKind::kPowerLost : CrashKind::kProcessKilled);
-      world.after(milliseconds(50), [&world, &server] { world.restart(server); });
+      world.after(milliseconds(5), [&world, &server] { world.restart(server); });
     });
   }
-  world.after(milliseconds(100), [&world] { world.network().partition_one_way(0, 1); });
-  world.after(milliseconds(250), [&world] { world.network().heal_all(); });
+  world.after(milliseconds(10), [&world] { world.network().partition_one_way(0, 1); });
+  world.after(milliseconds(25), [&world] { world.network().heal_all(); });
 }
 
 Outcome run_cluster(uint64_t seed) {
@@ -220,7 +220,7 @@ Outcome run_cluster(uint64_t seed) {
   {
     SimWorld world(seed);
     build(world, outcome);
-    world.run_for(milliseconds(2000));
+    world.run_for(milliseconds(100));
     outcome.hash = world.trace_hash();
     EXPECT_EQ(world.violations(), 0U) << world.report();
   }
@@ -250,10 +250,10 @@ TEST(WorldTest, TwoWorldsAtOnceDoNotTouchEachOther) {
     SimWorld second(5);
     build(second, b);
     for (int i = 0; i < 40; ++i) {
-      first.run_for(milliseconds(25));
-      second.run_for(milliseconds(50));
+      first.run_for(milliseconds(1));
+      second.run_for(milliseconds(2));
     }
-    first.run_for(milliseconds(1000));
+    first.run_for(milliseconds(40));
     a.hash = first.trace_hash();
     b.hash = second.trace_hash();
   }
@@ -308,7 +308,7 @@ TEST(WorldTest, ACrashEndsEverythingThatIsUnderWay) {
     Outcome outcome;
     SimWorld world(seed);
     build(world, outcome);
-    world.run_for(Duration(static_cast<int64_t>(world.random().below(40'000'000))));
+    world.run_for(Duration(static_cast<int64_t>(world.random().below(20'000'000))));
   }
 }
 
