@@ -259,6 +259,13 @@ void Connection::close(Side side) {
   }
 }
 
+void Connection::refuse(Side side) {
+  End& mine = end(side);
+  FL_CHECK(mine.open && mine.reactor == nullptr);
+  mine.open = false;
+  if (mine.party.boot->alive) answer_with_reset(side);
+}
+
 void Connection::reset() {
   const Side first = random_.coin() ? Side::kClient : Side::kServer;
   for (const Side side : {first, other(first)}) {

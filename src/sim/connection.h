@@ -49,7 +49,9 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void start_receive(Side side, StreamOp& op);
   void start_send(Side side, StreamOp& op);
   void shutdown(Side side);
-  void close(Side side);  // Requires: nothing under way. The side's owner is gone.
+  void close(Side side);   // Requires: nothing under way. The side's owner is gone.
+  void refuse(Side side);  // the same, for one that was never accepted: the peer sees a reset
+  bool is_lost(Side side) const { return end(side).lost || !end(side).party.boot->alive; }
 
   // Both sides lose it: one now, the other as soon as it can hear. Bytes under way are lost.
   void reset();

@@ -6,6 +6,17 @@
 
 namespace fairlead::sim {
 
+SimDiskOptions SimDiskOptions::drawn(Prng& random) {
+  SimDiskOptions options;
+  options.logical_block = random.coin() ? 512 : 4096;
+  options.physical_block = random.coin() ? options.logical_block : 4096;
+  options.discard_granularity = random.one_in(4) ? 0 : random.coin() ? options.logical_block : 64 * 1024;
+  options.write_zeroes_supported = !random.one_in(4);
+  options.cache = random.one_in(4) ? Cache::kNone : Cache::kVolatile;
+  options.discard_reads = static_cast<DiscardReads>(random.below(3));
+  return options;
+}
+
 SimDevice::SimDevice(SimCore& core, uint32_t index, uint32_t node, uint64_t size_bytes, SimDiskOptions options,
                      Prng random)
     : core_(core),

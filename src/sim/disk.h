@@ -38,6 +38,9 @@ struct SimDiskOptions {
   bool is_file = true;                 // OpenDisk::size_bytes may grow it
   uint64_t room_bytes = ~uint64_t{0};  // what the medium can hold: beyond, writes to new places fail with kNoSpace
   DiskFaults faults;
+
+  // Another device for each seed: block sizes, cache, discards. No faults.
+  static SimDiskOptions drawn(Prng& random);
 };
 
 // One request under way. The device owns it until it took effect, then the SimDisk until it is told.

@@ -172,7 +172,7 @@ void SimListener::close() {
   while (!backlog_.empty()) {
     const std::shared_ptr<Connection> connection = std::move(backlog_.front());
     backlog_.pop_front();
-    connection->close(Side::kServer);
+    connection->refuse(Side::kServer);
     fabric_.closed(connection);
   }
 }
@@ -302,6 +302,7 @@ Result<std::unique_ptr<Listener>> SimNetwork::listen(const SocketAddress& addres
 
 Result<std::unique_ptr<Stream>> SimNetwork::adopt(std::unique_ptr<Accepted> accepted) {
   auto& mine = static_cast<SimAccepted&>(*accepted);
+  if (mine.is_lost()) return fail(Code::kConnectionLost, "the peer left before it was served");
   return std::make_unique<SimStream>(fabric_, mine.release(), Side::kServer, reactor_);
 }
 

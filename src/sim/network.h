@@ -110,6 +110,7 @@ class SimAccepted final : public Accepted {
   SimAccepted(SimFabric& fabric, std::shared_ptr<Connection> connection)
       : fabric_(fabric), connection_(std::move(connection)) {}
   ~SimAccepted() override;
+  bool is_lost() const { return connection_->is_lost(Side::kServer); }
   std::shared_ptr<Connection> release() { return std::move(connection_); }
 
  private:

@@ -56,7 +56,8 @@ Task<void> accept_one(Shard& shard, Listener& listener, std::unique_ptr<Stream>&
   while (out == nullptr) {
     Result<std::unique_ptr<Accepted>> accepted = co_await listener.accept();
     if (accepted) {
-      out = *shard.network.adopt(std::move(*accepted));
+      Result<std::unique_ptr<Stream>> stream = shard.network.adopt(std::move(*accepted));
+      if (stream) out = std::move(*stream);
     } else if (accepted.error().code != Code::kResourceExhausted) {
       co_return;
     }
@@ -86,6 +87,7 @@ class Pair {
     client.reset();
     server.reset();
     listener.reset();
+    EXPECT_EQ(world.network().connection_count(), 0U);
   }
   RunResult connect() {
     std::optional<Result<std::unique_ptr<Stream>>> out;
@@ -372,6 +374,33 @@ INSTANTIATE_TEST_SUITE_P(Kinds, DeathTest,
                          testing::Values(DeathCase{"PowerLost", CrashKind::kPowerLost},
                                          DeathCase{"ProcessKilled", CrashKind::kProcessKilled}),
                          [](const auto& info) { return info.param.name; });
+
+TEST(SimNetworkTest, AListenerThatClosesRefusesThoseWhoWait) {
+  Record record;
+  Pair pair(13);
+  std::optional<Result<std::unique_ptr<Stream>>> out;
+  pair.world.spawn(pair.a, 0, connect_to(pair.a.shard(0), pair.b.address(4420), out));
+  ASSERT_EQ(pair.world.run_until([&] { return out.has_value(); }, seconds(1)), RunResult::kDone);
+  pair.client = std::move(**out);
+  pair.world.spawn(pair.a, 0, receive_all(*pair.client, record));
+  pair.listener->close();
+  ASSERT_EQ(pair.world.run_until([&] { return record.error.has_value(); }, seconds(1)), RunResult::kDone);
+  EXPECT_EQ(record.error->code, Code::kConnectionLost);
+}
+
+TEST(SimNetworkTest, AConnectionThatWasLostCannotBeAdopted) {
+  Pair pair(14);
+  std::optional<Result<std::unique_ptr<Stream>>> out;
+  pair.world.spawn(pair.a, 0, connect_to(pair.a.shard(0), pair.b.address(4420), out));
+  ASSERT_EQ(pair.world.run_until([&] { return out.has_value(); }, seconds(1)), RunResult::kDone);
+  pair.client = std::move(**out);
+  pair.world.network().reset_connections(0, 1);
+  pair.world.run_for(milliseconds(10));
+  pair.world.spawn(pair.b, 0, accept_one(pair.b.shard(0), *pair.listener, pair.server));
+  pair.world.run_for(milliseconds(10));
+  EXPECT_EQ(pair.server, nullptr);
+  EXPECT_EQ(pair.world.network().connection_count(), 1U) << "the client's end is still open";
+}
 
 TEST(SimNetworkTest, BytesToACloserMakeItReset) {
   const std::vector<std::byte> bytes = noise(1000, 1);
