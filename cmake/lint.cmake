@@ -14,6 +14,6 @@ add_custom_command(
   VERBATIM)
 add_custom_target(lint ALL DEPENDS ${lint_stamp})
 
-foreach(script lint lint_test)
+foreach(script lint lint_test run_tests_test)
   add_test(NAME tools.${script} COMMAND ${Python3_EXECUTABLE} -B ${CMAKE_SOURCE_DIR}/tools/${script}.py)
 endforeach()
