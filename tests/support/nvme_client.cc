@@ -552,6 +552,14 @@ Task<Result<void>> NvmeHost::open(SocketAddress address, HostOptions options) {
   co_return Result<void>();
 }
 
+std::string NvmeHost::complaint() const {
+  if (admin_ && !admin_->complaint().empty()) return admin_->complaint();
+  for (const auto& queue : io_) {
+    if (!queue->complaint().empty()) return queue->complaint();
+  }
+  return "";
+}
+
 Task<void> NvmeHost::close() {
   for (const auto& queue : io_) co_await queue->close();
   if (admin_) co_await admin_->close();

@@ -234,6 +234,8 @@ class NvmeHost {
   NvmeConnection& admin() { return *admin_; }
   NvmeConnection& io(size_t index = 0) { return *io_.at(index); }
   size_t io_queues() const { return io_.size(); }
+  // The first complaint() of any of its queues.
+  std::string complaint() const;
 
  private:
   Shard& shard_;
