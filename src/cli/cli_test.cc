@@ -68,7 +68,7 @@ TEST(ServeArgumentsTest, ComplaintsNameTheArgument) {
 
 TEST(CompletionTest, KnowsCommandsAndOptionsOfEachShell) {
   CLI::App app("test", "fairlead");
-  app.add_subcommand("serve", "Serve")->add_flag("--read-only", "No writes");
+  app.add_subcommand("serve", "Serve")->add_flag("--read-only", std::string("No writes"));
   for (const char* shell : {"bash", "zsh", "fish"}) {
     const auto script = completion_script(app, shell);
     ASSERT_TRUE(script) << shell;

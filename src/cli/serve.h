@@ -13,14 +13,14 @@ namespace fairlead::cli {
 
 // The arguments, as given. check() turns them into what can be run.
 struct ServeArguments {
-  std::vector<std::string> paths;
-  std::vector<std::string> listen;  // ADDR[:PORT][,advertise=ADDR[:PORT]]
-  std::string nqn;                  // empty: derived from machine and first path
-  std::string size;                 // of files that are made or grown
-  std::vector<std::string> memory;  // sizes of namespaces in memory
+  std::vector<std::string> paths = {};
+  std::vector<std::string> listen = {};  // ADDR[:PORT][,advertise=ADDR[:PORT]]
+  std::string nqn = {};                  // empty: derived from machine and first path
+  std::string size = {};                 // of files that are made or grown
+  std::vector<std::string> memory = {};  // sizes of namespaces in memory
   bool read_only = false;
-  std::vector<std::string> hosts;  // host NQNs; empty: every host
-  uint16_t shards = 0;             // 0: one for each processor
+  std::vector<std::string> hosts = {};  // host NQNs; empty: every host
+  uint16_t shards = 0;                  // 0: one for each processor
   std::string poll = "auto";
 };
 
