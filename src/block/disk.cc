@@ -8,7 +8,6 @@
 namespace fairlead {
 namespace {
 
-constexpr size_t kBuffersMax = 1024;             // IOV_MAX of one system call
 constexpr uint64_t kBouncePiece = 256 * kKiB;    // several fit in an account's reserve
 constexpr size_t kZeroBufferBytes = 256 * kKiB;  // written again and again
 constexpr size_t kZeroBufferRepeats = 16;
@@ -112,7 +111,7 @@ bool DiskDevice::needs_bounce(const IoRequest& request) const {
     if (buffer.iov_len == 0) return true;  // not every kernel path takes one
     bits |= reinterpret_cast<uintptr_t>(buffer.iov_base) | buffer.iov_len;
   }
-  return !is_aligned(bits, geometry_.logical_block) || request.buffers.size() > kBuffersMax;
+  return !is_aligned(bits, geometry_.logical_block);
 }
 
 template <typename SlotType>

@@ -135,20 +135,5 @@ TEST(DiskTest, BouncesWaitForBuffers) {
   EXPECT_EQ(std::ranges::count(file->bytes, std::byte{0x3c}), ptrdiff_t{kCount * kMiB});
 }
 
-TEST(DiskTest, MoreBuffersThanASystemCallTakesAreBounced) {
-  World world;
-  const auto file = std::make_shared<VectorDiskFile>(VectorDiskOptions{{.size_bytes = kMiB}});
-  const auto device = open_or_die(*make_disk_source(file), world.shard);
-  std::vector<std::byte> memory(1025 * 512 + 4096, std::byte{9});
-  void* start = memory.data();
-  size_t room = memory.size();
-  ASSERT_NE(std::align(4096, 1025 * 512, start, room), nullptr);
-  std::vector<iovec> buffers;
-  for (size_t i = 0; i < 1025; ++i) buffers.push_back({static_cast<std::byte*>(start) + i * 512, 512});
-  ASSERT_TRUE(world.perform(*device, {.op = IoOp::kWrite, .length = 1025 * 512, .buffers = buffers}));
-  EXPECT_EQ(file->requests, 3U);  // pieces of 256 KiB, not 1025 buffers at once (which the disk would check)
-  EXPECT_EQ(std::ranges::count(file->bytes, std::byte{9}), ptrdiff_t{1025 * 512});
-}
-
 }  // namespace
 }  // namespace fairlead

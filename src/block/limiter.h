@@ -22,7 +22,8 @@ Result<LimiterOptions> parse_limits(std::string_view text);
 
 // Plays a disk that serves one request after another, each for the longer of 1 / iops_max and bytes / bandwidth_max; a
 // request gets its turn then, and is complete when `latency` has gone by and the device below is done. Time in which
-// nothing waits is not saved up: there are no bursts. A shard that looks late makes up for it, so the average is exact.
+// nothing waits is not saved up: there are no bursts. A shard that looks late makes up for it with what waited
+// meanwhile, so the average is exact as long as enough waits.
 //
 // All shards that open the source share the limits; each books time for what waits on it in small lots, so that those
 // who always have something waiting get equal shares. Thread-safe to open.

@@ -13,14 +13,16 @@ namespace {
 #if __has_feature(thread_sanitizer)
 // Hosts may have overlapping commands in flight on several shards; as on any disk each byte is then one of theirs, and
 // nothing of ours is decided by the bytes. A lock would buy nothing but its cost. So the thread sanitizer is told to
-// look away from these bytes, and from these only: its memcpy reports whatever the caller's attribute says, hence the
-// copy by pieces that the compiler puts in place.
-__attribute__((no_sanitize("thread"))) void copy_bytes(std::byte* to, const std::byte* from, size_t length) {
+// look away from these bytes, and from these only: its memcpy and memset report whatever the caller's attribute says,
+// hence the loops of pieces that the compiler puts in place, and may not turn into those calls.
+__attribute__((no_sanitize("thread"), no_builtin("memcpy", "memset"))) void copy_bytes(std::byte* to,
+                                                                                       const std::byte* from,
+                                                                                       size_t length) {
   constexpr size_t kPiece = 64;
   for (; length >= kPiece; length -= kPiece, to += kPiece, from += kPiece) __builtin_memcpy_inline(to, from, kPiece);
   for (; length > 0; --length) __builtin_memcpy_inline(to++, from++, 1);
 }
-__attribute__((no_sanitize("thread"))) void zero_bytes(std::byte* to, size_t length) {
+__attribute__((no_sanitize("thread"), no_builtin("memcpy", "memset"))) void zero_bytes(std::byte* to, size_t length) {
   constexpr size_t kPiece = 64;
   for (; length >= kPiece; length -= kPiece, to += kPiece) __builtin_memset_inline(to, 0, kPiece);
   for (; length > 0; --length) __builtin_memset_inline(to++, 0, 1);

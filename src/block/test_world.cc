@@ -17,7 +17,7 @@ void VectorDisk::submit(IoRequest& request) {
   FL_CHECK(is_aligned(request.offset.value | request.length, geometry.logical_block));
   FL_CHECK(request.length <= geometry.size_bytes && request.offset.value <= geometry.size_bytes - request.length);
   if (request.op == IoOp::kRead || request.op == IoOp::kWrite) {
-    FL_CHECK(total_length(request.buffers) == request.length && request.buffers.size() <= 1024);
+    FL_CHECK(total_length(request.buffers) == request.length);
     for (const iovec& buffer : request.buffers) {
       const auto address = reinterpret_cast<uintptr_t>(buffer.iov_base);
       FL_CHECK(buffer.iov_len > 0 && is_aligned(address | buffer.iov_len, geometry.logical_block));
