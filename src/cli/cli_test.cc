@@ -68,7 +68,8 @@ TEST(ServeArgumentsTest, ComplaintsNameTheArgument) {
 
 TEST(CompletionTest, KnowsCommandsAndOptionsOfEachShell) {
   CLI::App app("test", "fairlead");
-  app.add_subcommand("serve", "Serve")->add_flag("--read-only", std::string("No writes"));
+  bool read_only = false;
+  app.add_subcommand("serve", "Serve")->add_flag("--read-only", read_only, "No writes");
   for (const char* shell : {"bash", "zsh", "fish"}) {
     const auto script = completion_script(app, shell);
     ASSERT_TRUE(script) << shell;

@@ -211,7 +211,7 @@ Task<void> Target::accept_loop(Listener& listener, PortIndex port) {
     Result<std::unique_ptr<Accepted>> accepted = co_await listener.accept();
     if (stopping_.is_cancelled()) co_return;
     if (!accepted) {
-      if (accepted.error().code == Code::kCancelled) co_return;
+      if (accepted.error().code != Code::kResourceExhausted) co_return;  // the listener is gone
       log_warn("target.accept_failed", {{"port", listener.address().port}, {"error", to_string(accepted.error())}});
       // Out of descriptors, most likely: room comes when somebody leaves.
       if (!co_await sleep(home(), std::chrono::milliseconds(100), stopping_)) co_return;
