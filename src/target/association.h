@@ -24,10 +24,11 @@ struct Association {
   ShardId admin_shard;
   uint64_t admin_connection = 0;
 
-  std::atomic<bool> ready{false};       // CSTS.RDY: I/O queues may connect and work
-  std::atomic<bool> active{false};      // there was traffic since the keep-alive timer last looked
-  std::atomic<bool> write_cache{true};  // the Volatile Write Cache feature
-  std::atomic<uint16_t> io_queues{0};   // granted by the Number of Queues feature
+  std::atomic<bool> ready{false};             // CSTS.RDY: I/O queues may connect and work
+  std::atomic<bool> active{false};            // there was traffic since the keep-alive timer last looked
+  std::atomic<bool> write_cache{true};        // the Volatile Write Cache feature
+  std::atomic<uint16_t> io_queues{0};         // granted by the Number of Queues feature
+  std::atomic<uint16_t> connected_queues{0};  // I/O queues that the directory knows
 
   void note_traffic() {
     // Look first: the line stays shared among the shards' caches.

@@ -120,7 +120,9 @@ void Connection::respond(Request& request) {
   if (!success_in_data) {
     nvme::CompletionEntry completion;
     completion.set_result(request.result);
-    completion.sqhd = static_cast<uint16_t>(commands_ % queue_.entries());
+    // All ones: the host need not look, and learns so from the answer to Connect (NVMe base 2.0 section 6.3).
+    completion.sqhd =
+        queue_.flow_control_disabled() ? uint16_t{0xffff} : static_cast<uint16_t>(commands_ % queue_.entries());
     completion.cid = request.command.cid;
     completion.status = nvme::to_status_field(request.status);
     auto& memory = sends_data ? slot.second_header : slot.header;

@@ -22,11 +22,10 @@ Controller::Controller(ShardTarget& shard_target, Queue& admin_queue, std::share
       association_(std::move(association)),
       subsystem_(subsystem),
       scope_(shard_target.reactor()),
-      keep_alive_ms_(keep_alive_ms),
       keep_alive_timer_(*this) {
-  if (is_discovery() && keep_alive_ms_ == 0) keep_alive_ms_ = shard_target_.options().discovery_keep_alive_ms;
   shard_target_.add(*this);
-  restart_keep_alive();
+  set_keep_alive(is_discovery() && keep_alive_ms == 0 ? shard_target_.options().discovery_keep_alive_ms
+                                                      : keep_alive_ms);
 }
 
 Controller::~Controller() {
@@ -131,7 +130,10 @@ void Controller::set_property(const nvme::PropertyAccess& access) {
   const nvme::ControllerConfiguration wanted{static_cast<uint32_t>(access.value)};
   const nvme::ControllerConfiguration before = std::exchange(configuration_, wanted);
   if (wanted.enable() && !before.enable()) enable(wanted);
-  if (!wanted.enable() && before.enable()) disable();
+  if (!wanted.enable() && before.enable()) {
+    disable();
+    forget_settings();
+  }
   const bool shuts_down = wanted.shutdown() != nvme::ShutdownNotice::kNone;
   const bool did_shut_down = before.shutdown() != nvme::ShutdownNotice::kNone;
   if (shuts_down && !did_shut_down) {
@@ -157,11 +159,29 @@ void Controller::enable(nvme::ControllerConfiguration wanted) {
 
 void Controller::disable() {
   status_.set_ready(false);
+  status_.set_fatal(false);
   association_->ready.store(false);
   release_events();
   // A controller reset deletes the I/O queues: over TCP their connections end.
   scope_.spawn(shard_target_.at_home(
       shard_target_.directory().close_queues(association_->controller_id, "the controller was reset")));
+}
+
+// A controller reset: what the host set is gone, what Connect said stays.
+void Controller::forget_settings() {
+  features_ = {};
+  association_->write_cache.store(true);
+  association_->io_queues.store(0);
+  pending_ = {};
+  masked_ = {};
+  changed_namespaces_.clear();
+}
+
+// Rounds up to what the controller can measure. 0: none.
+void Controller::set_keep_alive(uint32_t wanted_ms) {
+  const uint64_t unit = shard_target_.options().keep_alive_min_ms;
+  keep_alive_ms_ = static_cast<uint32_t>(std::min<uint64_t>((wanted_ms + unit - 1) / unit * unit, UINT32_MAX));
+  restart_keep_alive();
 }
 
 void Controller::restart_keep_alive() {
@@ -221,7 +241,7 @@ void Controller::raise(Notice notice, uint32_t nsid) {
       nvme::kAsyncEventNamespaceAttribute, nvme::kAsyncEventAnaChange, nvme::kAsyncEventDiscoveryChange};
   if (notice == Notice::kNamespaceChanged) changed_namespaces_.insert(nsid);
   const auto index = static_cast<size_t>(notice);
-  if ((event_configuration_ & kEnableBit[index]) == 0 || masked_[index]) return;
+  if ((features_.event_configuration & kEnableBit[index]) == 0 || masked_[index]) return;
   if (!deliver(notice)) pending_[index] = true;
 }
 

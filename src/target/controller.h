@@ -57,6 +57,8 @@ class Controller : public ListNode<Controller> {
 
   void enable(nvme::ControllerConfiguration wanted);
   void disable();
+  void forget_settings();
+  void set_keep_alive(uint32_t wanted_ms);
   void restart_keep_alive();
   void on_keep_alive_timer();
 
@@ -111,12 +113,15 @@ class Controller : public ListNode<Controller> {
     Controller& controller;
   } keep_alive_timer_;
 
-  uint32_t arbitration_ = 0;
-  uint32_t power_state_ = 0;
-  uint32_t temperature_threshold_ = 0;
-  uint32_t error_recovery_ = 0;
-  uint32_t write_atomicity_ = 0;
-  uint32_t event_configuration_ = 0;
+  // A controller reset makes them new.
+  struct Features {
+    uint32_t arbitration = 0;
+    uint32_t power_state = 0;
+    uint32_t temperature_threshold = 0;
+    uint32_t error_recovery = 0;
+    uint32_t write_atomicity = 0;
+    uint32_t event_configuration = 0;
+  } features_;
 
   IntrusiveList<Request> event_requests_;
   size_t event_request_count_ = 0;

@@ -63,6 +63,7 @@ Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::attach(Attach want
   if (!entry.queues.emplace(wanted.qid, wanted.place).second) {
     co_return nvme::reject(StatusCode::kCommandSequenceError);
   }
+  ++entry.association->connected_queues;
   if (observer_ != nullptr && !entry.announced && entry.queues.size() == association.io_queues.load()) {
     entry.announced = true;
     observer_->host_connected(session_of(entry));
@@ -70,9 +71,14 @@ Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::attach(Attach want
   co_return entry.association;
 }
 
-Task<void> Directory::detach(uint16_t controller_id, uint16_t qid) {
-  if (const auto at = controllers_.find(controller_id); at != controllers_.end()) at->second.queues.erase(qid);
-  co_return;
+Task<void> Directory::detach(uint16_t controller_id, uint16_t qid, QueuePlace place) {
+  const auto at = controllers_.find(controller_id);
+  if (at == controllers_.end()) co_return;
+  Entry& entry = at->second;
+  const auto queue = entry.queues.find(qid);
+  if (queue == entry.queues.end() || queue->second != place) co_return;
+  entry.queues.erase(queue);
+  --entry.association->connected_queues;
 }
 
 Task<void> Directory::close_connection(QueuePlace place, const char* reason) {
@@ -83,7 +89,9 @@ Task<void> Directory::close_connection(QueuePlace place, const char* reason) {
 Task<void> Directory::close_queues(uint16_t controller_id, const char* reason) {
   const auto at = controllers_.find(controller_id);
   if (at == controllers_.end()) co_return;
-  for (const auto& [qid, place] : at->second.queues) scope_.spawn(close_connection(place, reason));
+  const auto queues = std::exchange(at->second.queues, {});
+  at->second.association->connected_queues.store(0);
+  for (const auto& [qid, place] : queues) scope_.spawn(close_connection(place, reason));
 }
 
 Task<void> Directory::destroy(uint16_t controller_id, const char* reason) {

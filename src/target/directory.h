@@ -40,6 +40,7 @@ class Directory {
   struct QueuePlace {
     ShardId shard;
     uint64_t connection = 0;
+    friend bool operator==(const QueuePlace&, const QueuePlace&) = default;
   };
   struct Create {
     std::string subsystem_nqn;
@@ -67,10 +68,11 @@ class Directory {
   // All of these run on the home shard. Statuses are those of Connect, NVMe base 2.0 section 6.3.
   Task<nvme::StatusOr<std::shared_ptr<Association>>> create(Create wanted);
   Task<nvme::StatusOr<std::shared_ptr<Association>>> attach(Attach wanted);
-  Task<void> detach(uint16_t controller_id, uint16_t qid);
+  // `place`: whose queue that is; another may have its number since a controller reset.
+  Task<void> detach(uint16_t controller_id, uint16_t qid, QueuePlace place);
   // Forgets a controller and closes the connections of its I/O queues.
   Task<void> destroy(uint16_t controller_id, const char* reason);
-  // Closes the connections of its I/O queues, but keeps it (a controller reset).
+  // Closes the connections of its I/O queues, but keeps it (a controller reset). Their numbers are free at once.
   Task<void> close_queues(uint16_t controller_id, const char* reason);
   // Whether a waiting command of that queue was taken back.
   Task<bool> abort(uint16_t controller_id, uint16_t qid, uint16_t cid);

@@ -114,6 +114,9 @@ Task<Queue::ConnectResult> Queue::check_and_connect(nvme::ConnectRequest wanted)
   if (!association && association.error().code == StatusCode::kConnectInvalidParameters) {
     co_return invalid(ConnectFieldIn::kData, offsetof(nvme::ConnectData, cntlid));
   }
+  if (!association && association.error().code == StatusCode::kInvalidQueueId) {
+    co_return invalid(ConnectFieldIn::kCommand, offsetof(nvme::ConnectCommand, qid));
+  }
   if (!association) co_return ConnectResult{association.error(), 0};
   association_ = std::move(*association);
   attached_qid_ = wanted.qid;

@@ -64,23 +64,24 @@ nvme::StatusOr<uint64_t> Controller::set_feature(const nvme::SetFeaturesRequest&
   const uint32_t value = wanted.value;
   switch (wanted.feature) {
     case Feature::kArbitration:
-      arbitration_ = value;
+      features_.arbitration = value;
       break;
     case Feature::kPowerManagement:
       if ((value & 0x1f) != 0) return nvme::reject(StatusCode::kInvalidField);  // there is one power state
-      power_state_ = value;
+      features_.power_state = value;
       break;
     case Feature::kTemperatureThreshold:
-      temperature_threshold_ = value & 0xffff;
+      features_.temperature_threshold = value & 0xffff;
       break;
     case Feature::kErrorRecovery:
-      error_recovery_ = value;
+      features_.error_recovery = value;
       break;
     case Feature::kVolatileWriteCache:
       association_->write_cache.store((value & nvme::kWriteCacheEnable) != 0);
       break;
     case Feature::kNumberOfQueues: {
       if ((value & 0xffff) == 0xffff || (value >> 16) == 0xffff) return nvme::reject(StatusCode::kInvalidField);
+      if (association_->connected_queues.load() > 0) return nvme::reject(StatusCode::kCommandSequenceError);
       const nvme::QueueCounts counts = nvme::decode_queue_counts(value);
       const uint32_t granted =
           std::min({counts.submission, counts.completion, uint32_t{shard_target_.options().io_queues_max}});
@@ -88,18 +89,14 @@ nvme::StatusOr<uint64_t> Controller::set_feature(const nvme::SetFeaturesRequest&
       return uint64_t{nvme::encode_queue_counts({granted, granted})};
     }
     case Feature::kWriteAtomicity:
-      write_atomicity_ = value & nvme::kWriteAtomicityDisableNormal;
+      features_.write_atomicity = value & nvme::kWriteAtomicityDisableNormal;
       break;
     case Feature::kAsyncEvents:
-      event_configuration_ = value;
+      features_.event_configuration = value;
       break;
-    case Feature::kKeepAlive: {
-      const uint32_t unit = shard_target_.options().keep_alive_min_ms;
-      keep_alive_ms_ =
-          static_cast<uint32_t>(std::min<uint64_t>((uint64_t{value} + unit - 1) / unit * unit, UINT32_MAX));
-      restart_keep_alive();
+    case Feature::kKeepAlive:
+      set_keep_alive(value);
       break;
-    }
     default:
       return nvme::reject(StatusCode::kFeatureNotChangeable);
   }
@@ -111,13 +108,13 @@ nvme::StatusOr<uint64_t> Controller::get_feature(Request& request) {
   if (!wanted) return std::unexpected(wanted.error());
   switch (wanted->feature) {
     case Feature::kArbitration:
-      return arbitration_;
+      return features_.arbitration;
     case Feature::kPowerManagement:
-      return power_state_;
+      return features_.power_state;
     case Feature::kTemperatureThreshold:
-      return temperature_threshold_;
+      return features_.temperature_threshold;
     case Feature::kErrorRecovery:
-      return error_recovery_;
+      return features_.error_recovery;
     case Feature::kVolatileWriteCache:
       return association_->write_cache.load() ? nvme::kWriteCacheEnable : 0;
     case Feature::kNumberOfQueues: {
@@ -125,9 +122,9 @@ nvme::StatusOr<uint64_t> Controller::get_feature(Request& request) {
       return nvme::encode_queue_counts({granted, granted});
     }
     case Feature::kWriteAtomicity:
-      return write_atomicity_;
+      return features_.write_atomicity;
     case Feature::kAsyncEvents:
-      return event_configuration_;
+      return features_.event_configuration;
     case Feature::kKeepAlive:
       return keep_alive_ms_;
     case Feature::kHostIdentifier:

@@ -83,7 +83,8 @@ Task<void> Queue::close() {
     association_->ready.store(false);
     co_await shard_target_.at_home(directory.destroy(controller_id, transport_.close_reason()));
   } else {
-    co_await shard_target_.at_home(directory.detach(controller_id, attached_qid_));
+    co_await shard_target_.at_home(
+        directory.detach(controller_id, attached_qid_, {shard_target_.shard().id, transport_.id()}));
   }
 }
 
