@@ -1,7 +1,7 @@
 // Connection: one NVMe/TCP connection of a host: PDUs in, PDUs out, requests in between (NVMe TCP Transport 1.0).
 // Lives on one shard, owned by its ShardTarget, from accept to the end of run().
 //
-// Its memory is bounded: at most two requests for each entry of its queue, the buffer pool's account, one receive
+// Its memory is bounded: at most two requests for each entry of its queue, two accounts of the buffer pool, one receive
 // buffer. A host that sends faster than it can be served, or does not read its answers, holds up itself alone.
 #pragma once
 
@@ -88,7 +88,10 @@ class Connection final : public QueueTransport {
   PduSender sender_;
   nvme::PduDecoder decoder_;
   nvme::PduFormat format_;
+  // Commands whose data comes in the capsule have an account of their own: the receive loop stands still until they
+  // have a buffer, so it must not depend on data that is still to be received.
   BufferAccount account_;
+  BufferAccount capsule_account_;
   Queue queue_;
 
   std::vector<std::unique_ptr<Slot>> slots_;

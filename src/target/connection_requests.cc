@@ -63,8 +63,9 @@ void Connection::proceed(Slot& slot) {
   const uint32_t bytes = request.need.total();
   if (bytes > 0 && !request.data) {
     request.stage = Stage::kNeedsBuffer;
-    request.data = shard_target_.shard().buffers.try_allocate(account_, bytes);
-    if (!request.data) return shard_target_.shard().buffers.wait(slot.buffer_wait, account_, bytes);
+    BufferAccount& account = slot.in_capsule ? capsule_account_ : account_;
+    request.data = shard_target_.shard().buffers.try_allocate(account, bytes);
+    if (!request.data) return shard_target_.shard().buffers.wait(slot.buffer_wait, account, bytes);
   }
   if (slot.in_capsule) return;  // the receive loop has the data
   if (request.need.direction == DataTransfer::kHostToController) return ask_for_data(slot);

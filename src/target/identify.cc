@@ -118,6 +118,7 @@ void Controller::identify_controller(std::span<std::byte> out) const {
   id.mnan = kNamespacesMax;
   id.oncs = nvme::kOncsCompare | nvme::kOncsDatasetManagement | nvme::kOncsWriteZeroes | nvme::kOncsVerify;
   id.fuses = nvme::kFusesCompareAndWrite;
+  id.acwu = kFusedBytesMax / 4096 - 1;  // in blocks of whichever size: the larger
   id.vwc = nvme::kVwcPresent | nvme::kVwcFlushBroadcastSupported;
   id.ioccsz = static_cast<uint32_t>((sizeof(nvme::SubmissionEntry) + options.in_capsule_bytes) / 16);
   id.iorcsz = sizeof(nvme::CompletionEntry) / 16;

@@ -55,6 +55,9 @@ nvme::StatusOr<IoPlan> Queue::plan_transfer(const nvme::NamespaceLimits& limits,
                                             uint32_t data_length) const {
   const auto decoded = nvme::decode_transfer(command, limits, data_length);
   if (!decoded) return std::unexpected(decoded.error());
+  if (command.fuse() != nvme::Fuse::kNone && decoded->bytes > kFusedBytesMax) {
+    return nvme::reject(StatusCode::kAtomicWriteUnitExceeded);
+  }
   const auto opcode = static_cast<NvmOpcode>(command.opcode);
   IoPlan plan;
   plan.range = to_bytes(decoded->range, limits);

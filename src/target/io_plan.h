@@ -12,6 +12,10 @@ namespace fairlead::target {
 // Room behind a command's data for what it reads to compare or verify, in pieces.
 inline constexpr uint32_t kScratchBytes = 64 * 1024;
 
+// The most that a fused compare-and-write moves (ACWU). Its two commands hold memory while they wait for each other:
+// both must fit into what a connection always gets.
+inline constexpr uint32_t kFusedBytesMax = 64 * 1024;
+
 // Which way a command's data goes, and how much.
 struct DataNeed {
   nvme::DataTransfer direction = nvme::DataTransfer::kNone;

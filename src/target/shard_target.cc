@@ -68,6 +68,10 @@ Task<void> ShardTarget::remove_subsystem(std::string nqn) {
     if (!any) break;
     co_await connection_ended_.wait();
   }
+  // A fused command of another shard may hold a range here.
+  std::vector<Namespace*> namespaces;
+  removed->for_each_namespace([&](Namespace& nspace) { namespaces.push_back(&nspace); });
+  for (Namespace* const nspace : namespaces) co_await nspace->drain();
 }
 
 Task<Result<void>> ShardTarget::add_namespace(std::string nqn, NamespaceIdentity identity,
@@ -76,7 +80,6 @@ Task<Result<void>> ShardTarget::add_namespace(std::string nqn, NamespaceIdentity
   if (subsystem == nullptr) co_return fail(Code::kNotFound, "add a namespace to a subsystem");
   FL_CO_TRY(std::unique_ptr<BlockDevice> device, source->open(shard_));
   subsystem->add(std::make_unique<Namespace>(reactor(), identity, std::move(device)));
-  raise(nqn, Notice::kNamespaceChanged, identity.nsid);
   co_return Result<void>{};
 }
 
@@ -88,21 +91,24 @@ Task<void> ShardTarget::remove_namespace(std::string nqn, uint32_t nsid) {
   co_await removed->drain();
 }
 
-Task<Result<uint64_t>> ShardTarget::rescan_namespace(std::string nqn, uint32_t nsid) {
+Task<Result<ShardTarget::Rescanned>> ShardTarget::rescan_namespace(std::string nqn, uint32_t nsid) {
   Subsystem* const subsystem = find_subsystem(nqn);
   Namespace* const nspace = subsystem == nullptr ? nullptr : subsystem->find(nsid);
   if (nspace == nullptr) co_return fail(Code::kNotFound, "rescan a namespace");
   const uint64_t before = nspace->blocks();
   FL_CO_TRY(const uint64_t size, nspace->device().refresh_size());
-  if (nspace->blocks() != before) raise(nqn, Notice::kNamespaceChanged, nsid);
-  co_return size;
+  co_return Rescanned{size, nspace->blocks() != before};
+}
+
+Task<void> ShardTarget::announce(std::string nqn, Notice notice, uint32_t nsid) {
+  raise(nqn, notice, nsid);
+  co_return;
 }
 
 Task<void> ShardTarget::set_ana_state(std::string nqn, PortIndex port, uint32_t group, AnaState state) {
   Subsystem* const subsystem = find_subsystem(nqn);
   if (subsystem == nullptr) co_return;
   subsystem->set_ana_state(port, group, state);
-  raise(nqn, Notice::kAnaChanged);
 }
 
 Task<IoCounters> ShardTarget::counters_of(std::string nqn) {
@@ -156,6 +162,7 @@ Task<void> ShardTarget::remove_everything() {
 }
 
 Task<void> ShardTarget::serve(std::unique_ptr<Accepted> accepted, PortIndex port) {
+  if (closed_) co_return;
   Result<std::unique_ptr<Stream>> stream = shard_.network.adopt(std::move(accepted));
   if (!stream) {
     log_warn("target.connection_refused", {{"error", to_string(stream.error())}});
@@ -181,6 +188,7 @@ Task<bool> ShardTarget::abort(uint64_t connection, uint16_t cid) {
 }
 
 Task<void> ShardTarget::close(const char* reason) {
+  closed_ = true;
   for (const auto& [id, connection] : connections_) connection->close_gently(reason);
   while (!connections_.empty()) co_await connection_ended_.wait();
   co_await scope_.close();

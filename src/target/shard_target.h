@@ -57,8 +57,15 @@ class ShardTarget {
   Task<void> remove_subsystem(std::string nqn);
   Task<Result<void>> add_namespace(std::string nqn, NamespaceIdentity identity, std::shared_ptr<BlockSource> source);
   Task<void> remove_namespace(std::string nqn, uint32_t nsid);
-  // Looks whether its device changed its size; returns the size in bytes.
-  Task<Result<uint64_t>> rescan_namespace(std::string nqn, uint32_t nsid);
+  struct Rescanned {
+    uint64_t size_bytes = 0;
+    bool changed = false;
+  };
+  // Looks whether its device changed its size.
+  Task<Result<Rescanned>> rescan_namespace(std::string nqn, uint32_t nsid);
+  // Tells the hosts of a subsystem of a change. A change that lets a host do more is told when every shard has made it:
+  // the host may follow at once, on any of its queues.
+  Task<void> announce(std::string nqn, Notice notice, uint32_t nsid);
   Task<void> set_ana_state(std::string nqn, PortIndex port, uint32_t group, AnaState state);
   Task<IoCounters> counters_of(std::string nqn);
   Task<void> lock_range(std::string nqn, uint32_t nsid, ByteOffset offset, uint64_t length);
@@ -68,7 +75,7 @@ class ShardTarget {
   // Drops every subsystem and closes its devices, here where they live. Requires: no connections.
   Task<void> remove_everything();
 
-  // Serves a connection until it ends.
+  // Serves a connection until it ends. After close() it is dropped.
   Task<void> serve(std::unique_ptr<Accepted> accepted, PortIndex port);
   Task<void> close_connection(uint64_t id, const char* reason);
   Task<bool> abort(uint64_t connection, uint16_t cid);
@@ -95,6 +102,7 @@ class ShardTarget {
   std::map<uint64_t, std::unique_ptr<Connection>> connections_;
   uint64_t next_connection_ = 1;
   Event connection_ended_;
+  bool closed_ = false;
   IntrusiveList<Controller> controllers_;
   Scope scope_;
 };

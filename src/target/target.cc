@@ -134,7 +134,14 @@ Task<Result<uint32_t>> Target::add_namespace_now(std::string nqn, NamespaceOptio
     }
     co_return std::unexpected(added.error());
   }
+  co_await announce(nqn, Notice::kNamespaceChanged, nsid);
   co_return nsid;
+}
+
+Task<void> Target::announce(std::string nqn, Notice notice, uint32_t nsid) {
+  for (const auto& shard_target : shard_targets_) {
+    co_await call_on(home(), shard_target->reactor(), shard_target->announce(nqn, notice, nsid));
+  }
 }
 
 Task<Result<void>> Target::remove_namespace(std::string nqn, uint32_t nsid) {
@@ -154,13 +161,20 @@ Task<Result<void>> Target::remove_namespace(std::string nqn, uint32_t nsid) {
 
 Task<Result<uint64_t>> Target::rescan_namespace(std::string nqn, uint32_t nsid) {
   co_await take_turn();
-  Result<uint64_t> size;
+  Result<uint64_t> outcome;
+  bool changed = false;
   for (const auto& shard_target : shard_targets_) {
-    size = co_await call_on(home(), shard_target->reactor(), shard_target->rescan_namespace(nqn, nsid));
-    if (!size) break;
+    const auto rescanned = co_await call_on(home(), shard_target->reactor(), shard_target->rescan_namespace(nqn, nsid));
+    if (!rescanned) {
+      outcome = std::unexpected(rescanned.error());
+      break;
+    }
+    outcome = rescanned->size_bytes;
+    changed = changed || rescanned->changed;
   }
+  if (changed) co_await announce(nqn, Notice::kNamespaceChanged, nsid);
   end_turn();
-  co_return size;
+  co_return outcome;
 }
 
 Task<Result<void>> Target::set_ana_state(std::string nqn, PortIndex port, uint32_t group, AnaState state) {
@@ -177,6 +191,7 @@ Task<Result<void>> Target::set_ana_state(std::string nqn, PortIndex port, uint32
     for (const auto& shard_target : shard_targets_) {
       co_await call_on(home(), shard_target->reactor(), shard_target->set_ana_state(nqn, port, group, state));
     }
+    co_await announce(nqn, Notice::kAnaChanged);
   }
   end_turn();
   co_return outcome;

@@ -67,6 +67,7 @@ class Target {
   // The right to change things: one task at a time has it.
   Task<void> take_turn();
   void end_turn();
+  Task<void> announce(std::string nqn, Notice notice, uint32_t nsid = 0);
   Task<Result<void>> remove_subsystem_now(std::string nqn);
   Task<Result<uint32_t>> add_namespace_now(std::string nqn, NamespaceOptions options);
   Task<void> accept_loop(Listener& listener, PortIndex port);
