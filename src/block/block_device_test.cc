@@ -1,5 +1,6 @@
 #include "block/block_device.h"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 #include <limits>
 #include <thread>

@@ -1,5 +1,6 @@
 #include "block/disk.h"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 
 #include "block/test_world.h"

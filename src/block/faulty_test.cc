@@ -1,5 +1,6 @@
 #include "block/faulty.h"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 
 #include "block/memory.h"

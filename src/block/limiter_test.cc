@@ -1,5 +1,6 @@
 #include "block/limiter.h"
 
+#include <algorithm>
 #include <deque>
 #include <gtest/gtest.h>
 
@@ -139,6 +140,25 @@ TEST(LimiterTest, IdleTimeIsNotSavedUp) {
     world.run();
     EXPECT_EQ(world.reactor.now() - (Instant{} + seconds(10 * round)), milliseconds(10));
   }
+}
+
+// A shard that was away for a while catches up with what waited, and starts nothing before it came.
+TEST(LimiterTest, NoRequestStartsBeforeItArrived) {
+  World world;
+  const auto source = make_limiter_source(null_source(), {.iops_max = 1'000'000, .latency = microseconds(100)});
+  const auto device = open_or_die(*source, world.shard);
+  Load early(world.reactor, *device, 3, 4096);
+  Load late(world.reactor, *device, 1, 4096);
+  early.latencies.reserve(3);
+  early.limit = 3;
+  late.latencies.reserve(1);
+  late.limit = 1;
+  early.start();
+  world.reactor.set_now(Instant{} + microseconds(30));  // the timers of the time between have not fired
+  late.start();
+  world.run();
+  EXPECT_EQ(early.latencies, (std::vector<Duration>{microseconds(100), microseconds(101), microseconds(102)}));
+  EXPECT_EQ(late.latencies, std::vector<Duration>{microseconds(100)});
 }
 
 TEST(LimiterTest, JitterSpreadsTheLatencyEvenly) {
