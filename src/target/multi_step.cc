@@ -133,6 +133,7 @@ Task<void> Queue::verify(Request& request, BlockRange range) {
 // The two commands of a pair come one right behind the other; each may wait for its data.
 void Queue::pair_up(Request& request) {
   Request* const before = std::exchange(fused_first_, nullptr);
+  request.partner_failed = std::exchange(fused_first_failed_, false);
   if (request.command.fuse() == nvme::Fuse::kSecond && before != nullptr) {
     before->partner = &request;
     request.partner = before;
@@ -146,17 +147,25 @@ void Queue::pair_up(Request& request) {
 }
 
 void Queue::part(Request& request) {
-  if (fused_first_ == &request) fused_first_ = nullptr;
+  if (fused_first_ == &request) {
+    fused_first_ = nullptr;
+    fused_first_failed_ = true;
+  }
   Request* const partner = std::exchange(request.partner, nullptr);
   if (partner == nullptr) return;
   partner->partner = nullptr;
+  partner->partner_failed = true;
   if (partner->stage == Stage::kHeld) complete(*partner, nvme::permanent(StatusCode::kAbortedFailedFused));
 }
 
 void Queue::execute_fused(Request& request) {
   request.stage = Stage::kHeld;
   if (fused_first_ == &request) return;
-  if (request.partner == nullptr) return complete(request, nvme::permanent(StatusCode::kAbortedMissingFused));
+  if (request.partner == nullptr) {
+    // It failed before this one was here with its data, or there never was one.
+    const StatusCode code = request.partner_failed ? StatusCode::kAbortedFailedFused : StatusCode::kAbortedMissingFused;
+    return complete(request, nvme::permanent(code));
+  }
   const bool is_first = request.command.fuse() == nvme::Fuse::kFirst;
   Request& first = is_first ? request : *request.partner;
   Request& second = is_first ? *request.partner : request;

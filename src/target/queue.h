@@ -53,7 +53,7 @@ class Queue {
   nvme::StatusOr<DataNeed> prepare(const nvme::SubmissionEntry& command, uint32_t data_length) const;
   // Tells the queue of each I/O command in the order of arrival, whatever prepare() said: fused pairs form here.
   void arrived(Request& request) {
-    if (fused_first_ != nullptr || request.command.fuse() != nvme::Fuse::kNone) [[unlikely]]
+    if (fused_first_ != nullptr || fused_first_failed_ || request.command.fuse() != nvme::Fuse::kNone) [[unlikely]]
       pair_up(request);
   }
   // Requires: prepare() agreed and the host's data has arrived. Calls complete(), now or later.
@@ -125,7 +125,8 @@ class Queue {
   std::shared_ptr<Association> association_;
   Subsystem* subsystem_ = nullptr;  // null: a discovery controller's
   std::unique_ptr<Controller> controller_;
-  Request* fused_first_ = nullptr;
+  Request* fused_first_ = nullptr;   // the last command, if a second may follow it
+  bool fused_first_failed_ = false;  // the last command was a first and has ended: a second that follows fails
 };
 
 }  // namespace fairlead::target

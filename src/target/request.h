@@ -58,7 +58,8 @@ struct Request : ListNode<Request> {
   RequestIo io;
   RequestGate gate;
   iovec io_buffer{};
-  Request* partner = nullptr;  // of a fused pair
+  Request* partner = nullptr;   // of a fused pair
+  bool partner_failed = false;  // it ended before this one could run
   std::span<std::byte> data_bytes() const { return data.bytes(need.length); }
 };
 
