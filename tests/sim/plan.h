@@ -1,0 +1,80 @@
+// Plan: what one seed's run is made of. Drawn before anything runs, so that a run can be told about in one line.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "sim/disk.h"
+#include "sim/settings.h"
+
+namespace fairlead::sim_test {
+
+struct VolumePlan {
+  uint32_t block_bytes = 4096;
+  uint64_t blocks = 128;
+  bool volatile_cache = true;
+  sim::DiscardReads discard_reads = sim::DiscardReads::kZeroes;
+  bool can_discard = true;
+  bool can_write_zeroes = true;
+  uint64_t size_bytes() const { return blocks * block_bytes; }
+};
+
+struct TargetPlan {
+  size_t shards = 1;
+  std::vector<VolumePlan> volumes;
+};
+
+struct ClientPlan {
+  size_t target = 0;
+  uint16_t queues = 1;
+  uint16_t workers = 2;  // each queue's; each has one command under way
+  uint32_t keep_alive_ms = 2000;
+  uint32_t patience_ms = 5000;  // without any progress it drops its connections
+  bool header_digest = false;
+  bool data_digest = false;
+  bool disable_flow_control = false;
+  bool write_cache = true;
+  uint32_t in_capsule_max = 8192;
+};
+
+// Faults that this run may meet; a subset of those there are.
+struct ChaosPlan {
+  bool partitions = false;
+  bool resets = false;
+  bool power_loss = false;
+  bool kills = false;
+  bool restarts = false;  // in good order
+  bool client_loss = false;
+  bool namespace_changes = false;
+  bool ana_changes = false;
+  bool resizes = false;
+  bool no_room = false;
+  sim::DiskRates disk;
+  uint32_t actions = 6;  // a round
+};
+
+struct Plan {
+  sim::SimSettings settings;
+  std::vector<TargetPlan> targets;
+  std::vector<ClientPlan> clients;
+  ChaosPlan chaos;
+  bool hostile = false;
+  uint32_t rounds = 2;
+  uint32_t commands = 30;   // of each worker, in each round
+  uint32_t blocks_max = 8;  // of a usual command
+};
+
+enum class Scenario : uint8_t {
+  kChaos,   // everything
+  kCalm,    // no fault at all: any error is a defect
+  kPower,   // crashes above all
+  kBroken,  // disks that lose writes and say nothing: the checker must find it. Not in campaigns
+};
+std::optional<Scenario> parse_scenario(std::string_view name);
+std::string_view scenario_name(Scenario scenario);
+
+Plan draw_plan(uint64_t seed, Scenario scenario);
+std::string to_string(const Plan& plan);
+
+}  // namespace fairlead::sim_test
