@@ -117,6 +117,7 @@ std::shared_ptr<BlockSource> memory(uint64_t size_bytes, uint32_t logical_block)
 // Slow, and failing now and then, so that commands are in flight when something happens to them.
 std::shared_ptr<BlockSource> slow(std::shared_ptr<BlockSource> inner) {
   std::vector<FaultRule> rules(2);
+  rules[0].operations = op_set(IoOp::kRead) | op_set(IoOp::kWrite);  // stop() must be able to flush
   rules[0].every = 5;
   rules[0].error = Code::kIo;
   rules[1].delay = std::chrono::microseconds(100);
@@ -322,7 +323,8 @@ void send_host_data(Run& run, FuzzLink& link) {
 }
 
 void send_any_command(Run& run, FuzzLink& link) {
-  const Bytes bytes = run.script.bytes(sizeof(nvme::SubmissionEntry));
+  Bytes bytes = run.script.bytes(sizeof(nvme::SubmissionEntry));
+  bytes.resize(sizeof(nvme::SubmissionEntry));
   nvme::SubmissionEntry command;
   std::memcpy(static_cast<void*>(&command), bytes.data(), bytes.size());
   link.send_command(command, Bytes(run.script.u16() % (20U * 1024), std::byte{0x5a}));
