@@ -32,18 +32,18 @@ class Driver {
   Reactor reactor;
 };
 
-Task<int> add(int a, int b) { co_return a + b; }
-Task<int> sum_to(int n) {
-  int sum = 0;
-  for (int i = 1; i <= n; ++i) sum = co_await add(sum, i);
+Task<int64_t> add(int64_t a, int64_t b) { co_return a + b; }
+Task<int64_t> sum_to(int64_t n) {
+  int64_t sum = 0;
+  for (int64_t i = 1; i <= n; ++i) sum = co_await add(sum, i);
   co_return sum;
 }
-Task<void> store(Task<int> task, int& out) { out = co_await std::move(task); }
+Task<void> store(Task<int64_t> task, int64_t& out) { out = co_await std::move(task); }
 
 TEST(TaskTest, IsLazyAndGivesItsResult) {
   Driver driver;
   Scope scope(driver.reactor);
-  int out = 0;
+  int64_t out = 0;
   scope.spawn(store(sum_to(100), out));
   EXPECT_EQ(out, 0);
   EXPECT_EQ(scope.running(), 1U);
@@ -55,7 +55,7 @@ TEST(TaskTest, IsLazyAndGivesItsResult) {
 TEST(TaskTest, AMillionChildrenNeedNoStackAndNoHeap) {
   Driver driver;
   Scope scope(driver.reactor);
-  int out = 0;
+  int64_t out = 0;
   scope.spawn(store(sum_to(10), out));
   driver.run();
   [[maybe_unused]] const uint64_t before = frame_heap_allocations();
@@ -64,6 +64,7 @@ TEST(TaskTest, AMillionChildrenNeedNoStackAndNoHeap) {
 #if !__has_feature(address_sanitizer)
   EXPECT_EQ(frame_heap_allocations(), before);
 #endif
+  EXPECT_EQ(out, 500'000'500'000);
 }
 
 Task<void> sleep_then_log(Reactor& reactor, Duration span, int id, std::vector<int>& log) {
