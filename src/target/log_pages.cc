@@ -200,6 +200,9 @@ std::vector<std::byte> Controller::ana_log(bool groups_only) const {
     if (groups_only) continue;
     for (const uint32_t nsid : ids) append(page, Le32(nsid));
   }
+  // As large as hosts reckon from Identify (NANAGRPID, NN), since some read all of that, in pieces: see finish_log().
+  page.resize(sizeof(nvme::AnaHeader) + kAnaGroupsMax * sizeof(nvme::AnaGroupDescriptor) +
+              kNamespacesMax * sizeof(Le32));
   return page;
 }
 

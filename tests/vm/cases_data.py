@@ -1,8 +1,6 @@
 """Cases about data: what was written is read back, through file systems and raw, in every size."""
 
-import hashlib
-
-from context import MOUNT, case, check, check_equal
+from context import MOUNT, case, check, check_equal, sum_of
 from relay import Relay
 from target import MIB, Listener, Unsupported
 
@@ -15,14 +13,12 @@ WRITE_FILES = f"""cd {MOUNT} && mkdir -p many/deep/er &&
 def check_file_system(context, make, check_command):
     """mkfs, write, unmount, check, mount again, compare sums: twice, with a new connection between."""
     target = context.serve(size_mib=320)
-    context.connect(target)
-    device = context.device(target)
+    device = context.connect(target).device
     context.guest.sh(f"{make} {device} && mount {device} {MOUNT}", 90)
     context.guest.sh(WRITE_FILES, 90)
     context.guest.sh(f"umount {MOUNT} && {check_command} {device}", 90)
     context.disconnect(target)
-    context.connect(target)
-    device = context.device(target)
+    device = context.connect(target).device
     context.guest.sh(f"mount {device} {MOUNT} && cd {MOUNT} && [ $(wc -l <sums) = 61 ] && sha256sum -c --quiet sums",
                      90)
     context.guest.sh(f"umount {MOUNT} && {check_command} {device}", 90)
@@ -45,8 +41,7 @@ def xfs(context):
 def fio_random(context):
     """fio: random writes of 4 KiB to 1 MiB, verified by CRC32C, then read at random and verified again."""
     target = context.serve()
-    context.connect(target)
-    device = context.device(target)
+    device = context.connect(target).device
     verify = "--verify=crc32c --verify_fatal=1 --iodepth=32"
     context.fio(device, f"--rw=randwrite --bs=4k --size=8m {verify}")
     context.fio(device, f"--rw=randwrite --bsrange=4k-1m --size=48m {verify}")
@@ -57,24 +52,22 @@ def fio_random(context):
 def fio_sequential(context):
     """fio: sequential writes and reads of 4 KiB, 128 KiB and 1 MiB, verified, and seen in the backing file."""
     target = context.serve()
-    context.connect(target)
-    device = context.device(target)
+    device = context.connect(target).device
     for size, total in (("4k", "8m"), ("128k", "32m"), ("1m", "48m")):
         context.fio(device, f"--rw=write --bs={size} --size={total} --iodepth=8 --verify=crc32c --verify_fatal=1")
     result = context.fio(device, "--rw=read --bs=1m --size=48m --iodepth=8 --verify=crc32c --verify_fatal=1")
     check_equal("bytes read", result["read"]["io_bytes"], 48 * MIB)
     if not context.use_reference:
         seen = context.guest.sh(f"dd if={device} bs=1M count=48 iflag=direct status=none | sha256sum").split()[0]
-        check_equal("sum over the backing file", hashlib.sha256(target.read(0, 48 * MIB)).hexdigest(), seen)
+        check_equal("sum over the backing file", sum_of(target.read(0, 48 * MIB)), seen)
 
 
 @case
 def trim(context):
     """fstrim gives the room of deleted files back to the backing file; so does blkdiscard."""
     target = context.serve(size_mib=256)
-    context.connect(target)
-    device = context.device(target)
-    context.guest.sh(f"mkfs.ext4 -q {device} && mount {device} {MOUNT}", 90)
+    device = context.connect(target).device
+    context.guest.sh(f"mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 {device} && mount {device} {MOUNT}", 90)
     empty = target.allocated_bytes()
     context.guest.sh(f"head -c 48000000 /dev/urandom >{MOUNT}/large && sync", 90)
     full = target.allocated_bytes()
@@ -98,8 +91,7 @@ def digests(context):
         context.on_end(relay.close)
         listener = Listener(listener.address, relay.port)
     for options, bits in (("-g", 1), ("-G", 2), ("-g -G", 3)):
-        context.connect(target, listener, options)
-        device = context.device(target)
+        device = context.connect(target, listener, options).device
         context.fio(device, "--rw=randwrite --bsrange=4k-256k --size=8m --iodepth=16 --verify=crc32c --verify_fatal=1")
         context.disconnect(target)
         if relay:
@@ -116,8 +108,7 @@ def damage_on_the_wire(context):
     target = context.serve()
     relay = Relay(target.listener.port)
     context.on_end(relay.close)
-    context.connect(target, Listener(target.listener.address, relay.port), "-g -G")
-    device = context.device(target)
+    device = context.connect(target, Listener(target.listener.address, relay.port), "-g -G").device
     relay.damage("to target", 3)
     context.fio(device, "--rw=write --bs=128k --size=16m --iodepth=4 --verify=crc32c --do_verify=0")
     relay.damage("to host", 3)

@@ -1,6 +1,6 @@
 """Cases about change and failure while a host is connected: resets, crashes, paths, namespaces, sizes."""
 
-from context import MOUNT, case, check, check_equal
+from context import MOUNT, case, check, check_equal, sum_of
 from target import MIB
 
 
@@ -9,14 +9,13 @@ def reset(context):
     """`nvme reset` three times under load: nothing is lost."""
     context.may_see_io_errors = True
     target = context.serve()
-    controller = context.connect(target)
-    device = context.device(target)
-    load = context.start_slow_writes(device, seconds=8)
+    disk = context.connect(target)
+    load = context.start_load(disk.device)
     for _ in range(3):
-        context.guest.sh(f"nvme reset /dev/{controller}")
-        context.wait_in_guest(f"grep -q live /sys/class/nvme/{controller}/state")
-        context.wait_for_writes(device)
-    context.finish_fio(load)
+        context.guest.sh(f"nvme reset /dev/{disk.controller}")
+        context.wait_in_guest(f"grep -q live /sys/class/nvme/{disk.controller}/state")
+        context.wait_for_writes(disk.device)
+    context.finish_load(load, disk.device)
 
 
 @case
@@ -24,25 +23,16 @@ def crash(context):
     """The target is killed by SIGKILL and started again under load, twice: the kernel reconnects, all is there."""
     context.may_see_io_errors = True
     target = context.serve()
-    context.connect(target)
-    device = context.device(target)
-    load = context.start_slow_writes(device, seconds=10)
+    device = context.connect(target).device
+    load = context.start_load(device)
     for _ in range(2):
         target.crash()
         target.start()
         target.wait_connected(context.guest.host_nqn)
         context.wait_for_writes(device)
-    context.finish_fio(load)
-    check_equal("sum over the backing file", sum_in_guest(context, device, 20), sum_of_file(target, 20))
-
-
-def sum_in_guest(context, device, mib):
-    return context.guest.sh(f"dd if={device} bs=1M count={mib} iflag=direct status=none | sha256sum").split()[0]
-
-
-def sum_of_file(target, mib):
-    import hashlib
-    return hashlib.sha256(target.read(0, mib * MIB)).hexdigest()
+    context.finish_load(load, device)
+    seen = context.guest.sh(f"dd if={device} bs=1M count=8 iflag=direct status=none | sha256sum").split()[0]
+    check_equal("sum over the backing file", sum_of(target.read(0, 8 * MIB)), seen)
 
 
 @case
@@ -50,13 +40,12 @@ def drain(context):
     """SIGTERM under load: the target answers what it has, says "stopped" and ends with 0; started again, all is there."""
     context.may_see_io_errors = True
     target = context.serve()
-    context.connect(target)
-    device = context.device(target)
-    load = context.start_slow_writes(device, seconds=6)
+    device = context.connect(target).device
+    load = context.start_load(device)
     target.stop()
     target.start()
     target.wait_connected(context.guest.host_nqn)
-    context.finish_fio(load)
+    context.finish_load(load, device)
 
 
 @case
@@ -64,8 +53,7 @@ def keep_alive(context):
     """A host that falls silent is given up after its keep-alive time; it comes back when it can."""
     context.may_see_io_errors = True
     target = context.serve()
-    context.connect(target, keep_alive=4)
-    device = context.device(target)
+    device = context.connect(target, keep_alive=4).device
     target.wait_connected(context.guest.host_nqn)
     since = target.mark()
     context.guest.stop()
@@ -80,8 +68,7 @@ def keep_alive(context):
 def resize(context):
     """The backing file grows while mounted: the guest sees the new size, and ext4 grows into it."""
     target = context.serve(size_mib=64)
-    context.connect(target)
-    device = context.device(target)
+    device = context.connect(target).device
     context.guest.sh(f"mkfs.ext4 -q {device} && mount {device} {MOUNT} && echo here >{MOUNT}/file")
     target.grow(160)
     context.wait_in_guest(f"[ $(blockdev --getsize64 {device}) = {160 * MIB} ]")
@@ -96,9 +83,8 @@ def resize(context):
 def namespaces(context):
     """Namespaces added, resized and removed while connected are seen by the guest at once, beside I/O on another."""
     target = context.steered(size_mib=64)
-    context.connect(target)
-    first = context.device(target)
-    load = context.start_slow_writes(first, seconds=4)
+    first = context.connect(target).device
+    load = context.start_load(first)
     target.add(2, 32)
     second = context.device(target, 2)
     check_equal("size of the new one", int(context.guest.sh(f"blockdev --getsize64 {second}")), 32 * MIB)
@@ -110,21 +96,20 @@ def namespaces(context):
     target.add(3, 16)
     third = context.device(target, 3)
     check_equal("size of the third", int(context.guest.sh(f"blockdev --getsize64 {third}")), 16 * MIB)
-    context.finish_fio(load)
+    context.finish_load(load, first)
 
 
 @case
 def paths(context):
     """Two listeners are two paths of one device; one is made inaccessible under load, then the other: no error."""
     target = context.steered(listeners=("127.0.0.1", "127.0.0.1"))
-    controllers = [context.connect(target, listener) for listener in target.listeners]
-    device = context.device(target)
-    states = f"cat /sys/class/nvme-subsystem/*/{device.removeprefix('/dev/')}"
-    both = context.guest.sh(
-        "for p in /sys/class/nvme/nvme*/nvme*c*n*; do echo ${p##*/} $(cat $p/ana_state); done").split()
-    check_equal("paths and states", both[1::2], ["optimized", "optimized"])
-    check(states, "")
-    load = context.start_slow_writes(device, seconds=12)
+    disks = [context.connect(target, listener) for listener in target.listeners]
+    device = disks[0].device
+    check_equal("device of the second path", disks[1].device, device)
+    controllers = [disk.controller for disk in disks]
+    for controller in controllers:
+        wait_for_path(context, controller, "optimized")
+    load = context.start_load(device)
     for closed, opened in ((0, 1), (1, 0)):
         target.ana(opened, "optimized")
         wait_for_path(context, controllers[opened], "optimized")
@@ -135,7 +120,7 @@ def paths(context):
     target.ana(1, "non-optimized")
     wait_for_path(context, controllers[1], "non-optimized")
     context.wait_for_writes(device)
-    context.finish_fio(load)
+    context.finish_load(load, device)
 
 
 def wait_for_path(context, controller, state):
@@ -143,16 +128,15 @@ def wait_for_path(context, controller, state):
 
 
 @case
-def path_lost(context):
-    """A path whose listener's connections break carries on over the other path, and comes back."""
+def path_removed(context):
+    """One path after the other is disconnected and connected again under load: the other path carries on."""
     context.may_see_io_errors = True
     target = context.steered(listeners=("127.0.0.1", "127.0.0.1"))
-    controllers = [context.connect(target, listener) for listener in target.listeners]
-    device = context.device(target)
-    load = context.start_slow_writes(device, seconds=8)
-    for controller in controllers:
-        context.guest.sh(f"nvme disconnect -d {controller}")
-        context.wait_for_writes(device)
-        listener = target.listeners[controllers.index(controller)]
-        controllers[controllers.index(controller)] = context.connect(target, listener)
-    context.finish_fio(load)
+    disks = [context.connect(target, listener) for listener in target.listeners]
+    load = context.start_load(disks[0].device)
+    for disk, listener in zip(disks, target.listeners):
+        context.guest.sh(f"nvme disconnect -d {disk.controller}")
+        context.wait_for_writes(disk.device)
+        again = context.connect(target, listener)
+        check_equal("device of the path that came back", again.device, disk.device)
+    context.finish_load(load, disks[0].device)

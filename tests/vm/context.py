@@ -1,14 +1,18 @@
 """What a case is given: the guest, targets, and the things that nearly every case does with them."""
 
 import contextlib
+import dataclasses
+import hashlib
 import json
 import re
-import shlex
 
+import guest as guests
 import reference
 import target as targets
 
+FIO_INTERRUPTED = 128  # its exit status when a signal ended it in good order
 MOUNT = "/run/disk"
+LOAD_MIB = 8  # what the writes of start_load() cover
 KEEP_ALIVE_SECONDS = 15  # generous: everything is slow under emulation
 
 _CASES = []
@@ -17,6 +21,13 @@ _CASES = []
 _KERNEL_FAULTS = r"BUG:|Oops|WARNING:|blocked for more than|general protection|Internal error|corruption"
 # Not to be seen by a case that injects no fault.
 _KERNEL_IO_ERRORS = r"I/O error|critical .* error|digest error|timeout, |Connect command failed"
+
+
+@dataclasses.dataclass
+class Disk:
+    """What a connection gave the guest."""
+    controller: str  # "nvme0"
+    device: str  # "/dev/nvme0n1"
 
 
 class CaseFailed(Exception):
@@ -40,6 +51,11 @@ def check(condition, message):
 
 def check_equal(name, found, expected):
     check(found == expected, f"{name} is {found!r}, expected {expected!r}")
+
+
+def sum_of(data):
+    """As sha256sum prints it."""
+    return hashlib.sha256(data).hexdigest()
 
 
 class Context:
@@ -80,13 +96,14 @@ class Context:
     # The guest as host
 
     def connect(self, target, listener=None, options="", keep_alive=KEEP_ALIVE_SECONDS):
-        """`nvme connect`; returns the controller's name, "nvme0"."""
+        """`nvme connect`; returns the new controller and the block device of namespace 1, once it is there."""
         listener = listener or target.listener
         said = self.guest.sh(f"nvme connect {listener.arguments} -n {target.nqn} --keep-alive-tmo={keep_alive} "
-                             f"--reconnect-delay=1 --ctrl-loss-tmo=60 {options}")
-        found = re.search(r"device: (nvme\d+)", said)
+                             f"--reconnect-delay=1 --ctrl-loss-tmo=60 -o normal {options} || exit 1\n"
+                             + _find_device(target.nqn, 1))
+        found = re.match(r"device: (nvme\d+)\n(/dev/nvme\d+n\d+)$", said.strip())
         check(found, f"nvme connect said: {said}")
-        return found[1]
+        return Disk(found[1], found[2])
 
     def disconnect(self, target):
         said = self.guest.sh(f"nvme disconnect -n {target.nqn}")
@@ -94,15 +111,7 @@ class Context:
 
     def device(self, target, nsid=1):
         """The block device of a namespace, once the guest has found it: "/dev/nvme0n1"."""
-        return self.guest.sh(
-            f"""for try in $(seq 150); do
-                  for head in /sys/class/nvme-subsystem/*/nvme*n*; do
-                    [ "$(cat "${{head%/*}}/subsysnqn" "$head/nsid" 2>&1)" = "{target.nqn}"$'\\n'{nsid} ] || continue
-                    [ -b "/dev/${{head##*/}}" ] && echo "/dev/${{head##*/}}" && exit 0
-                  done
-                  sleep 0.1
-                done
-                nvme list; exit 1""").strip()
+        return self.guest.sh(_find_device(target.nqn, nsid)).strip()
 
     def wait_in_guest(self, condition, seconds_max=30):
         """Waits until a shell condition holds in the guest."""
@@ -126,11 +135,14 @@ class Context:
         """Starts fio with direct I/O on a block device and returns the Job."""
         return self.guest.start(
             f"test -b {device} && fio --name=load --filename={device} --allow_file_create=0 --direct=1 "
-            f"--ioengine=libaio --verify_state_save=0 --randseed=7 --output-format=json {options}")
+            f"--ioengine=libaio --thread --verify_state_save=0 --randseed=7 --output-format=json {options}")
 
     def finish_fio(self, job, seconds_max=120):
         """Waits for fio, which must have met no error, and returns its results."""
-        said = job.wait(seconds_max)
+        return self.fio_result(job.wait(seconds_max))
+
+    @staticmethod
+    def fio_result(said):
         result = json.loads(said[said.index("{"):])["jobs"][0]
         check_equal("fio's error", result["error"], 0)
         return result
@@ -138,12 +150,23 @@ class Context:
     def fio(self, device, options, seconds_max=120):
         return self.finish_fio(self.start_fio(device, options), seconds_max)
 
-    def start_slow_writes(self, device, seconds=10, extra=""):
-        """Random writes for about `seconds`, read back and verified after, for cases that disturb them meanwhile."""
-        job = self.start_fio(device, f"--rw=randwrite --bsrange=4k-64k --iodepth=8 --size={2 * seconds}m --rate=,2m "
-                                     f"--verify=crc32c --verify_fatal=1 {extra}")
+    def start_load(self, device):
+        """Starts writes at random places that go on until finish_load(), for cases that disturb them meanwhile."""
+        self.fio(device, f"--rw=write --bs=128k --iodepth=4 --verify=crc32c --verify_interval=16k --do_verify=0 "
+                         f"--size={LOAD_MIB}m")
+        job = self.start_fio(device, f"--rw=randwrite --bs=16k --iodepth=8 --size={LOAD_MIB}m --rate=,3m --time_based "
+                                     "--runtime=600 --verify=crc32c --verify_fatal=1 --verify_backlog=64")
         self.wait_for_writes(device)
         return job
+
+    def finish_load(self, job, device):
+        """Ends the writes, which read back and verified as they went, and verifies all of it once more."""
+        check(not job.ended, f"the load ended by itself: {job.output}")
+        self.guest.sh("killall -INT fio")
+        job.wait(60, check=False)
+        check(job.status in (0, FIO_INTERRUPTED), f"fio ended with {job.status}: {guests.shortened(job.output)}")
+        self.fio_result(job.output)
+        self.fio(device, f"--rw=read --bs=16k --iodepth=8 --size={LOAD_MIB}m --verify=crc32c --verify_fatal=1")
 
     def wait_for_writes(self, device, mib=1):
         """Waits until so much more has been written to the device."""
@@ -174,5 +197,13 @@ class Context:
                               exit 0""")
 
 
-def quoted(text):
-    return shlex.quote(str(text))
+def _find_device(nqn, nsid):
+    """A shell script that prints the block device of a namespace; the kernel looks for them after connecting."""
+    return f"""for try in $(seq 150); do
+                 for head in /sys/class/nvme-subsystem/*/nvme*n*; do
+                   [ "$(cat "${{head%/*}}/subsysnqn" "$head/nsid" 2>&1)" = "{nqn}"$'\\n'{nsid} ] || continue
+                   [ -b "/dev/${{head##*/}}" ] && echo "/dev/${{head##*/}}" && exit 0
+                 done
+                 sleep 0.1
+               done
+               echo "no block device:"; nvme list; exit 1"""

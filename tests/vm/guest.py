@@ -44,6 +44,14 @@ def die_with_parent():
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def shortened(output, lines_max=16):
+    """The beginning and the end of a long output."""
+    lines = output.rstrip().splitlines()
+    if len(lines) <= lines_max:
+        return "\n".join(lines)
+    return "\n".join([*lines[:lines_max // 2], "...", *lines[-lines_max // 2:]])
+
+
 class Job:
     """A command that runs in the guest."""
 
@@ -66,7 +74,7 @@ class Job:
         if self.status is None:
             raise GuestError(f"the guest went down during: {self.command}\n{self.guest.console()[-2000:]}")
         if check and self.status:
-            raise GuestError(f"status {self.status}: {self.command}\n{self.output.rstrip()}")
+            raise GuestError(f"status {self.status}: {self.command}\n{shortened(self.output)}")
         return self.output
 
     def kill(self):
@@ -186,9 +194,10 @@ class Guest:
 
     def set_cpus(self, number):
         """Brings that many virtual processors up and the others down."""
-        for cpu in range(1, CPUS_MAX):
-            self.sh(f"echo {int(cpu < number)} >/sys/devices/system/cpu/cpu{cpu}/online", check=False)
-        online = int(self.sh("nproc"))
+        online = int(self.sh("".join(
+            f"grep -q {int(cpu < number)} /sys/devices/system/cpu/cpu{cpu}/online || "
+            f"echo {int(cpu < number)} >/sys/devices/system/cpu/cpu{cpu}/online; "
+            for cpu in range(1, CPUS_MAX)) + "nproc"))
         if online != number:
             raise GuestError(f"{online} processors are up, not {number}")
 

@@ -5,6 +5,7 @@ and fails with Fairlead has found one of Fairlead's.
 """
 
 import itertools
+import uuid
 
 from target import MIB, Listener, Unsupported
 
@@ -81,6 +82,7 @@ class KernelTarget:
         file = self._files[nsid] = f"/tmp/reference-{self._number}-{nsid}"
         self._guest.sh(f"truncate -s {size_mib * MIB} {file} && mkdir {self._subsystem}/namespaces/{nsid} && "
                        f"cd {self._subsystem}/namespaces/{nsid} && echo -n {file} >device_path && "
+                       f"echo {uuid.uuid4()} >device_nguid && "
                        "echo 1 >buffered_io && echo 1 >enable")
 
     def remove(self, nsid):

@@ -53,8 +53,8 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="cases to run; all if none is named")
-    parser.add_argument("--fairlead", type=pathlib.Path, default=BUILD / "dev/src/cli/fairlead")
-    parser.add_argument("--steered", type=pathlib.Path, default=BUILD / "dev/tests/vm/steered_target")
+    parser.add_argument("--fairlead", type=pathlib.Path, default=BUILD / "release/src/cli/fairlead")
+    parser.add_argument("--steered", type=pathlib.Path, default=BUILD / "release/tests/vm/steered_target")
     parser.add_argument("--reference", action="store_true", help="run against the kernel's own target instead")
     parser.add_argument("--list", action="store_true", help="list the cases")
     return parser.parse_args()

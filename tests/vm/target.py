@@ -3,7 +3,6 @@
 All three have the same face, so a case does not know which it has; what one cannot do raises Unsupported.
 """
 
-import collections
 import dataclasses
 import os
 import pathlib
@@ -32,6 +31,12 @@ class Listener:
     """Where a host reaches a target."""
     address: str
     port: int
+
+    @staticmethod
+    def parse(text):
+        """From "10.0.2.2:4420" or "[fec0::2]:4420"."""
+        address, port = text.rsplit(":", 1)
+        return Listener(address.strip("[]"), int(port))
 
     @property
     def arguments(self):
@@ -152,12 +157,12 @@ class ServeTarget:
         self.process = LineProcess(command, self._log)
         self.process.wait_for(r"^ready", 20)
         said = self.process.lines()
-        bound = [re.match(r"listening on (\S+):(\d+) \(advertised as (\S+):(\d+)\)", line) for line in said]
-        bound = [found for found in bound if found]
-        if len(bound) != len(self._bind):
+        listening = [re.match(r"listening on \S+:(\d+) \(advertised as (\S+)\)", line) for line in said]
+        listening = [found for found in listening if found]
+        if len(listening) != len(self._bind):
             raise TargetError(f"{len(self._bind)} listeners asked for, said: {said}")
-        self._bind = [(address, int(found[2])) for (address, _), found in zip(self._bind, bound)]
-        self.listeners = [Listener(found[3].strip("[]"), int(found[4])) for found in bound]
+        self._bind = [(address, int(found[1])) for (address, _), found in zip(self._bind, listening)]
+        self.listeners = [Listener.parse(found[2]) for found in listening]
         self.nqn = self.process.wait_for(r"^serving .* as (\S+) nsid 1,", 1)[1]
         self.connect_line = self.process.wait_for(r"^(nvme connect .*)", 1)[1]
 
@@ -199,6 +204,59 @@ class ServeTarget:
         status = self.process.wait()
         if status or self.process.lines()[-1] != "stopped":
             raise TargetError(f"SIGTERM: status {status}, last line '{self.process.lines()[-1]}'")
+
+    def close(self):
+        self.process.kill()
+
+
+class SteeredTarget:
+    """The target of steered_target.cc: one subsystem, told at run time to change ANA states and namespaces."""
+
+    ANSWER_SECONDS_MAX = 30
+
+    def __init__(self, program, directory, size_mib=64, listeners=("127.0.0.1",),
+                 nqn="nqn.2026-01.io.fairlead:steered"):
+        self.directory = pathlib.Path(directory)
+        self.nqn = nqn
+        self._files = {}
+        self.process = LineProcess([program], self.directory / "target.log")
+        self.process.wait_for("^ready", 20)
+        self._ask(f"subsystem {nqn}")
+        self.listeners = []
+        for address in listeners:
+            _, _, advertised = self._ask(f"listen {address} {guests.HOST_ADDRESS}").split()
+            self.listeners.append(Listener.parse(advertised))
+        self.add(1, size_mib)
+
+    def _ask(self, line):
+        since = self.process.mark()
+        self.process.say(line)
+        answer = self.process.wait_for("^(ok|error)( .*)?$", self.ANSWER_SECONDS_MAX, since)
+        if answer[1] == "error":
+            raise TargetError(f"{line}: {answer[0]}")
+        return answer[0]
+
+    @property
+    def listener(self):
+        return self.listeners[0]
+
+    def add(self, nsid, size_mib):
+        file = self._files[nsid] = self.directory / f"disk-of-namespace-{nsid}"
+        file.touch()
+        os.truncate(file, size_mib * MIB)
+        self._ask(f"add {self.nqn} {nsid} {file}")
+
+    def remove(self, nsid):
+        self._ask(f"remove {self.nqn} {nsid}")
+        self._files.pop(nsid).unlink()
+
+    def resize(self, nsid, size_mib):
+        os.truncate(self._files[nsid], size_mib * MIB)
+        self._ask(f"rescan {self.nqn} {nsid}")
+
+    def ana(self, listener, state):
+        """How hosts see all namespaces through that listener."""
+        self._ask(f"ana {self.nqn} {listener} {state}")
 
     def close(self):
         self.process.kill()
