@@ -122,7 +122,7 @@ sim::SimSettings rough_settings(sim::Chop chop) {
   settings.mailbox_capacity = 2;
   settings.buffers_shared_max = 0;
   settings.network.chop = chop;
-  settings.network.window_min = 1;
+  settings.network.window_min = 64;
   settings.network.window_max = 64 * kKiB;
   settings.network.spike_ppm = 1000;
   settings.network.spike_max = std::chrono::milliseconds(5);
