@@ -55,7 +55,7 @@ int run_serve(const ServeArguments& arguments) {
 int main(int argc, char** argv) {
   CLI::App app("Fairlead: block storage over NVMe-oF", "fairlead");
   app.set_version_flag("--version", fmt::format("fairlead {}", fairlead::cli::kVersion));
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
   ServeArguments serve_arguments;
   CLI::App& serve = *app.add_subcommand("serve", "Export files, devices or memory as NVMe-oF namespaces");
   define_serve(serve, serve_arguments);
@@ -67,6 +67,10 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
+  }
+  if (app.get_subcommands().empty()) {
+    fmt::print(stderr, "{}", app.help());
+    return kExitUsage;
   }
   if (serve.parsed()) return run_serve(serve_arguments);
   const auto script = fairlead::cli::completion_script(app, shell);

@@ -93,10 +93,10 @@ bool backs_loop_device(const struct stat& status) {
 
 const char* reason_in_use(const struct stat& status) {
   if (is_swap(status)) return "it is used as swap";
-  if (backs_loop_device(status)) return "it is in use by a loop device: losetup -j tells which";
+  if (backs_loop_device(status)) return "by a loop device: losetup -j tells which";
   if (!S_ISBLK(status.st_mode)) return nullptr;
   if (is_mounted(status)) return "it is mounted";
-  if (has_holders(status.st_rdev)) return "it is in use by the device mapper, LVM or a RAID";
+  if (has_holders(status.st_rdev)) return "by the device mapper, LVM or a RAID";
   if (any_partition_mounted(status.st_rdev)) return "one of its partitions is mounted or in use";
   return nullptr;
 }

@@ -22,7 +22,7 @@ namespace {
 constexpr uint32_t kSectorBytes = 512;
 constexpr uint32_t kPageBytes = 4096;
 constexpr const char* kReadOnlyMedium = "it cannot be written: open it read-only";
-constexpr const char* kOtherProcess = "it is in use by another process";
+constexpr const char* kOtherProcess = "by another process";
 
 // What open() has found out so far; owns the descriptor until release().
 class Opening {
