@@ -67,6 +67,10 @@ class Job:
     def ended(self):
         return self._ended.is_set()
 
+    def wait_ended(self, seconds_max):
+        """Waits for the end; whether it came."""
+        return self._ended.wait(seconds_max)
+
     def wait(self, seconds_max, check=True):
         """Waits for the end and returns the output; a status other than 0 is an error unless check is False."""
         if not self._ended.wait(seconds_max):

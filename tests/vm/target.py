@@ -59,8 +59,8 @@ class LineProcess:
         self._reader.start()
 
     @property
-    def pid(self):
-        return self._process.pid
+    def alive(self):
+        return self._process.poll() is None
 
     def _read(self):
         for line in self._process.stdout:
@@ -154,6 +154,7 @@ class ServeTarget:
         for address, port in self._bind:
             reached = f"[{guests.HOST_ADDRESS6}]" if ":" in address else guests.HOST_ADDRESS
             command += ["--listen", f"{f'[{address}]' if ':' in address else address}:{port},advertise={reached}"]
+        self.command_line = " ".join(map(str, command))
         self.process = LineProcess(command, self._log)
         self.process.wait_for(r"^ready", 20)
         said = self.process.lines()
