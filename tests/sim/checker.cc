@@ -195,8 +195,8 @@ void Checker::observe(Versions& versions, VersionId content, uint64_t began) {
     if (version.content() != content && version.open == 0 && version.ended < began) {
       version.dead_after = std::min(version.dead_after, now);
     }
-    // The crash left exactly this, and it is stable.
-    if (version.content() == content && alike == 1 && version.after_crash) {
+    // The crash left exactly this, and it is stable; unless the answer is from before it.
+    if (version.content() == content && alike == 1 && version.after_crash && version.ended < began) {
       version.after_crash = false;
       version.sure = version.durable = true;
       const VersionId found = version.id;

@@ -123,6 +123,16 @@ TEST_F(CheckerTest, LossOfPowerTakesWhatWasNotFlushed) {
   EXPECT_FALSE(reads(second.id)) << "what was found after the crash is what there is";
 }
 
+TEST_F(CheckerTest, AnAnswerFromBeforeTheCrashTellsNothingOfAfter) {
+  const WriteTicket first = write();
+  flush();
+  const ReadTicket early = checker.begin_read();
+  const WriteTicket second = checker.begin_write(kOne, WriteKind::kData);
+  checker.target_died(true);
+  EXPECT_TRUE(checker.read_done(early, kOne, bytes(first.id)).empty());
+  EXPECT_TRUE(reads(second.id));
+}
+
 TEST_F(CheckerTest, AForcedWriteSurvives) {
   write();
   const WriteTicket forced = checker.begin_write(kOne, WriteKind::kData);

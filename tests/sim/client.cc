@@ -497,7 +497,10 @@ Task<void> Client::verify_volume(Session& session, Volume& volume) {
 }
 
 Task<void> Client::verify(TargetSite* site, bool* done) {
-  Session session(node_.shard(0), plan_);
+  // One command at a time may take longer than a keep-alive that was meant to run out.
+  ClientPlan patient = plan_;
+  patient.keep_alive_ms = 120'000;
+  Session session(node_.shard(0), patient);
   const Result<void> opened = co_await session.open(*site, 100 + index_);
   if (!opened) {
     cluster_.fail("no connection although nothing is wrong: " + to_string(opened.error()));

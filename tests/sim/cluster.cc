@@ -36,8 +36,11 @@ Task<Result<void>> start(TargetSite& site, Serving& serving) {
   target::SubsystemOptions subsystem;
   subsystem.nqn = site.nqn;
   FL_CO_TRY_VOID(co_await serving.target->add_subsystem(subsystem));
+  serving.attached.resize(site.volumes.size());
   for (const auto& volume : site.volumes) {
-    if (volume->attached) FL_CO_TRY_VOID(co_await attach_volume(serving, site.nqn, *volume, home));
+    if (!volume->attached) continue;
+    FL_CO_TRY_VOID(co_await attach_volume(serving, site.nqn, *volume, home));
+    serving.attached[volume->nsid - 1] = true;
   }
   target::SubsystemOptions hostile;
   hostile.nqn = kHostileNqn;
@@ -61,7 +64,10 @@ Task<void> serve(Cluster& cluster, TargetSite& site) {
   Serving& mine = *serving;
   const Result<void> started = co_await start(site, mine);
   if (!started && !node.stopping(0).is_set()) cluster.fail("a target did not start: " + to_string(started.error()));
-  if (started) site.serving = std::move(serving);
+  if (started) {
+    site.serving = std::move(serving);
+    cluster.reconcile_soon(site);
+  }
   co_await node.stopping(0).wait();
   if (started) serving = std::move(site.serving);
   co_await mine.changes.close();
@@ -72,15 +78,37 @@ Task<void> serve(Cluster& cluster, TargetSite& site) {
   cluster.world().mark(stopped ? "target stopped" : "target stopped without a flush", boot);
 }
 
-// A coroutine with a name: what it needs travels by value or outlives the world.
-Task<void> change_attached(Cluster& cluster, TargetSite& site, Serving& serving, Volume& volume, bool attached) {
-  if (attached) {
-    const Result<void> done = co_await attach_volume(serving, site.nqn, volume, site.node->shard(0));
-    const bool expected = done || done.error().code == Code::kAlreadyExists || site.node->stopping(0).is_set();
-    if (!expected) cluster.fail("attach: " + to_string(done.error()));
-  } else {
-    (void)co_await serving.target->remove_namespace(site.nqn, volume.nsid);
+// Makes one difference between what should be and what is smaller. False: there is none.
+Task<bool> reconcile_step(Cluster& cluster, TargetSite& site, Serving& serving) {
+  for (const auto& volume : site.volumes) {
+    const size_t index = volume->nsid - 1;
+    if (serving.attached[index] == volume->attached) continue;
+    const bool wanted = volume->attached;
+    Result<void> done;
+    if (wanted) {
+      done = co_await attach_volume(serving, site.nqn, *volume, site.node->shard(0));
+    } else {
+      done = co_await serving.target->remove_namespace(site.nqn, volume->nsid);
+    }
+    if (!done && !site.node->stopping(0).is_set()) cluster.fail("attach or detach: " + to_string(done.error()));
+    serving.attached[index] = wanted;
+    co_return true;
   }
+  for (size_t i = 0; i < site.ana.size(); ++i) {
+    if (serving.ana[i] == site.ana[i]) continue;
+    serving.ana[i] = site.ana[i];
+    (void)co_await serving.target->set_ana_state(site.nqn, 0, static_cast<uint32_t>(i + 1), serving.ana[i]);
+    co_return true;
+  }
+  co_return false;
+}
+
+Task<void> reconcile(Cluster& cluster, TargetSite& site, Serving& serving) {
+  while (true) {
+    const bool changed = co_await reconcile_step(cluster, site, serving);
+    if (!changed || site.node->stopping(0).is_set()) break;
+  }
+  serving.reconciling = false;
 }
 
 Task<void> change_size(Cluster& cluster, TargetSite& site, Serving& serving, Volume& volume) {
@@ -89,10 +117,6 @@ Task<void> change_size(Cluster& cluster, TargetSite& site, Serving& serving, Vol
   if (!seen) co_return;  // detached, or stopping
   if (*seen < size && !site.node->stopping(0).is_set()) cluster.fail("a rescan did not see the new size");
   volume.blocks = std::max(volume.blocks, size / volume.plan.block_bytes);
-}
-
-Task<void> change_ana(TargetSite& site, Serving& serving, uint32_t group, target::AnaState state) {
-  (void)co_await serving.target->set_ana_state(site.nqn, 0, group, state);
 }
 
 }  // namespace
@@ -185,17 +209,19 @@ void Cluster::settled() {
   }
 }
 
+void Cluster::reconcile_soon(TargetSite& site) {
+  if (site.serving == nullptr || std::exchange(site.serving->reconciling, true)) return;
+  site.serving->changes.spawn(reconcile(*this, site, *site.serving));
+}
+
 void Cluster::detach(TargetSite& site, Volume& volume) {
-  if (site.serving == nullptr || !volume.attached) return;
   volume.attached = false;
-  site.serving->changes.spawn(change_attached(*this, site, *site.serving, volume, false));
+  reconcile_soon(site);
 }
 
 void Cluster::attach(TargetSite& site, Volume& volume) {
-  if (volume.attached) return;
   volume.attached = true;
-  if (site.serving == nullptr) return;
-  site.serving->changes.spawn(change_attached(*this, site, *site.serving, volume, true));
+  reconcile_soon(site);
 }
 
 void Cluster::grow(TargetSite& site, Volume& volume) {
@@ -207,8 +233,8 @@ void Cluster::grow(TargetSite& site, Volume& volume) {
 }
 
 void Cluster::set_ana(TargetSite& site, uint32_t group, target::AnaState state) {
-  if (site.serving == nullptr) return;
-  site.serving->changes.spawn(change_ana(site, *site.serving, group, state));
+  site.ana.at(group - 1) = state;
+  reconcile_soon(site);
 }
 
 void Cluster::restore(TargetSite& site) {

@@ -41,6 +41,10 @@ struct Serving {
   std::unique_ptr<target::Target> target;
   Scope changes;
   std::vector<std::shared_ptr<BlockSource>> sources;  // by volume
+  // What the target was told so far, and whether somebody is telling it more: changes are made one after the other.
+  std::vector<bool> attached;  // by volume
+  std::array<target::AnaState, 2> ana{target::AnaState::kOptimized, target::AnaState::kOptimized};
+  bool reconciling = false;
 };
 
 struct TargetSite {
@@ -48,6 +52,7 @@ struct TargetSite {
   std::string nqn;
   sim::SimNode* node = nullptr;
   std::vector<std::unique_ptr<Volume>> volumes;
+  std::array<target::AnaState, 2> ana{target::AnaState::kOptimized, target::AnaState::kOptimized};  // as it should be
   std::unique_ptr<Serving> serving;  // null: down, starting or stopping
   uint64_t epoch = 0;                // of deaths
 };
@@ -76,6 +81,8 @@ class Cluster {
   bool is_quiet() const;
   void settled();
 
+  // Sees to it that the target becomes what the site says.
+  void reconcile_soon(TargetSite& site);
   // Changes of the configuration while hosts are connected. No effect when the target does not serve.
   void detach(TargetSite& site, Volume& volume);
   void attach(TargetSite& site, Volume& volume);

@@ -250,7 +250,8 @@ void Run::round() {
   start_clients();
   const std::vector<Trouble> troubles = troubles_of(plan_.chaos);
   for (uint32_t i = 0; i < plan_.chaos.actions && !troubles.empty() && go_on() && !clients_done(); ++i) {
-    world_->run_for(draw_span(1, 2'000));
+    // Now and then long enough for keep-alives to run out.
+    world_->run_for(world_->random().one_in(4) ? draw_span(2'000, 20'000) : draw_span(1, 2'000));
     if (go_on()) cause(troubles[world_->random().below(troubles.size())]);
   }
   if (plan_.chaos.actions > 0) {

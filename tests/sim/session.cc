@@ -130,8 +130,8 @@ Task<void> abuse(Cluster& cluster, TargetSite& site, sim::Prng& random) {
     if (open && random.coin() && !connection.is_lost()) (void)co_await connection.enable();
     for (uint64_t count = random.below(12); count > 0 && !connection.is_lost(); --count) {
       if (random.one_in(4)) connection.pause_reading(random.coin());
-      if (random.one_in(8))
-        connection.damage_next(random.coin() ? testing::Damage::kHeaderDigest : testing::Damage::kDataDigest);
+      if (options.header_digest && random.one_in(8)) connection.damage_next(testing::Damage::kHeaderDigest);
+      if (options.data_digest && random.one_in(8)) connection.damage_next(testing::Damage::kDataDigest);
       if (random.one_in(16)) connection.send_raw(noise(random, random.skewed(1, 256)));
       commands.spawn(submit_and_forget(connection, odd_command(random),
                                        noise(random, random.coin() ? 0 : random.skewed(1, 8192))));
