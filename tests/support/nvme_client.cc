@@ -299,6 +299,11 @@ bool NvmeConnection::handle_r2t(const nvme::R2tPdu& pdu) {
   const auto found = commands_.find(pdu.cccid.get());
   if (found == commands_.end()) return complain("R2T for no command");
   Command& command = *found->second;
+  last_r2t_ = pdu;
+  if (ignores_r2t_) {
+    ++r2ts_;
+    return true;
+  }
   const uint64_t end = uint64_t{pdu.r2to.get()} + pdu.r2tl.get();
   if (end > command.data.out.size()) return complain("R2T outside the command's data");
   ++r2ts_;

@@ -148,6 +148,9 @@ class NvmeConnection {
   void damage_next(Damage damage) { damage_ = damage; }
   // While paused nothing is read off the stream.
   void pause_reading(bool paused);
+  // R2Ts are counted and kept, and not answered.
+  void ignore_r2t(bool ignored) { ignores_r2t_ = ignored; }
+  const nvme::R2tPdu& last_r2t() const { return last_r2t_; }
   // Ends the stream without waiting.
   void cut();
   // Returns when the target, or cut(), has ended the connection.
@@ -209,6 +212,8 @@ class NvmeConnection {
   std::vector<std::byte> received_;
   size_t consumed_ = 0;
   bool paused_ = false;
+  bool ignores_r2t_ = false;
+  nvme::R2tPdu last_r2t_;
   bool connected_ = false;  // ICResp came
   bool lost_ = false;
   Damage damage_ = Damage::kNone;
