@@ -101,11 +101,7 @@ def run_ctest(preset, *options):
 
 
 def simulate(preset, seeds):
-    """The seeds 1 to `seeds`, shared among the cores."""
-    jobs = os.cpu_count()
-    bounds = [1 + seeds * job // jobs for job in range(jobs + 1)]
-    return [Command([f"build/{preset}/tests/sim/fairlead-sim", "--first", str(first), "--seeds", str(after - first)],
-                    closing_line) for first, after in zip(bounds, bounds[1:]) if after > first]
+    return [Command([f"build/{preset}/tests/sim/fairlead-sim", "--seeds", str(seeds)], closing_line)]
 
 
 def steps(options):
