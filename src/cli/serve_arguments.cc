@@ -94,7 +94,7 @@ std::expected<ServePlan, Complaint> check(const ServeArguments& arguments) {
     plan.memory_bytes.push_back(*parsed);
   }
   std::vector<std::string> listen = arguments.listen;
-  if (listen.empty()) listen.push_back("127.0.0.1");
+  if (listen.empty()) listen.emplace_back("127.0.0.1");
   for (const std::string& text : listen) {
     const auto listener = parse_listener(text);
     if (!listener) return std::unexpected(listener.error());
