@@ -99,7 +99,9 @@ Task<void> Directory::destroy(uint16_t controller_id, const char* reason) {
   FL_CHECK(at != controllers_.end());
   const Entry entry = std::move(at->second);
   controllers_.erase(at);
-  for (const auto& [qid, place] : entry.queues) scope_.spawn(close_connection(place, reason));
+  if (!closing_) {
+    for (const auto& [qid, place] : entry.queues) scope_.spawn(close_connection(place, reason));
+  }
   if (observer_ != nullptr && !entry.discovery) observer_->host_disconnected(session_of(entry), reason);
   co_return;
 }

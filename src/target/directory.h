@@ -86,6 +86,9 @@ class Directory {
   // Ids of the controllers of a subsystem, in order.
   Task<std::vector<uint16_t>> controllers_of(std::string subsystem_nqn);
   size_t controller_count() const { return controllers_.size(); }
+  // From now on a controller that goes leaves the connections of its I/O queues alone: their shards are closing them,
+  // and answer what runs first.
+  void begin_close() { closing_ = true; }
   // Waits for what it has under way.
   Task<void> close();
 
@@ -106,6 +109,7 @@ class Directory {
   Scope scope_;
   std::map<uint16_t, Entry> controllers_;
   uint16_t next_id_;
+  bool closing_ = false;
   struct RangeLock {
     explicit RangeLock(Reactor& reactor) : freed(reactor) {}
     bool held = false;

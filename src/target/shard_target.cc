@@ -187,9 +187,14 @@ Task<bool> ShardTarget::abort(uint64_t connection, uint16_t cid) {
   co_return at != connections_.end() && at->second->abort(cid);
 }
 
-Task<void> ShardTarget::close(const char* reason) {
+Task<void> ShardTarget::begin_close(const char* reason) {
   closed_ = true;
   for (const auto& [id, connection] : connections_) connection->close_gently(reason);
+  co_return;
+}
+
+Task<void> ShardTarget::close() {
+  FL_CHECK(closed_);
   while (!connections_.empty()) co_await connection_ended_.wait();
   co_await scope_.close();
 }

@@ -79,8 +79,10 @@ class ShardTarget {
   Task<void> serve(std::unique_ptr<Accepted> accepted, PortIndex port);
   Task<void> close_connection(uint64_t id, const char* reason);
   Task<bool> abort(uint64_t connection, uint16_t cid);
-  // Ends all connections and waits until they are gone.
-  Task<void> close(const char* reason);
+  // Takes no more connections and no more commands; those under way are answered before their connections end.
+  Task<void> begin_close(const char* reason);
+  // Waits until all connections are gone. Requires: begin_close().
+  Task<void> close();
   size_t connection_count() const { return connections_.size(); }
 
   void add(Controller& controller) { controllers_.push_back(controller); }

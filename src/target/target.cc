@@ -254,8 +254,12 @@ Task<Result<void>> Target::stop() {
   for (const auto& listener : listeners_) listener->close();
   co_await accepting_.close();
   listeners_.clear();
+  directory_.begin_close();
   for (const auto& shard_target : shard_targets_) {
-    co_await call_on(home(), shard_target->reactor(), shard_target->close("the target stops"));
+    co_await call_on(home(), shard_target->reactor(), shard_target->begin_close("the target stops"));
+  }
+  for (const auto& shard_target : shard_targets_) {
+    co_await call_on(home(), shard_target->reactor(), shard_target->close());
   }
   co_await serving_.close();
   co_await directory_.close();
