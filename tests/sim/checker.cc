@@ -275,7 +275,8 @@ void Checker::target_died(bool power_lost) {
   for (const uint64_t lba : unsettled_) {
     Versions& versions = versions_of(lba);
     for (Version& version : versions) {
-      if (version.open > 0 || version.ended == kNever) version.ended = std::min(version.ended, now);
+      // A lost try may have happened until this very moment, though another one ended well long ago.
+      if (version.open > 0) version.ended = now;
       version.open = 0;
     }
     prune(versions);

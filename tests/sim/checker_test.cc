@@ -99,6 +99,16 @@ TEST_F(CheckerTest, ALostWriteMayHappenLater) {
   EXPECT_FALSE(reads(lost.id));
 }
 
+TEST_F(CheckerTest, ALostTryMayHappenAfterItsSecondOneAndALaterWrite) {
+  const WriteTicket twice = checker.begin_write(kOne, WriteKind::kData);
+  checker.write_lost(twice);
+  checker.write_done(checker.again_write(twice), Checker::Forced::kYes);
+  const WriteTicket later = checker.begin_write(kOne, WriteKind::kData);
+  checker.write_done(later, Checker::Forced::kYes);
+  checker.target_died(true);
+  EXPECT_TRUE(reads(twice.id));
+}
+
 TEST_F(CheckerTest, ARefusedWriteNeverHappened) {
   const WriteTicket first = write();
   checker.write_refused(checker.begin_write(kOne, WriteKind::kData));

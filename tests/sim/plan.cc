@@ -124,9 +124,16 @@ Plan draw_plan(uint64_t seed, Scenario scenario) {
     // Each byte is a turn.
     plan.commands = std::min(plan.commands, 10U);
     plan.blocks_max = 1;
-    for (ClientPlan& client : plan.clients) client.workers = std::min<uint16_t>(client.workers, 2);
+    plan.rounds = std::min(plan.rounds, 2U);
+    for (ClientPlan& client : plan.clients) {
+      client.queues = std::min<uint16_t>(client.queues, 2);
+      client.workers = std::min<uint16_t>(client.workers, 2);
+    }
     for (TargetPlan& target : plan.targets) {
-      for (VolumePlan& volume : target.volumes) volume.block_bytes = 512;
+      for (VolumePlan& volume : target.volumes) {
+        volume.block_bytes = 512;
+        volume.blocks = std::min<uint64_t>(volume.blocks, 32);
+      }
     }
   }
   if (scenario == Scenario::kCalm || scenario == Scenario::kBroken) calm_down(plan);
