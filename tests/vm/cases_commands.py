@@ -138,7 +138,7 @@ def commands(context):
     guest.sh(f"nvme dsm {device} -n 1 --ad --slbs={first} --blocks={count} && nvme read {device} {block_range} -d /tmp/back && "
              "cmp /tmp/back /tmp/zeroes")
     beyond = guest.start(f"nvme read {device} -s 999999999 -c 0 -z {block} -d /tmp/back")
-    check("LBA" in beyond.wait(60, check=False).upper() and beyond.status, f"reading beyond the end: {beyond.output}")
+    check(("LBA" in beyond.wait(60, check=False) or context.use_reference) and beyond.status, f"reading beyond the end: {beyond.output}")
     guest.sh(f"nvme write {device} {block_range} -d /tmp/data --force-unit-access")
     if not context.use_reference:
         check_equal("sum of what is in the file", sum_of(target.read(first * block, 8192)),
@@ -158,14 +158,21 @@ def log_pages(context):
     groups = context.nvme(f"ana-log {controller}")["ANA DESC LIST "]
     check(groups and groups[0]["state"] == "optimized", f"ana-log says {groups}")
     context.guest.sh(f"nvme changed-ns-list-log {controller}")
+    check_pieces(context, controller)
+    unknown = context.guest.start(f"nvme get-log {controller} --log-id=0xbf --log-len=512")
+    unknown.wait(60, check=False)
+    check(unknown.status != 0, "a log page that does not exist was served")
+
+
+def check_pieces(context, controller):
+    """The effects log read in two pieces is the one read whole."""
+    if context.use_reference:
+        return  # the kernel's target wants it whole
     whole = context.guest.sh(f"nvme get-log {controller} --log-id=5 --log-len=512 -b | sha256sum")
     check(whole.split()[0] != sum_of(bytes(512)), "the effects log is empty")
     pieces = context.guest.sh(f"(for at in 0 256; do nvme get-log {controller} --log-id=5 --log-len=256 --lpo=$at -b; "
                               "done) | sha256sum")
     check_equal("the effects log in pieces", pieces, whole)
-    unknown = context.guest.start(f"nvme get-log {controller} --log-id=0xbf --log-len=512")
-    unknown.wait(60, check=False)
-    check(unknown.status != 0, "a log page that does not exist was served")
 
 
 @case

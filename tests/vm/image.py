@@ -84,8 +84,8 @@ def _ensure_locked(report):
         _remove_unused()
         started = time.monotonic()
         report(f"vm image: building {directory.name} with {kernel_package}")
-        partial = BUILD / "image.partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove_partial()
+        partial = _partial("image")
         _build(partial, _kernel_tree(kernel_package, report))
         (partial / "in_use").touch()
         partial.rename(directory)
@@ -95,13 +95,23 @@ def _ensure_locked(report):
     return Image(directory, in_use)
 
 
+def _partial(what):
+    """A name for what is being made, of this process alone: a killed build's last program may still write to its own."""
+    return BUILD / f"partial-{what}-{os.getpid()}"
+
+
+def _remove_partial():
+    """Removes what interrupted builds left. Under the lock, so nobody else is building."""
+    for left in BUILD.glob("partial-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _remove_unused():
     """Removes the images of older recipes, but those that a running guest uses."""
     for directory in BUILD.glob("image-*"):
         with open(directory / "in_use") as in_use, contextlib.suppress(BlockingIOError):
             fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            removed = BUILD / "image.removed"  # renamed first: a half-removed image must not bear a valid name
-            shutil.rmtree(removed, ignore_errors=True)
+            removed = _partial("removed")  # renamed first: a half-removed image must not bear a valid name
             directory.rename(removed)
             shutil.rmtree(removed)
 
@@ -147,8 +157,7 @@ def _kernel_tree(package, report):
     """Unpacks the package's kernel and modules (not installed) and returns the directory, which _build removes."""
     kept = list(BUILD.glob(f"{package}_*.deb"))
     if not kept:
-        download = BUILD / "download.partial"
-        shutil.rmtree(download, ignore_errors=True)
+        download = _partial("download")
         download.mkdir()
         report(f"vm image: apt-get download {package} (about 107 MB)")
         got = subprocess.run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package], cwd=download,
@@ -160,8 +169,7 @@ def _kernel_tree(package, report):
         for archive in download.glob("*.deb"):
             kept.append(archive.rename(BUILD / archive.name))
         download.rmdir()
-    tree = BUILD / "kernel.partial"
-    shutil.rmtree(tree, ignore_errors=True)
+    tree = _partial("kernel")
     tree.mkdir()
     unpack = subprocess.Popen(["dpkg-deb", "--fsys-tarfile", kept[0]], stdout=subprocess.PIPE)
     _run("tar", "-x", "-C", tree, "./boot", "./lib/modules", stdin=unpack.stdout)
