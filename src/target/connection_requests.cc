@@ -13,7 +13,10 @@ namespace fairlead::target {
 using nvme::DataTransfer;
 using nvme::StatusCode;
 
-Connection::Slot::Slot(Connection& c, uint16_t index) : connection(c), request(c.queue_, index) {}
+Connection::Slot::Slot(Connection& c, uint16_t index) : connection(c), request(c.queue_, index) {
+  // A queue of 1024 entries may have 2048 of them.
+  static_assert(sizeof(Slot) <= 1280);
+}
 
 Connection::Slot* Connection::take_slot() {
   if (free_.empty()) {

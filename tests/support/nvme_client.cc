@@ -110,6 +110,7 @@ void NvmeConnection::pause_reading(bool paused) {
 
 void NvmeConnection::send_raw(std::vector<std::byte> bytes) {
   if (bytes.empty()) return;
+  unsent_bytes_ += bytes.size();
   outgoing_.push_back(std::move(bytes));
   outgoing_changed_.release_waiters();
 }
@@ -188,6 +189,7 @@ Task<void> NvmeConnection::send_loop() {
       // The receiver may still have something to read, such as a TermReq: losing the connection is its business.
       if (!result) co_return;
       sent += *result;
+      unsent_bytes_ -= *result;
     }
   }
 }

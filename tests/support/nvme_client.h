@@ -163,6 +163,8 @@ class NvmeConnection {
   size_t orphans() const { return orphans_; }
   size_t in_flight() const { return commands_.size(); }
   uint64_t r2ts() const { return r2ts_; }
+  // Given to send, and not taken by the stream yet.
+  size_t unsent_bytes() const { return unsent_bytes_; }
   const nvme::IcRespPdu& ic_resp() const { return ic_resp_; }
   uint16_t controller_id() const { return options_.controller_id; }
   const QueueOptions& options() const { return options_; }
@@ -207,6 +209,7 @@ class NvmeConnection {
   std::map<uint16_t, Command*> commands_;
   uint16_t next_cid_ = 1;
   std::deque<std::vector<std::byte>> outgoing_;
+  size_t unsent_bytes_ = 0;
   Event outgoing_changed_;
   Event incoming_changed_;  // ICResp came, reading goes on, the connection is lost
   std::vector<std::byte> received_;

@@ -1,0 +1,236 @@
+// The target on the real runtime: threads, io_uring, TCP over loopback, with the client of the simulated tests. What it
+// shows that simulation cannot: no data race (thread sanitizer), and no allocation in a steady state.
+#include <cstdlib>
+#include <malloc.h>
+#include <new>
+
+#include "async/frame_pool.h"
+#include "io/runtime.h"
+#include "tests/support/target_bed.h"
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define FAIRLEAD_TEST_SANITIZED 1
+#endif
+#endif
+
+namespace {
+thread_local uint64_t heap_calls = 0;
+thread_local int64_t heap_bytes = 0;
+}  // namespace
+
+// The sanitizers keep their own heap.
+#ifndef FAIRLEAD_TEST_SANITIZED
+void* operator new(size_t size) {
+  void* const memory = std::malloc(size);
+  if (memory == nullptr) std::abort();
+  ++heap_calls;
+  heap_bytes += static_cast<int64_t>(malloc_usable_size(memory));
+  return memory;
+}
+void operator delete(void* memory) noexcept {
+  if (memory != nullptr) heap_bytes -= static_cast<int64_t>(malloc_usable_size(memory));
+  std::free(memory);
+}
+void operator delete(void* memory, size_t) noexcept { operator delete(memory); }
+#endif
+
+namespace fairlead::testing {
+namespace {
+
+constexpr size_t kTargetShards = 2;
+
+struct Usage {
+  uint64_t calls = 0;
+  uint64_t frames = 0;
+  int64_t bytes = 0;
+};
+Task<Usage> usage_here() { co_return Usage{heap_calls, frame_heap_allocations(), heap_bytes}; }
+
+// The target on shards 0 and 1; its hosts on shard 2.
+class LoopbackTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(runtime_.start());
+    runtime_.run_on(0, set_up());
+  }
+  void TearDown() override {
+    runtime_.run_on(0, tear_down());
+    runtime_.stop();
+  }
+  Task<void> set_up() {
+    target_ = std::make_unique<target::Target>(std::vector<Shard*>{&runtime_.shard(0), &runtime_.shard(1)},
+                                               target::TargetOptions{});
+    const auto listening =
+        co_await target_->start_listener({.bind = *parse_socket_address("127.0.0.1:0", 0), .advertise = {}});
+    CO_ASSERT_TRUE(listening.has_value());
+    address_ = listening->bound;
+    CO_ASSERT_TRUE((co_await target_->add_subsystem({.nqn = kNqn, .serial = "", .allowed_hosts = {}})).has_value());
+    auto source = make_memory_source({.size_bytes = 64 * kMiB, .logical_block = 4096});
+    CO_ASSERT_TRUE((co_await target_->add_namespace(kNqn, {.source = std::move(*source), .uuid = {}})) == 1U);
+  }
+  Task<void> tear_down() {
+    EXPECT_TRUE((co_await target_->stop()).has_value());
+    target_.reset();
+  }
+
+  Shard& host_shard() { return runtime_.shard(kTargetShards); }
+  Reactor& host_reactor() { return host_shard().reactor; }
+  Task<Usage> usage_of(size_t shard) { return call_on(host_reactor(), runtime_.shard(shard).reactor, usage_here()); }
+  template <typename T>
+  Task<T> at_target(Task<T> task) {
+    return call_on(host_reactor(), runtime_.shard(0).reactor, std::move(task));
+  }
+
+  Runtime runtime_{RuntimeOptions{.shards = kTargetShards + 1, .pinning = Pinning::kNone}};
+  std::unique_ptr<target::Target> target_;
+  SocketAddress address_;
+
+  Task<void> everything_at_once();
+  Task<void> steady_state();
+  Task<void> idle_connections();
+};
+
+Task<void> read_and_write(NvmeConnection& io, uint64_t first, int rounds, uint32_t blocks) {
+  const auto data = pattern(uint64_t{blocks} * 4096, first);
+  std::vector<std::byte> back(data.size());
+  for (int i = 0; i < rounds; ++i) {
+    CO_ASSERT_OK(co_await io.write(1, first, blocks, data, {.fua = i % 2 == 0}));
+    CO_ASSERT_OK(co_await io.read(1, first, blocks, back));
+    CO_ASSERT_TRUE(back == data);
+    if (i % 4 == 3) CO_ASSERT_OK(co_await io.flush(1));
+  }
+}
+
+Task<void> add_up(NvmeConnection& io, int times) {
+  for (int done = 0; done < times;) {
+    std::vector<std::byte> before(4096);
+    CO_ASSERT_OK(co_await io.read(1, 0, 1, before));
+    std::vector<std::byte> after = before;
+    uint64_t value = 0;
+    std::memcpy(&value, before.data(), 8);
+    ++value;
+    std::memcpy(after.data(), &value, 8);
+    const auto both = co_await io.compare_and_write(1, 0, 1, before, after);
+    CO_ASSERT_TRUE(both.has_value());
+    done += both->write.ok() ? 1 : 0;
+  }
+}
+
+Task<void> LoopbackTest::everything_at_once() {
+  Reactor& reactor = host_reactor();
+  HostOptions options = TargetBed::io_options(6);
+  options.queue.data_digest = options.queue.header_digest = true;
+  options.queue.keep_alive_ms = 60'000;
+  NvmeHost host(host_shard());
+  NvmeHost leaver(host_shard());
+  const Result<void> opened = co_await host.open(address_, options);
+  const Result<void> opened_too = co_await leaver.open(address_, TargetBed::io_options(4));
+  EXPECT_TRUE(opened && opened_too);
+  if (opened && opened_too) {
+    EXPECT_TRUE(succeeded(co_await host.admin().set_features(nvme::Feature::kAsyncEvents, 0x900)));
+    Scope scope(reactor);
+    Scope leaving(reactor);
+    std::optional<Result<Completion>> event;
+    scope.spawn(keep(host.admin().async_event(), event));
+    for (uint64_t i = 0; i < 6; ++i) {
+      scope.spawn(read_and_write(host.io(i), 100 + i * 600, 40, 1));
+      scope.spawn(read_and_write(host.io(i), 200 + i * 600, 6, 256));
+      scope.spawn(add_up(host.io(i), 15));
+    }
+    // Meanwhile things change, and a host goes in the middle of its I/O.
+    std::array<std::optional<Result<Completion>>, 64> lost;
+    std::vector<std::byte> big(512 * kKiB);
+    for (size_t i = 0; i < lost.size(); ++i) leaving.spawn(keep(leaver.io(i % 4).write(1, 8000, 128, big), lost[i]));
+    for (uint32_t nsid = 2; nsid < 6; ++nsid) {
+      auto source = make_memory_source({.size_bytes = 1 * kMiB, .logical_block = 512});
+      const auto added =
+          co_await at_target(target_->add_namespace(kNqn, {.nsid = nsid, .source = std::move(*source), .uuid = {}}));
+      EXPECT_TRUE(added == nsid);
+      std::vector<std::byte> block(512);
+      EXPECT_TRUE(succeeded(co_await host.io(nsid).read(nsid, 7, 1, block)));
+      const auto state = nsid % 2 == 0 ? target::AnaState::kNonOptimized : target::AnaState::kOptimized;
+      EXPECT_TRUE((co_await at_target(target_->set_ana_state(kNqn, 0, 1, state))).has_value());
+      EXPECT_TRUE((co_await at_target(target_->remove_namespace(kNqn, nsid))).has_value());
+    }
+    leaver.admin().cut();
+    for (size_t i = 0; i < 4; ++i) leaver.io(i).cut();
+    co_await leaving.close();
+    co_await scope.close();
+    EXPECT_TRUE(succeeded(*event));
+    std::vector<std::byte> counter(4096);
+    EXPECT_TRUE(succeeded(co_await host.io().read(1, 0, 1, counter)));
+    uint64_t value = 0;
+    std::memcpy(&value, counter.data(), 8);
+    EXPECT_EQ(value, 6U * 15);
+    std::vector<std::byte> health(512);
+    EXPECT_TRUE(succeeded(co_await host.admin().get_log_page(nvme::LogPage::kHealth, health)));
+  }
+  co_await host.close();
+  co_await leaver.close();
+  EXPECT_EQ(host.complaint(), "");
+  EXPECT_EQ(leaver.complaint(), "");
+}
+
+TEST_F(LoopbackTest, EverythingAtOnce) { runtime_.run_on(kTargetShards, everything_at_once()); }
+
+Task<void> load(Reactor& reactor, NvmeHost& host, int rounds) {
+  Scope scope(reactor);
+  for (uint64_t i = 0; i < 64; ++i)
+    scope.spawn(read_and_write(host.io(i % 2), 1000 + i * 8, rounds, i % 8 == 0 ? 8 : 1));
+  co_await scope.close();
+}
+
+Task<void> LoopbackTest::steady_state() {
+  NvmeHost host(host_shard());
+  HostOptions options = TargetBed::io_options(2);
+  options.queue.data_digest = true;
+  EXPECT_TRUE((co_await host.open(address_, options)).has_value());
+  co_await load(host_reactor(), host, 60);
+  std::array<Usage, kTargetShards> before;
+  for (size_t i = 0; i < kTargetShards; ++i) before[i] = co_await usage_of(i);
+  co_await load(host_reactor(), host, 60);
+  for (size_t i = 0; i < kTargetShards; ++i) {
+    const Usage after = co_await usage_of(i);
+    EXPECT_EQ(after.calls, before[i].calls) << "shard " << i;
+    EXPECT_EQ(after.frames, before[i].frames) << "shard " << i;
+  }
+  co_await host.close();
+}
+
+TEST_F(LoopbackTest, SteadyIoAllocatesNothing) {
+#ifdef FAIRLEAD_TEST_SANITIZED
+  GTEST_SKIP() << "the sanitizers have a heap of their own";
+#endif
+  runtime_.run_on(kTargetShards, steady_state());
+}
+
+Task<void> LoopbackTest::idle_connections() {
+  constexpr int64_t kConnections = 100;
+  const auto total = [](const std::array<Usage, kTargetShards>& each) { return each[0].bytes + each[1].bytes; };
+  std::array<Usage, kTargetShards> before;
+  for (size_t i = 0; i < kTargetShards; ++i) before[i] = co_await usage_of(i);
+  std::vector<std::unique_ptr<NvmeHost>> hosts;
+  std::vector<std::byte> block(4096);
+  for (int64_t i = 0; i < kConnections / 2; ++i) {
+    hosts.push_back(std::make_unique<NvmeHost>(host_shard()));
+    EXPECT_TRUE((co_await hosts.back()->open(address_, TargetBed::io_options(1))).has_value());
+    EXPECT_TRUE(succeeded(co_await hosts.back()->io().read(1, 0, 1, block)));
+  }
+  std::array<Usage, kTargetShards> after;
+  for (size_t i = 0; i < kTargetShards; ++i) after[i] = co_await usage_of(i);
+  EXPECT_GE((total(after) - total(before)) / kConnections, 64 * 1024) << "the receive buffer is counted";
+  // Most of it is the receive buffer of 64 KiB, of which only what was used is resident.
+  EXPECT_LE((total(after) - total(before)) / kConnections, 96 * 1024);
+  for (const auto& host : hosts) co_await host->close();
+}
+
+TEST_F(LoopbackTest, AnIdleConnectionIsSmall) {
+#ifdef FAIRLEAD_TEST_SANITIZED
+  GTEST_SKIP() << "the sanitizers have a heap of their own";
+#endif
+  runtime_.run_on(kTargetShards, idle_connections());
+}
+
+}  // namespace
+}  // namespace fairlead::testing
