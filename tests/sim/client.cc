@@ -157,9 +157,10 @@ Task<void> CommandRun::read() {
 Task<void> CommandRun::write() {
   Volume& volume = draw_volume();
   // Now and then one that needs several rounds of data.
-  const bool large = random_.one_in(16) && client_.cluster_.plan().blocks_max > 1;
-  const WriteTicket ticket =
-      volume.checker->begin_write(draw_span(volume, large ? 64 : client_.cluster_.plan().blocks_max), WriteKind::kData);
+  const bool large = random_.one_in(16);
+  const WriteTicket ticket = volume.checker->begin_write(
+      draw_span(volume, large ? client_.cluster_.plan().blocks_large : client_.cluster_.plan().blocks_max),
+      WriteKind::kData);
   const bool fua = random_.one_in(4);
   const std::vector<std::byte> bytes = filled(volume, ticket);
   const Result<Completion> done =

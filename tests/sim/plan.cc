@@ -84,6 +84,24 @@ ChaosPlan draw_chaos(Prng& random, Scenario scenario) {
   return chaos;
 }
 
+// Where each few bytes are a turn of their own there is less to move.
+void make_small(Plan& plan, uint32_t blocks_max, uint32_t commands_max) {
+  plan.blocks_max = std::min(plan.blocks_max, blocks_max);
+  plan.blocks_large = std::min(plan.blocks_large, 2 * blocks_max);
+  plan.commands = std::min(plan.commands, commands_max);
+  plan.rounds = std::min(plan.rounds, 2U);
+  for (ClientPlan& client : plan.clients) {
+    client.queues = std::min<uint16_t>(client.queues, 2);
+    client.workers = std::min<uint16_t>(client.workers, 2);
+  }
+  for (TargetPlan& target : plan.targets) {
+    for (VolumePlan& volume : target.volumes) {
+      volume.block_bytes = 512;
+      volume.blocks = std::min<uint64_t>(volume.blocks, 32);
+    }
+  }
+}
+
 void calm_down(Plan& plan) {
   plan.settings.network.reset_ppm = 0;
   plan.settings.network.accept_exhausted_ppm = 0;
@@ -120,22 +138,8 @@ Plan draw_plan(uint64_t seed, Scenario scenario) {
   plan.rounds = static_cast<uint32_t>(random.between(1, 3));
   plan.commands = static_cast<uint32_t>(random.skewed(8, 64));
   plan.blocks_max = static_cast<uint32_t>(random.skewed(1, 16));
-  if (plan.settings.network.chop == sim::Chop::kSingleBytes) {
-    // Each byte is a turn.
-    plan.commands = std::min(plan.commands, 10U);
-    plan.blocks_max = 1;
-    plan.rounds = std::min(plan.rounds, 2U);
-    for (ClientPlan& client : plan.clients) {
-      client.queues = std::min<uint16_t>(client.queues, 2);
-      client.workers = std::min<uint16_t>(client.workers, 2);
-    }
-    for (TargetPlan& target : plan.targets) {
-      for (VolumePlan& volume : target.volumes) {
-        volume.block_bytes = 512;
-        volume.blocks = std::min<uint64_t>(volume.blocks, 32);
-      }
-    }
-  }
+  if (plan.settings.network.chop == sim::Chop::kSingleBytes) make_small(plan, 1, 10);
+  if (plan.settings.network.window_min < 4 * kKiB) make_small(plan, 4, 32);
   if (scenario == Scenario::kCalm || scenario == Scenario::kBroken) calm_down(plan);
   if (scenario == Scenario::kBroken) {
     plan.chaos.disk.lost_write_ppm = 50'000;

@@ -63,6 +63,7 @@ struct Plan {
   uint32_t rounds = 2;
   uint32_t commands = 30;   // of each worker, in each round
   uint32_t blocks_max = 8;  // of a usual command
+  uint32_t blocks_large = 64;
 };
 
 enum class Scenario : uint8_t {
