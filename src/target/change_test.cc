@@ -20,23 +20,24 @@ class CountedSource final : public BlockSource {
   Result<std::unique_ptr<BlockDevice>> open(Shard& shard) override {
     if (shard.id.value == fails_on) return fail(Code::kBusy, "open");
     FL_TRY(std::unique_ptr<BlockDevice> device, inner_->open(shard));
-    return std::make_unique<Device>(std::move(device), open_devices);
+    return std::make_unique<Device>(std::move(device), count_);
   }
-  int open_devices = 0;
+  int open_devices() const { return *count_; }
   uint32_t fails_on = ~0U;
 
  private:
   struct Device final : BlockDevice {
-    Device(std::unique_ptr<BlockDevice> device, int& devices)
-        : BlockDevice(device->geometry()), inner(std::move(device)), count(devices) {
-      ++count;
+    Device(std::unique_ptr<BlockDevice> device, std::shared_ptr<int> devices)
+        : BlockDevice(device->geometry()), inner(std::move(device)), count(std::move(devices)) {
+      ++*count;
     }
-    ~Device() override { --count; }
+    ~Device() override { --*count; }
     void execute(IoRequest& request) override { inner->submit(request); }
     std::unique_ptr<BlockDevice> inner;
-    int& count;
+    std::shared_ptr<int> count;  // outlives the source
   };
   std::shared_ptr<BlockSource> inner_;
+  const std::shared_ptr<int> count_ = std::make_shared<int>(0);
 };
 
 std::shared_ptr<CountedSource> counted_memory(uint64_t bytes, uint32_t block, std::vector<FaultRule> rules = {}) {
@@ -120,11 +121,11 @@ Task<void> removal_under_load(TargetBed& bed) {
   auto source = counted_memory(1 * kMiB, 4096, {slow_device(std::chrono::microseconds(300))});
   for (int round = 0; round < 5; ++round) {
     co_await bed.add_source(kNqn, source, 2);
-    EXPECT_EQ(source->open_devices, static_cast<int>(bed.options.shards));
+    EXPECT_EQ(source->open_devices(), static_cast<int>(bed.options.shards));
     co_await bed.sleep(milliseconds(30));
     const auto removed = co_await bed.at_target(bed.target().remove_namespace(kNqn, 2));
     EXPECT_TRUE(removed.has_value());
-    EXPECT_EQ(source->open_devices, 0);
+    EXPECT_EQ(source->open_devices(), 0);
     co_await bed.sleep(milliseconds(5));
   }
   stop = true;
@@ -172,7 +173,7 @@ Task<void> subsystem_removal(TargetBed& bed) {
     co_await bed.sleep(milliseconds(20 + round));
     const auto removed = co_await bed.at_target(bed.target().remove_subsystem(nqn));
     EXPECT_TRUE(removed.has_value());
-    EXPECT_EQ(source->open_devices, 0);
+    EXPECT_EQ(source->open_devices(), 0);
     co_await scope.close();
     co_await host.admin().wait_closed();
     EXPECT_GT(tally.good, 0U);
@@ -274,7 +275,7 @@ Task<void> wrong_changes(TargetBed& bed) {
   // A source that the last shard cannot open is on none.
   source->fails_on = static_cast<uint32_t>(bed.options.shards - 1);
   EXPECT_EQ(code(co_await add(kNqn, 2, 1)), Code::kBusy);
-  EXPECT_EQ(source->open_devices, 0);
+  EXPECT_EQ(source->open_devices(), 0);
   source->fails_on = ~0U;
   EXPECT_EQ(co_await add(kNqn, 0, 1), 2U);
   EXPECT_EQ(code(co_await bed.at_target(target.rescan_namespace(kNqn, 77))), Code::kNotFound);
