@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "base/uuid.h"
+#include "base/xoshiro.h"
 
 namespace fairlead {
 namespace {
@@ -127,6 +128,13 @@ TEST(FaultTest, OnlyAnInstalledPlanFires) {
     EXPECT_EQ(plan.count_of(Probe::kBufferWait), 1U);
   }
   EXPECT_FALSE(fault(FaultPoint::kShortSend));
+}
+
+TEST(XoshiroTest, GivesTheNumbersOfItsAuthorsFromTheSameState) {
+  Xoshiro generator(Xoshiro::State{1, 2, 3, 4});
+  for (const uint64_t expected : {11520ULL, 0ULL, 1509978240ULL, 1215971899390074240ULL}) {
+    EXPECT_EQ(generator.next(), expected);
+  }
 }
 
 TEST(IntrusiveListTest, AgreesWithADeque) {

@@ -1,6 +1,5 @@
 #include "io/uring_shard.h"
 
-#include <bit>
 #include <cerrno>
 #include <ctime>
 #include <sys/eventfd.h>
@@ -36,22 +35,18 @@ void relax_cpu() {
 Instant UringClock::now() const { return read_clock(CLOCK_MONOTONIC); }
 uint64_t UringClock::wall_ms() const { return static_cast<uint64_t>(read_clock(CLOCK_REALTIME).ns) / 1'000'000; }
 
-UringRandom::UringRandom() {
-  FL_CHECK(::getrandom(state_, sizeof state_, 0) == static_cast<ssize_t>(sizeof state_));
-  state_[0] |= 1;  // all zeroes would stay so
+namespace {
+
+Xoshiro::State seed_from_kernel() {
+  Xoshiro::State state{};
+  FL_CHECK(::getrandom(state.data(), sizeof state, 0) == static_cast<ssize_t>(sizeof state));
+  state[0] |= 1;  // all zeroes would stay so
+  return state;
 }
 
-uint64_t UringRandom::next() {
-  const uint64_t result = std::rotl(state_[1] * 5, 7) * 9;
-  const uint64_t shifted = state_[1] << 17;
-  state_[2] ^= state_[0];
-  state_[3] ^= state_[1];
-  state_[1] ^= state_[2];
-  state_[0] ^= state_[3];
-  state_[2] ^= shifted;
-  state_[3] = std::rotl(state_[3], 45);
-  return result;
-}
+}  // namespace
+
+UringRandom::UringRandom() : generator_(seed_from_kernel()) {}
 
 Result<std::unique_ptr<UringShard>> UringShard::create(const Options& options) {
   FL_TRY(auto ring, UringRing::create(options.ring));

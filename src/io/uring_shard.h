@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/xoshiro.h"
 #include "io/buffer_pool.h"
 #include "io/clock.h"
 #include "io/shard.h"
@@ -23,14 +24,14 @@ class UringClock final : public Clock {
   uint64_t wall_ms() const override;
 };
 
-// xoshiro256**, seeded by the kernel: not for keys.
+// Seeded by the kernel: not for keys.
 class UringRandom final : public Random {
  public:
   UringRandom();
-  uint64_t next() override;
+  uint64_t next() override { return generator_.next(); }
 
  private:
-  uint64_t state_[4];
+  Xoshiro generator_;
 };
 
 // Whether a shard with nothing to do looks on for a while before it sleeps.

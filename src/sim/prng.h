@@ -1,11 +1,11 @@
-// Prng: the one source of chance in a simulation, xoshiro256** seeded by splitmix64. The same seed gives the same
-// numbers on every machine; no std distribution, whose results differ between libraries.
+// Prng: the one source of chance in a simulation. The same seed gives the same numbers on every machine; no std
+// distribution, whose results differ between libraries.
 #pragma once
 
-#include <array>
 #include <bit>
 #include <cstdint>
 
+#include "base/xoshiro.h"
 #include "io/clock.h"
 
 namespace fairlead::sim {
@@ -19,27 +19,9 @@ uint64_t hash_bytes(std::span<const std::byte> bytes) noexcept;
 
 class Prng final : public Random {
  public:
-  explicit Prng(uint64_t seed) {
-    for (uint64_t& word : state_) {
-      seed += 0x9e3779b97f4a7c15U;
-      uint64_t z = seed;
-      z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
-      z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
-      word = z ^ (z >> 31);
-    }
-  }
+  explicit Prng(uint64_t seed) : generator_(seed) {}
 
-  uint64_t next() override {
-    const uint64_t result = std::rotl(state_[1] * 5, 7) * 9;
-    const uint64_t shifted = state_[1] << 17;
-    state_[2] ^= state_[0];
-    state_[3] ^= state_[1];
-    state_[1] ^= state_[2];
-    state_[0] ^= state_[3];
-    state_[2] ^= shifted;
-    state_[3] = std::rotl(state_[3], 45);
-    return result;
-  }
+  uint64_t next() override { return generator_.next(); }
 
   // In [low, high]. Requires: low <= high, and not the whole range of 64 bits.
   uint64_t between(uint64_t low, uint64_t high) {
@@ -66,7 +48,7 @@ class Prng final : public Random {
   Prng fork() { return Prng(next()); }
 
  private:
-  std::array<uint64_t, 4> state_{};
+  Xoshiro generator_;
 };
 
 }  // namespace fairlead::sim
