@@ -116,7 +116,11 @@ nvme::StatusOr<IoPlan> Queue::plan(const Namespace& nspace, const nvme::Submissi
 }
 
 nvme::StatusOr<DataNeed> Queue::prepare_io(const nvme::SubmissionEntry& command, uint32_t data_length) const {
-  if (!association_->ready.load(std::memory_order_relaxed)) return nvme::reject(StatusCode::kCommandSequenceError);
+  // It was ready when this queue connected: its admin queue is gone or resets it, and this queue goes next. The host may
+  // try again elsewhere.
+  if (!association_->ready.load(std::memory_order_relaxed)) {
+    return std::unexpected(nvme::transient(StatusCode::kAbortedQueueDeleted));
+  }
   const auto opcode = static_cast<NvmOpcode>(command.opcode);
   const bool may_fuse = opcode == NvmOpcode::kCompare || opcode == NvmOpcode::kWrite;
   if (command.fuse() != nvme::Fuse::kNone && !may_fuse) return nvme::reject(StatusCode::kInvalidField);
