@@ -95,10 +95,12 @@ void CommandRun::judge(const Volume& volume, std::string_view what, const nvme::
   switch (status.code) {
     case StatusCode::kSuccess:
     case StatusCode::kCompareFailure:
+      plausible = true;
+      break;
     case StatusCode::kAbortRequested:
     case StatusCode::kAbortedQueueDeleted:
     case StatusCode::kTransientTransportError:
-      plausible = true;
+      plausible = !status.do_not_retry;
       break;
     case StatusCode::kInvalidNamespaceOrFormat:
       plausible = chaos.namespace_changes;
@@ -106,7 +108,7 @@ void CommandRun::judge(const Volume& volume, std::string_view what, const nvme::
     case StatusCode::kAnaInaccessible:
     case StatusCode::kAnaPersistentLoss:
     case StatusCode::kAnaTransition:
-      plausible = chaos.ana_changes;
+      plausible = chaos.ana_changes && !status.do_not_retry;
       break;
     case StatusCode::kCapacityExceeded:
       plausible = chaos.no_room;
