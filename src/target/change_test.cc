@@ -370,14 +370,14 @@ Task<void> keeps_connecting(TargetBed& bed, const bool& stop) {
     NvmeConnection& admin = bed.make_connection();
     const auto opened = co_await admin.open_and_connect(bed.address, TargetBed::admin_options());
     if (opened) co_await admin.enable();
-    co_await bed.sleep(std::chrono::microseconds(200));
+    co_await bed.sleep(std::chrono::microseconds(20));
   }
 }
 
 Task<void> stop_among_connects(TargetBed& bed) {
   bool stop = false;
   Scope scope(bed.reactor());
-  for (int i = 0; i < 6; ++i) scope.spawn(keeps_connecting(bed, stop));
+  for (int i = 0; i < 30; ++i) scope.spawn(keeps_connecting(bed, stop));
   co_await bed.sleep(milliseconds(5 + bed.options.seed));
   const Instant start = bed.reactor().now();
   EXPECT_TRUE((co_await bed.at_target(bed.target().stop())).has_value());

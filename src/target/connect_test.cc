@@ -1,4 +1,5 @@
 // Connect, properties, enabling, resetting, shutting down and disconnecting: NVMe base 2.0 sections 3.1.3 and 6.
+#include "block/faulty.h"
 #include "tests/support/target_bed.h"
 
 namespace fairlead::testing {
@@ -237,6 +238,10 @@ Task<void> refuses_configurations(TargetBed& bed) {
 TEST(Controller, RefusesConfigurationsAndHealsByReset) { run_in_worlds(refuses_configurations); }
 
 Task<void> reset_with_queues(TargetBed& bed) {
+  auto memory = make_memory_source({.size_bytes = 64 * kKiB, .logical_block = 4096});
+  FaultRule delay;
+  delay.delay = std::chrono::milliseconds(50);
+  co_await bed.add_source(kNqn, make_faulty_source(std::move(*memory), {delay}), 2);
   const auto opened = co_await bed.open_host(TargetBed::io_options(3));
   CO_ASSERT_TRUE(opened.has_value());
   NvmeHost& host = **opened;
@@ -244,10 +249,16 @@ Task<void> reset_with_queues(TargetBed& bed) {
   CO_ASSERT_OK(co_await admin.set_features(nvme::Feature::kAsyncEvents, nvme::kAsyncEventNamespaceAttribute));
   CO_ASSERT_OK(co_await admin.set_features(nvme::Feature::kVolatileWriteCache, 0));
   CO_ASSERT_OK(co_await admin.set_features(nvme::Feature::kTemperatureThreshold, 400));
+  std::array<NvmeConnection*, 3> queues = {&host.io(0), &host.io(1), &host.io(2)};
   for (int round = 0; round < 3; ++round) {
     Scope scope(bed.reactor());
     std::optional<Result<Completion>> event;
     scope.spawn(keep(admin.async_event(), event));
+    co_await bed.sleep(std::chrono::milliseconds(1));
+    // What runs on a device holds an old queue up while the new one connects.
+    std::array<std::optional<Result<Completion>>, 3> reads;
+    std::vector<std::byte> slow(4096);
+    for (size_t i = 0; i < 3; ++i) scope.spawn(keep(queues[i]->read(2, 0, 1, slow), reads[i]));
     co_await bed.sleep(std::chrono::milliseconds(1));
     CO_ASSERT_OK(co_await admin.property_set(Property::kConfiguration, kEnable & ~1U));
     // The event request is given back, whose queues end.
@@ -269,8 +280,16 @@ Task<void> reset_with_queues(TargetBed& bed) {
       queue.qid = qid;
       NvmeConnection& io = bed.make_connection();
       CO_ASSERT_TRUE((co_await io.open_and_connect(bed.address, queue)).has_value());
+      queues[qid - 1U] = &io;
       std::vector<std::byte> block(4096);
       EXPECT_TRUE(succeeded(co_await io.read(1, 0, 1, block)));
+    }
+    // The old queues went without taking the numbers of the new ones along.
+    co_await bed.sleep(std::chrono::milliseconds(100));
+    for (uint16_t qid = 1; qid <= 3; ++qid) {
+      QueueOptions queue = admin.options();
+      queue.qid = qid;
+      EXPECT_EQ(code_of(co_await connect_queue(bed, queue)), StatusCode::kCommandSequenceError);
     }
   }
   for (size_t i = 0; i < 3; ++i) co_await host.io(i).wait_closed();
