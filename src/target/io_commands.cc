@@ -116,8 +116,8 @@ nvme::StatusOr<IoPlan> Queue::plan(const Namespace& nspace, const nvme::Submissi
 }
 
 nvme::StatusOr<DataNeed> Queue::prepare_io(const nvme::SubmissionEntry& command, uint32_t data_length) const {
-  // It was ready when this queue connected: its admin queue is gone or resets it, and this queue goes next. The host may
-  // try again elsewhere.
+  // It was ready when this queue connected: its admin queue is gone or resets it, and this queue goes next. The host
+  // may try again elsewhere.
   if (!association_->ready.load(std::memory_order_relaxed)) {
     return std::unexpected(nvme::transient(StatusCode::kAbortedQueueDeleted));
   }
