@@ -133,6 +133,7 @@ Result<std::shared_ptr<BlockSource>> make_memory_source(MemoryOptions options) {
                                   .physical_block = options.logical_block,
                                   .optimal_io = 0,
                                   .discard_granularity = std::max(page, options.logical_block),
+                                  .discard_zeroes = true,
                                   .volatile_cache = false,
                                   .read_only = false};
   FL_TRY_VOID(check_geometry(geometry));

@@ -42,6 +42,7 @@ Result<std::shared_ptr<BlockSource>> make_null_source(NullOptions options) {
                                   .physical_block = options.logical_block,
                                   .optimal_io = 0,
                                   .discard_granularity = options.logical_block,
+                                  .discard_zeroes = true,
                                   .volatile_cache = false,
                                   .read_only = false};
   FL_TRY_VOID(check_geometry(geometry));

@@ -17,6 +17,7 @@ struct DiskGeometry {
   uint32_t physical_block = 512;     // bytes; smaller writes cost a read
   uint32_t optimal_io = 0;           // bytes; 0: not known
   uint32_t discard_granularity = 0;  // bytes; 0: cannot discard
+  bool discard_zeroes = false;       // discarded blocks read as zeroes; false: perhaps as before
   bool volatile_cache = true;        // completed writes may be lost at power loss until a flush
   bool read_only = false;
 };

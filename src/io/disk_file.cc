@@ -52,6 +52,7 @@ class Opening {
   Result<DiskGeometry> measure_device() const;
   Result<DiskGeometry> measure_file();
   uint32_t direct_alignment() const;
+  bool can_punch_holes() const;
   Result<void> sync_directory() const;
 
   const OpenDisk& options_;
@@ -269,6 +270,12 @@ uint32_t Opening::direct_alignment() const {
   return 0;
 }
 
+// Tried behind the end of the file, where there is nothing to lose.
+bool Opening::can_punch_holes() const {
+  const auto end = static_cast<off_t>(align_up(static_cast<uint64_t>(status_.st_size), kPageBytes));
+  return ::fallocate(descriptor_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, end, kPageBytes) == 0;
+}
+
 Result<DiskGeometry> Opening::measure_file() {
   DiskGeometry geometry;
   geometry.size_bytes = static_cast<uint64_t>(status_.st_size);
@@ -281,7 +288,8 @@ Result<DiskGeometry> Opening::measure_file() {
   }
   geometry.logical_block = alignment > kSectorBytes && is_direct_ ? kPageBytes : kSectorBytes;
   geometry.physical_block = kPageBytes;
-  geometry.discard_granularity = static_cast<uint32_t>(status_.st_blksize);
+  geometry.discard_zeroes = can_punch_holes();  // of a block device nothing is known
+  geometry.discard_granularity = geometry.discard_zeroes ? static_cast<uint32_t>(status_.st_blksize) : 0;
   geometry.volatile_cache = true;
   return geometry;
 }

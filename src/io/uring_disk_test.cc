@@ -157,6 +157,7 @@ TEST_F(LoopTest, ADeviceIsMeasuredAndClaimed) {
   EXPECT_EQ((*disk)->geometry().size_bytes, 64 * kMiB);
   EXPECT_EQ((*disk)->geometry().logical_block, 512U);
   EXPECT_GT((*disk)->geometry().discard_granularity, 0U);
+  EXPECT_FALSE((*disk)->geometry().discard_zeroes) << "a device does not say";
   EXPECT_NE(open_reason({.path = device_}).find("by another process"), std::string::npos);
   EXPECT_EQ(open_error({.path = device_, .access = Access::kReadOnly}), Code::kBusy);
 }
@@ -377,6 +378,7 @@ using DiskArguments = IoAwaiter<Disk>::Arguments;
 
 Task<void> discard_frees_room(Shard& shard, std::string path, blkcnt_t& before, blkcnt_t& after) {
   const auto file = shard.storage.open({.path = path, .size_bytes = 4 * kMiB});
+  EXPECT_TRUE((*file)->geometry().discard_zeroes) << "a hole reads as zeroes";
   const auto disk = shard.storage.attach(*file);
   BufferAccount account;
   const Buffer buffer = shard.buffers.try_allocate(account, 2 * kMiB);
@@ -408,6 +410,7 @@ TEST(UringDiskTest, DiscardGivesTheFilesRoomBack) {
 // More pieces than one system call takes.
 Task<void> many_pieces(Shard& shard, std::string path) {
   const auto file = shard.storage.open({.path = path, .size_bytes = 4 * kMiB});
+  EXPECT_TRUE((*file)->geometry().discard_zeroes) << "a hole reads as zeroes";
   const uint64_t block = (*file)->geometry().logical_block;
   const auto disk = shard.storage.attach(*file);
   BufferAccount account;

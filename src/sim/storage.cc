@@ -38,6 +38,7 @@ SimDiskFile::SimDiskFile(SimDevice& device, uint64_t token, Access access, std::
                .physical_block = options.physical_block,
                .optimal_io = 0,
                .discard_granularity = options.discard_granularity,
+               .discard_zeroes = options.discard_granularity != 0 && options.discard_reads == DiscardReads::kZeroes,
                .volatile_cache = options.cache == Cache::kVolatile,
                .read_only = options.read_only || access == Access::kReadOnly};
 }

@@ -65,6 +65,7 @@ Task<void> namespace_structures(TargetBed& bed) {
   EXPECT_EQ(id.anagrpid, 1U);
   EXPECT_EQ(id.nmic, 1);
   EXPECT_EQ(id.nsattr, 0);
+  EXPECT_EQ(id.dlfeat, nvme::kDlfeatReadsZeroes | nvme::kDlfeatWriteZeroesDeallocates) << "memory promises zeroes";
   nvme::IdentifyNamespace none;
   CO_ASSERT_OK(co_await admin.identify(Cns::kNamespace, 7, bytes_of(none)));
   EXPECT_EQ(none.nsze, 0U);

@@ -145,14 +145,6 @@ Task<IoCounters> Directory::counters_of(std::string subsystem_nqn) {
   co_return sum;
 }
 
-Task<std::vector<uint16_t>> Directory::controllers_of(std::string subsystem_nqn) {
-  std::vector<uint16_t> ids;
-  for (const auto& [id, entry] : controllers_) {
-    if (entry.association->subsystem_nqn == subsystem_nqn) ids.push_back(id);
-  }
-  co_return ids;
-}
-
 Task<void> Directory::close() { co_await scope_.close(); }
 
 }  // namespace fairlead::target

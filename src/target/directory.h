@@ -83,8 +83,6 @@ class Directory {
 
   // The I/O of a subsystem on all shards.
   Task<IoCounters> counters_of(std::string subsystem_nqn);
-  // Ids of the controllers of a subsystem, in order.
-  Task<std::vector<uint16_t>> controllers_of(std::string subsystem_nqn);
   size_t controller_count() const { return controllers_.size(); }
   // From now on a controller that goes leaves the connections of its I/O queues alone: their shards are closing them,
   // and answer what runs first.

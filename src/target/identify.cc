@@ -143,7 +143,8 @@ nvme::Status Controller::identify_namespace(uint32_t nsid, std::span<std::byte> 
   id.nsze = id.ncap = id.nuse = nspace->blocks();
   id.nsfeat = nvme::kNsfeatThinProvisioning | nvme::kNsfeatOptimalSizes;
   id.nmic = nvme::kNmicShared;
-  id.dlfeat = nvme::kDlfeatReadsZeroes | nvme::kDlfeatWriteZeroesDeallocates;
+  id.dlfeat = nvme::kDlfeatWriteZeroesDeallocates;
+  if (geometry.discard_zeroes) id.dlfeat |= nvme::kDlfeatReadsZeroes;
   const uint32_t write_unit = std::max(geometry.physical_block, block);
   id.npwg = id.npwa = blocks_minus_one(write_unit, block);
   id.npdg = id.npda = blocks_minus_one(std::max(geometry.discard_granularity, block), block);
