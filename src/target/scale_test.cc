@@ -5,7 +5,6 @@
 namespace fairlead::testing {
 namespace {
 
-using nvme::StatusCode;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
