@@ -186,15 +186,20 @@ Task<void> LoopbackTest::steady_state() {
   HostOptions options = TargetBed::io_options(2);
   options.queue.data_digest = true;
   EXPECT_TRUE((co_await host.open(address_, options)).has_value());
-  co_await load(host_reactor(), host, 60);
-  std::array<Usage, kTargetShards> before;
-  for (size_t i = 0; i < kTargetShards; ++i) before[i] = co_await usage_of(i);
-  co_await load(host_reactor(), host, 60);
-  for (size_t i = 0; i < kTargetShards; ++i) {
-    const Usage after = co_await usage_of(i);
-    EXPECT_EQ(after.calls, before[i].calls) << "shard " << i;
-    EXPECT_EQ(after.frames, before[i].frames) << "shard " << i;
+  // What grows with the most that was ever in flight settles after a few loads, sooner or later as threads happen to
+  // run. What allocates for each command never does.
+  bool steady = false;
+  for (int attempt = 0; attempt < 50 && !steady; ++attempt) {
+    std::array<Usage, kTargetShards> before;
+    for (size_t i = 0; i < kTargetShards; ++i) before[i] = co_await usage_of(i);
+    co_await load(host_reactor(), host, 60);
+    steady = true;
+    for (size_t i = 0; i < kTargetShards; ++i) {
+      const Usage after = co_await usage_of(i);
+      steady = steady && after.calls == before[i].calls && after.frames == before[i].frames;
+    }
   }
+  EXPECT_TRUE(steady);
   co_await host.close();
 }
 
