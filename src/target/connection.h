@@ -12,12 +12,12 @@
 
 #include "async/event.h"
 #include "io/shard.h"
+#include "io/stream_reader.h"
+#include "io/stream_sender.h"
 #include "nvme/pdu_builder.h"
 #include "nvme/pdu_decoder.h"
-#include "target/pdu_sender.h"
 #include "target/queue.h"
 #include "target/request.h"
-#include "target/stream_reader.h"
 
 namespace fairlead::target {
 
@@ -85,7 +85,7 @@ class Connection final : public QueueTransport {
   std::unique_ptr<Stream> stream_;
   const uint64_t id_;
   StreamReader reader_;
-  PduSender sender_;
+  StreamSender sender_;
   nvme::PduDecoder decoder_;
   nvme::PduFormat format_;
   // Commands whose data comes in the capsule have an account of their own: the receive loop stands still until they

@@ -141,7 +141,7 @@ Task<void> FuzzLink::send_loop() {
 // ---- Receiving
 
 Task<void> FuzzLink::receive_loop() {
-  target::StreamReader reader(*stream_);
+  StreamReader reader(*stream_);
   while (true) {
     while (!reading_ && !closing_) co_await changed_.wait();
     if (checks_) {
@@ -155,7 +155,7 @@ Task<void> FuzzLink::receive_loop() {
   changed_.release_waiters();
 }
 
-Task<bool> FuzzLink::receive_pdu(target::StreamReader& reader) {
+Task<bool> FuzzLink::receive_pdu(StreamReader& reader) {
   if (!co_await reader.fill(sizeof(nvme::PduHeader))) co_return false;
   if (!checks_) co_return true;
   const auto header_length = decoder_.header_length(reader.bytes().first<sizeof(nvme::PduHeader)>());
@@ -171,7 +171,7 @@ Task<bool> FuzzLink::receive_pdu(target::StreamReader& reader) {
   co_return true;
 }
 
-Task<bool> FuzzLink::take_data(target::StreamReader& reader, const nvme::DecodedPdu& pdu, Bytes& out) {
+Task<bool> FuzzLink::take_data(StreamReader& reader, const nvme::DecodedPdu& pdu, Bytes& out) {
   const size_t behind = pdu.total_length - pdu.header_length;
   while (out.size() < behind) {
     if (!co_await reader.fill(1)) co_return false;

@@ -14,10 +14,10 @@
 #include "async/event.h"
 #include "async/scope.h"
 #include "io/shard.h"
+#include "io/stream_reader.h"
 #include "nvme/command.h"
 #include "nvme/pdu_builder.h"
 #include "nvme/pdu_decoder.h"
-#include "target/stream_reader.h"
 
 namespace fairlead::fuzz {
 
@@ -67,8 +67,8 @@ class FuzzLink {
  private:
   Task<void> send_loop();
   Task<void> receive_loop();
-  Task<bool> receive_pdu(target::StreamReader& reader);
-  Task<bool> take_data(target::StreamReader& reader, const nvme::DecodedPdu& pdu, Bytes& out);
+  Task<bool> receive_pdu(StreamReader& reader);
+  Task<bool> take_data(StreamReader& reader, const nvme::DecodedPdu& pdu, Bytes& out);
   void on_pdu(const nvme::DecodedPdu& pdu, Bytes data);
   void put(std::span<const std::byte> bytes);
   void put_digest_of(std::span<const std::byte> bytes);

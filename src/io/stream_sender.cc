@@ -1,21 +1,21 @@
-#include "target/pdu_sender.h"
+#include "io/stream_sender.h"
 
 #include "base/check.h"
 
-namespace fairlead::target {
+namespace fairlead {
 
-PduSender::PduSender(Reactor& reactor, Stream& stream, OnIdle on_idle, void* context)
+StreamSender::StreamSender(Reactor& reactor, Stream& stream, OnIdle on_idle, void* context)
     : reactor_(reactor), stream_(stream), on_idle_(on_idle), context_(context) {}
 
-PduSender::~PduSender() { FL_CHECK(!under_way_ && queue_.empty()); }
+StreamSender::~StreamSender() { FL_CHECK(!under_way_ && queue_.empty()); }
 
-void PduSender::enqueue(SendItem& item) {
+void StreamSender::enqueue(SendItem& item) {
   FL_CHECK(!failed_ && item.count > 0);
   queue_.push_back(item);
   if (!under_way_ && !flush_.is_linked()) reactor_.post(flush_);
 }
 
-void PduSender::flush() {
+void StreamSender::flush() {
   if (under_way_ || failed_ || queue_.empty()) return;
   size_t count = 0;
   size_t bytes = 0;
@@ -38,7 +38,7 @@ void PduSender::flush() {
   stream_.start_send(operation_);
 }
 
-void PduSender::on_sent() {
+void StreamSender::on_sent() {
   under_way_ = false;
   if (!operation_.result) {
     failed_ = true;
@@ -64,15 +64,15 @@ void PduSender::on_sent() {
   }
 }
 
-void PduSender::stop() {
+void StreamSender::stop() {
   failed_ = true;
   reactor_.unpost(flush_);
   if (!under_way_) drop_queue();
 }
 
-void PduSender::drop_queue() {
+void StreamSender::drop_queue() {
   while (!queue_.empty()) queue_.pop_front();
   first_sent_ = 0;
 }
 
-}  // namespace fairlead::target
+}  // namespace fairlead

@@ -1,5 +1,5 @@
-// PduSender: the outgoing half of a connection: what is queued goes out in order, as many pieces at once as there are.
-// Lives on one shard, inside its connection.
+// StreamSender: the outgoing half of a connection: what is queued goes out in order, as many pieces at once as there
+// are. Lives on one shard.
 #pragma once
 
 #include <array>
@@ -9,7 +9,7 @@
 #include "base/intrusive_list.h"
 #include "io/network.h"
 
-namespace fairlead::target {
+namespace fairlead {
 
 // Something to send: up to four pieces of memory that stay until `sent` is called or the sender has stopped.
 struct SendItem : ListNode<SendItem> {
@@ -28,12 +28,12 @@ struct SendItem : ListNode<SendItem> {
   Function sent;
 };
 
-class PduSender {
+class StreamSender {
  public:
   // `on_idle` is called whenever nothing is left to send, and after a failure; `context` is passed to it.
   using OnIdle = void (*)(void* context);
-  PduSender(Reactor& reactor, Stream& stream, OnIdle on_idle, void* context);
-  ~PduSender();
+  StreamSender(Reactor& reactor, Stream& stream, OnIdle on_idle, void* context);
+  ~StreamSender();
 
   // Requires: not stopped; the item stands in no queue. It goes out with everything else of this turn of the reactor.
   void enqueue(SendItem& item);
@@ -48,14 +48,14 @@ class PduSender {
   static constexpr size_t kBatchBytes = 1 << 20;  // others on the shard want their turn
 
   struct Operation : StreamOp {
-    explicit Operation(PduSender& s)
+    explicit Operation(StreamSender& s)
         : StreamOp([](Runnable& self) { static_cast<Operation&>(self).sender.on_sent(); }), sender(s) {}
-    PduSender& sender;
+    StreamSender& sender;
   };
   struct Flush : Runnable {
-    explicit Flush(PduSender& s)
+    explicit Flush(StreamSender& s)
         : Runnable([](Runnable& self) { static_cast<Flush&>(self).sender.flush(); }), sender(s) {}
-    PduSender& sender;
+    StreamSender& sender;
   };
 
   void flush();
@@ -75,4 +75,4 @@ class PduSender {
   std::array<iovec, kBatchPieces> batch_;
 };
 
-}  // namespace fairlead::target
+}  // namespace fairlead

@@ -1,4 +1,4 @@
-// StreamReader: bytes of a stream that have arrived and are not used yet. Lives on one shard, inside its connection.
+// StreamReader: bytes of a stream that have arrived and are not used yet. Lives on one shard.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 #include "base/check.h"
 #include "io/network.h"
 
-namespace fairlead::target {
+namespace fairlead {
 
 class StreamReader {
  public:
@@ -66,4 +66,4 @@ class StreamReader {
   size_t end_ = 0;
 };
 
-}  // namespace fairlead::target
+}  // namespace fairlead
