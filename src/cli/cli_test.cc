@@ -39,6 +39,13 @@ TEST(ServeArgumentsTest, ListenersWithAdvertisedAddress) {
   EXPECT_EQ(plan->memory_bytes, (std::vector<uint64_t>{64 * kMiB}));
 }
 
+TEST(ServeArgumentsTest, NullNamespacesNeedNoPath) {
+  const auto plan = check({.null = {"1GiB", "4KiB"}});
+  ASSERT_TRUE(plan) << plan.error();
+  EXPECT_EQ(plan->null_bytes, (std::vector<uint64_t>{kGiB, 4 * kKiB}));
+  EXPECT_TRUE(plan->memory_bytes.empty());
+}
+
 TEST(ServeArgumentsTest, ComplaintsNameTheArgument) {
   const struct {
     ServeArguments arguments;
@@ -51,6 +58,7 @@ TEST(ServeArgumentsTest, ComplaintsNameTheArgument) {
       {{.size = "1GiB", .memory = {"1GiB"}}, "--size"},
       {{.paths = {"a"}, .size = "1GiB", .read_only = true}, "--size"},
       {{.memory = {"lots"}}, "--memory lots"},
+      {{.null = {"1000"}}, "--null 1000"},
       {{.paths = {"a"}, .listen = {"somewhere"}}, "--listen somewhere"},
       {{.paths = {"a"}, .listen = {"10.0.0.1,publish=1"}}, "--listen 10.0.0.1,publish=1"},
       {{.paths = {"a"}, .listen = {"10.0.0.1,advertise=x"}}, "--listen 10.0.0.1,advertise=x"},

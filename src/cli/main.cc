@@ -23,6 +23,8 @@ void define_serve(CLI::App& serve, ServeArguments& arguments) {
                    "Name of the subsystem. Default: derived from this machine and the first PATH");
   serve.add_option("--size", arguments.size, "Makes files that are not there, sparse, and grows smaller ones: 10GiB");
   serve.add_option("--memory", arguments.memory, "Adds a namespace in memory of this size; may be given several times");
+  serve.add_option("--null", arguments.null,
+                   "Adds a namespace of this size that keeps nothing and reads as zeroes, for measuring");
   serve.add_flag("--read-only", arguments.read_only, "Refuses writes");
   serve.add_option("--host", arguments.hosts,
                    "NQN of a host that may connect; may be given several times. Default: any");

@@ -8,6 +8,7 @@
 #include "async/scope.h"
 #include "block/disk.h"
 #include "block/memory.h"
+#include "block/null.h"
 #include "cli/version.h"
 #include "io/signals.h"
 #include "nvme/nqn.h"
@@ -106,6 +107,14 @@ class Server {
         co_return false;
       }
       if (!co_await export_source("memory", std::move(*source), size, 4096)) co_return false;
+    }
+    for (const uint64_t size : plan_.null_bytes) {
+      Result<std::shared_ptr<BlockSource>> source = make_null_source({.size_bytes = size});
+      if (!source) {
+        complain("--null {} {}", format_size(size), to_string(source.error()));
+        co_return false;
+      }
+      if (!co_await export_source("null", std::move(*source), size, 4096)) co_return false;
     }
     for (const target::ListenerOptions& listener : plan_.listeners) {
       if (!co_await listen(listener)) co_return false;

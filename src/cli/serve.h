@@ -1,4 +1,4 @@
-// `fairlead serve`: exports files, devices or memory as NVMe-oF namespaces of one subsystem.
+// `fairlead serve`: exports files, devices, memory or nothing at all as NVMe-oF namespaces of one subsystem.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,7 @@ struct ServeArguments {
   std::string nqn = {};                  // empty: derived from machine and first path
   std::string size = {};                 // of files that are made or grown
   std::vector<std::string> memory = {};  // sizes of namespaces in memory
+  std::vector<std::string> null = {};    // sizes of namespaces that keep nothing
   bool read_only = false;
   std::vector<std::string> hosts = {};  // host NQNs; empty: every host
   uint16_t shards = 0;                  // 0: one for each processor
@@ -27,6 +28,7 @@ struct ServeArguments {
 struct ServePlan {
   std::vector<OpenDisk> disks;
   std::vector<uint64_t> memory_bytes;
+  std::vector<uint64_t> null_bytes;
   std::vector<target::ListenerOptions> listeners;
   target::SubsystemOptions subsystem;
   RuntimeOptions runtime;

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <fmt/format.h>
 #include <fstream>
+#include <tuple>
 #include <unistd.h>
 
 #include "base/units.h"
@@ -39,6 +40,17 @@ std::expected<target::ListenerOptions, Complaint> parse_listener(std::string_vie
   return options;
 }
 
+// A size of whole blocks.
+std::expected<uint64_t, Complaint> parse_blocks(std::string_view option, std::string_view text) {
+  const std::string argument = fmt::format("{} {}", option, text);
+  const Result<uint64_t> parsed = parse_size(text);
+  if (!parsed) return complain(argument, parsed.error());
+  if (*parsed == 0 || *parsed % 4096 != 0) {
+    return std::unexpected(fmt::format("{}: must be a multiple of 4 KiB, and not 0", argument));
+  }
+  return *parsed;
+}
+
 std::expected<PollMode, Complaint> parse_poll(std::string_view text) {
   if (text == "auto") return PollMode::kAuto;
   if (text == "always") return PollMode::kAlways;
@@ -67,16 +79,13 @@ uint16_t processor_count() {
 
 std::expected<ServePlan, Complaint> check(const ServeArguments& arguments) {
   ServePlan plan;
-  if (arguments.paths.empty() && arguments.memory.empty()) {
-    return std::unexpected("give a PATH to serve, or --memory SIZE");
+  if (arguments.paths.empty() && arguments.memory.empty() && arguments.null.empty()) {
+    return std::unexpected("give a PATH to serve, or --memory SIZE, or --null SIZE");
   }
   std::optional<uint64_t> size;
   if (!arguments.size.empty()) {
-    const Result<uint64_t> parsed = parse_size(arguments.size);
-    if (!parsed) return complain(fmt::format("--size {}", arguments.size), parsed.error());
-    if (*parsed == 0 || *parsed % 4096 != 0) {
-      return std::unexpected(fmt::format("--size {}: must be a multiple of 4 KiB, and not 0", arguments.size));
-    }
+    const auto parsed = parse_blocks("--size", arguments.size);
+    if (!parsed) return std::unexpected(parsed.error());
     if (arguments.paths.empty()) return std::unexpected("--size: is for files; the size of memory goes to --memory");
     if (arguments.read_only) return std::unexpected("--size: makes or grows a file, which --read-only rules out");
     size = *parsed;
@@ -85,13 +94,13 @@ std::expected<ServePlan, Complaint> check(const ServeArguments& arguments) {
     const Access access = arguments.read_only ? Access::kReadOnly : Access::kReadWrite;
     plan.disks.push_back({.path = path, .access = access, .size_bytes = size});
   }
-  for (const std::string& text : arguments.memory) {
-    const Result<uint64_t> parsed = parse_size(text);
-    if (!parsed) return complain(fmt::format("--memory {}", text), parsed.error());
-    if (*parsed == 0 || *parsed % 4096 != 0) {
-      return std::unexpected(fmt::format("--memory {}: must be a multiple of 4 KiB, and not 0", text));
+  for (const auto& [option, texts, bytes] : {std::tuple("--memory", &arguments.memory, &plan.memory_bytes),
+                                             std::tuple("--null", &arguments.null, &plan.null_bytes)}) {
+    for (const std::string& text : *texts) {
+      const auto parsed = parse_blocks(option, text);
+      if (!parsed) return std::unexpected(parsed.error());
+      bytes->push_back(*parsed);
     }
-    plan.memory_bytes.push_back(*parsed);
   }
   std::vector<std::string> listen = arguments.listen;
   if (listen.empty()) listen.emplace_back("127.0.0.1");
