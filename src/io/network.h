@@ -86,6 +86,8 @@ class Listener {
   virtual SocketAddress address() const = 0;  // with the port that the system chose for port 0
 };
 
+inline constexpr Duration kConnectTimeout = std::chrono::seconds(10);  // for who has no reason to choose another
+
 // Lives on one shard.
 class Network {
  public:
@@ -94,8 +96,8 @@ class Network {
   virtual Result<std::unique_ptr<Listener>> listen(const SocketAddress& address) = 0;
   // Makes an accepted connection a stream of this shard.
   virtual Result<std::unique_ptr<Stream>> adopt(std::unique_ptr<Accepted> accepted) = 0;
-  // Errors: kUnreachable, kTimedOut.
-  virtual Task<Result<std::unique_ptr<Stream>>> connect(SocketAddress address) = 0;
+  // Gives up after `timeout`. Errors: kUnreachable, kTimedOut.
+  virtual Task<Result<std::unique_ptr<Stream>>> connect(SocketAddress address, Duration timeout) = 0;
 };
 
 }  // namespace fairlead

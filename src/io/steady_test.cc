@@ -110,7 +110,7 @@ Task<void> measure_streams(Shard& shard, uint64_t& frames, uint64_t& calls) {
   std::unique_ptr<Stream> server;
   Scope scope(shard.reactor);
   scope.spawn(accept_into(shard, **listener, server));
-  auto client = co_await shard.network.connect((*listener)->address());
+  auto client = co_await shard.network.connect((*listener)->address(), kConnectTimeout);
   co_await scope.close();
   EXPECT_TRUE(client && server);
   if (!client || !server) co_return;

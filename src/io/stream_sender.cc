@@ -10,7 +10,8 @@ StreamSender::StreamSender(Reactor& reactor, Stream& stream, OnIdle on_idle, voi
 StreamSender::~StreamSender() { FL_CHECK(!under_way_ && queue_.empty()); }
 
 void StreamSender::enqueue(SendItem& item) {
-  FL_CHECK(!failed_ && item.count > 0);
+  FL_CHECK(!failed_ && !item.all().empty());
+  item.started = false;
   queue_.push_back(item);
   if (!under_way_ && !flush_.is_linked()) reactor_.post(flush_);
 }
@@ -21,17 +22,18 @@ void StreamSender::flush() {
   size_t bytes = 0;
   size_t skip = first_sent_;
   for (SendItem& item : queue_) {
-    if (count + item.count > batch_.size() || bytes >= kBatchBytes) break;
-    for (size_t i = 0; i < item.count; ++i) {
-      const iovec& piece = item.pieces[i];
+    for (const iovec& piece : item.all()) {
       if (skip >= piece.iov_len) {
         skip -= piece.iov_len;
         continue;
       }
+      if (count == batch_.size()) break;
       batch_[count++] = {static_cast<std::byte*>(piece.iov_base) + skip, piece.iov_len - skip};
       bytes += piece.iov_len - skip;
       skip = 0;
+      item.started = true;
     }
+    if (count == batch_.size() || bytes >= kBatchBytes) break;
   }
   under_way_ = true;
   operation_.buffers = {batch_.data(), count};
@@ -50,7 +52,7 @@ void StreamSender::on_sent() {
   while (!queue_.empty()) {
     SendItem& item = queue_.front();
     size_t length = 0;
-    for (size_t i = 0; i < item.count; ++i) length += item.pieces[i].iov_len;
+    for (const iovec& piece : item.all()) length += piece.iov_len;
     if (first_sent_ < length) break;
     first_sent_ -= length;
     queue_.remove(item);

@@ -11,20 +11,28 @@
 
 namespace fairlead {
 
-// Something to send: up to four pieces of memory that stay until `sent` is called or the sender has stopped.
+// Something to send: up to four pieces of memory, or a longer list of its owner's, that stay until `sent` is called or
+// the sender has stopped.
 struct SendItem : ListNode<SendItem> {
   static constexpr size_t kPiecesMax = 4;  // header, data, digest, second header
   using Function = void (*)(SendItem&);
   explicit SendItem(Function function) : sent(function) {}
 
-  void clear() { count = 0; }
+  void clear() {
+    count = 0;
+    list = {};
+  }
   void add(std::span<const std::byte> piece) {
     FL_CHECK(count < kPiecesMax && !piece.empty());
     pieces[count++] = {const_cast<std::byte*>(piece.data()), piece.size()};
   }
 
+  std::span<const iovec> all() const { return list.empty() ? std::span(pieces).first(count) : list; }
+
   std::array<iovec, kPiecesMax> pieces;
   size_t count = 0;
+  std::span<const iovec> list;  // instead of `pieces` unless it is empty; none of it empty
+  bool started = false;         // some of it was handed to the stream: it may have arrived
   Function sent;
 };
 

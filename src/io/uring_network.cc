@@ -265,10 +265,22 @@ Result<std::unique_ptr<Stream>> make_stream(UringRing& ring, Reactor& reactor, D
   return std::make_unique<UringStream>(ring, reactor, std::move(socket), *peer, *local);
 }
 
+// Takes back an operation when its time is over.
+struct TimeLimit : Timer {
+  TimeLimit(UringRing& r, UringOp& o)
+      : Timer([](Runnable& self) {
+          auto& limit = static_cast<TimeLimit&>(self);
+          limit.ring.cancel(limit.op);
+        }),
+        ring(r),
+        op(o) {}
+  UringRing& ring;
+  UringOp& op;
+};
+
 Error explain_connect_failure(int os_errno) {
-  if (os_errno == ETIMEDOUT) return {Code::kTimedOut, os_errno, "connect"};
+  if (os_errno == ETIMEDOUT || os_errno == ECANCELED) return {Code::kTimedOut, os_errno, "connect"};
   if (is_out_of_resources(os_errno)) return {Code::kResourceExhausted, os_errno, "connect"};
-  if (os_errno == ECANCELED) return {Code::kCancelled, os_errno, "connect"};
   return {Code::kUnreachable, os_errno, "connect"};
 }
 
@@ -292,12 +304,16 @@ Result<std::unique_ptr<Stream>> UringNetwork::adopt(std::unique_ptr<Accepted> ac
   return make_stream(ring_, reactor_, std::move(ours->socket));
 }
 
-Task<Result<std::unique_ptr<Stream>>> UringNetwork::connect(SocketAddress address) {
+Task<Result<std::unique_ptr<Stream>>> UringNetwork::connect(SocketAddress address, Duration timeout) {
   FL_CO_TRY(Descriptor socket, make_socket(address.family));
   NativeAddress native = to_native(address);
   UringWait wait(reactor_);
   io_uring_prep_connect(ring_.prepare(&wait), socket.get(), native.get(), native.length);
+  TimeLimit limit(ring_, wait);
+  reactor_.arm(limit, timeout);
   const int result = co_await wait;
+  reactor_.disarm(limit);
+  reactor_.unpost(limit);  // it may have fired on this very turn
   if (result < 0) co_return std::unexpected(explain_connect_failure(-result));
   co_return make_stream(ring_, reactor_, std::move(socket));
 }

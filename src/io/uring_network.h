@@ -16,7 +16,7 @@ class UringNetwork final : public Network {
   // Connections that nobody accepts wait in the kernel's backlog of 1024.
   Result<std::unique_ptr<Listener>> listen(const SocketAddress& address) override;
   Result<std::unique_ptr<Stream>> adopt(std::unique_ptr<Accepted> accepted) override;
-  Task<Result<std::unique_ptr<Stream>>> connect(SocketAddress address) override;
+  Task<Result<std::unique_ptr<Stream>>> connect(SocketAddress address, Duration timeout) override;
 
  private:
   UringRing& ring_;

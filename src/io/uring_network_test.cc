@@ -1,7 +1,10 @@
 #include "io/uring_network.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <random>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "async/call.h"
 #include "async/cancel.h"
@@ -46,7 +49,7 @@ Task<Pair> make_pair(Shard& shard, SocketAddress any) {
   EXPECT_TRUE(listener) << to_string(listener.error());
   Scope scope(shard.reactor);
   scope.spawn(accept_one(shard, **listener, pair.server));
-  auto client = co_await shard.network.connect((*listener)->address());
+  auto client = co_await shard.network.connect((*listener)->address(), kConnectTimeout);
   EXPECT_TRUE(client) << to_string(client.error());
   co_await scope.close();
   (*listener)->close();
@@ -212,7 +215,7 @@ Task<void> serve_echo(Shard& shard, Listener& listener, int connections) {
 }
 
 Task<void> ask_echo(Shard& shard, SocketAddress address, int number, int& right) {
-  auto stream = co_await shard.network.connect(address);
+  auto stream = co_await shard.network.connect(address, kConnectTimeout);
   EXPECT_TRUE(stream) << to_string(stream.error());
   if (!stream) co_return;
   std::array<std::byte, 4> out;
@@ -243,7 +246,7 @@ Task<void> connect_errors(Shard& shard, SocketAddress any) {
   const auto second = shard.network.listen(address);
   EXPECT_EQ(second.error().code, Code::kBusy);
   (*listener)->close();
-  const auto refused = co_await shard.network.connect(address);
+  const auto refused = co_await shard.network.connect(address, kConnectTimeout);
   EXPECT_FALSE(refused);
   if (!refused) EXPECT_EQ(refused.error().code, Code::kUnreachable);
   const auto again = shard.network.listen(address);  // while the first object is still there
@@ -251,6 +254,33 @@ Task<void> connect_errors(Shard& shard, SocketAddress any) {
 }
 
 TEST_P(NetworkTest, RefusedAndInUse) { runtime_.run_on(0, connect_errors(runtime_.shard(0), any_port())); }
+
+// A socket that listens and accepts nobody: whom its backlog of one has no room for gets no answer.
+Task<void> connect_to_nobody(Shard& shard) {
+  const int full = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof name;
+  EXPECT_EQ(::bind(full, reinterpret_cast<sockaddr*>(&name), length), 0);
+  EXPECT_EQ(::listen(full, 0), 0);
+  EXPECT_EQ(::getsockname(full, reinterpret_cast<sockaddr*>(&name), &length), 0);
+  const SocketAddress address = *parse_socket_address("127.0.0.1", ntohs(name.sin_port));
+  std::vector<std::unique_ptr<Stream>> waiting;
+  Code code = Code::kInternal;
+  while (waiting.size() < 10) {
+    auto stream = co_await shard.network.connect(address, std::chrono::milliseconds(100));
+    if (!stream) {
+      code = stream.error().code;
+      break;
+    }
+    waiting.push_back(std::move(*stream));
+  }
+  EXPECT_EQ(code, Code::kTimedOut);
+  ::close(full);
+}
+
+TEST_P(NetworkTest, ConnectGivesUp) { runtime_.run_on(0, connect_to_nobody(runtime_.shard(0))); }
 
 Task<void> keep_accept(Listener& listener, Result<void>& result) {
   const auto accepted = co_await listener.accept();
@@ -294,7 +324,7 @@ TEST(NetworkFamilyTest, BothFamiliesShareAPort) {
 
 Task<void> drop_accepted(Shard& shard, SocketAddress any) {
   auto listener = shard.network.listen(any);
-  auto client = co_await shard.network.connect((*listener)->address());
+  auto client = co_await shard.network.connect((*listener)->address(), kConnectTimeout);
   EXPECT_TRUE(client);
   {
     const auto accepted = co_await (*listener)->accept();

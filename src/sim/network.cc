@@ -216,7 +216,7 @@ SocketAddress SimFabric::local_for(uint32_t node, const SocketAddress& to) {
 }
 
 std::shared_ptr<PendingConnect> SimFabric::begin_connect(Reactor& reactor, std::shared_ptr<const Boot> boot,
-                                                         const SocketAddress& to) {
+                                                         const SocketAddress& to, Duration timeout) {
   auto pending = std::make_shared<PendingConnect>(reactor, std::move(boot));
   pending->to = to;
   pending_.push_back(pending);
@@ -225,7 +225,7 @@ std::shared_ptr<PendingConnect> SimFabric::begin_connect(Reactor& reactor, std::
     return pending;
   }
   core_.after(draw_latency(), [this, pending] { arrive(pending); });
-  core_.after(core_.settings().network.connect_timeout,
+  core_.after(std::min(timeout, core_.settings().network.connect_timeout),
               [this, pending] { finish(pending, fail(Code::kTimedOut, "connect")); });
   return pending;
 }
@@ -306,8 +306,8 @@ Result<std::unique_ptr<Stream>> SimNetwork::adopt(std::unique_ptr<Accepted> acce
   return std::make_unique<SimStream>(fabric_, mine.release(), Side::kServer, reactor_);
 }
 
-Task<Result<std::unique_ptr<Stream>>> SimNetwork::connect(SocketAddress address) {
-  const std::shared_ptr<PendingConnect> pending = fabric_.begin_connect(reactor_, boot_, address);
+Task<Result<std::unique_ptr<Stream>>> SimNetwork::connect(SocketAddress address, Duration timeout) {
+  const std::shared_ptr<PendingConnect> pending = fabric_.begin_connect(reactor_, boot_, address, timeout);
   co_await pending->done.wait();
   FL_CO_TRY(std::shared_ptr<Connection> connection, std::move(pending->result));
   std::unique_ptr<Stream> stream = std::make_unique<SimStream>(fabric_, std::move(connection), Side::kClient, reactor_);

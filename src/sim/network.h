@@ -57,7 +57,7 @@ class SimFabric final : public Reachability {
   Result<SocketAddress> add_listener(uint32_t node, const SocketAddress& address, SimListener& listener);
   void remove_listener(uint32_t node, const SocketAddress& address);
   std::shared_ptr<PendingConnect> begin_connect(Reactor& reactor, std::shared_ptr<const Boot> boot,
-                                                const SocketAddress& to);
+                                                const SocketAddress& to, Duration timeout);
   void closed(const std::shared_ptr<Connection>& connection);
   SimCore& core() { return core_; }
   Prng& random() { return random_; }
@@ -149,7 +149,7 @@ class SimNetwork final : public Network {
       : fabric_(fabric), reactor_(reactor), boot_(std::move(boot)) {}
   Result<std::unique_ptr<Listener>> listen(const SocketAddress& address) override;
   Result<std::unique_ptr<Stream>> adopt(std::unique_ptr<Accepted> accepted) override;
-  Task<Result<std::unique_ptr<Stream>>> connect(SocketAddress address) override;
+  Task<Result<std::unique_ptr<Stream>>> connect(SocketAddress address, Duration timeout) override;
 
  private:
   SimFabric& fabric_;

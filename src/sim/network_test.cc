@@ -65,7 +65,7 @@ Task<void> accept_one(Shard& shard, Listener& listener, std::unique_ptr<Stream>&
 }
 
 Task<void> connect_to(Shard& shard, SocketAddress address, std::optional<Result<std::unique_ptr<Stream>>>& out) {
-  out = co_await shard.network.connect(address);
+  out = co_await shard.network.connect(address, kConnectTimeout);
 }
 
 // Two nodes and one connection between them.

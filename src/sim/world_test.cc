@@ -170,7 +170,7 @@ Task<void> write_disk(SimNode& node, int& bytes) {
 Task<void> talk(SimNode& node, SocketAddress to, int& bytes) {
   Shard& shard = node.shard(0);
   while (!node.stopping(0).is_set()) {
-    Result<std::unique_ptr<Stream>> stream = co_await shard.network.connect(to);
+    Result<std::unique_ptr<Stream>> stream = co_await shard.network.connect(to, kConnectTimeout);
     if (!stream) {
       (void)co_await sleep(shard.reactor, milliseconds(20), node.cancel(0));
       continue;

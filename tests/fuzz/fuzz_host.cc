@@ -36,7 +36,7 @@ FuzzLink::FuzzLink(Shard& shard)
 FuzzLink::~FuzzLink() { FL_CHECK(scope_.running() == 0); }
 
 Task<bool> FuzzLink::open(SocketAddress address) {
-  Result<std::unique_ptr<Stream>> stream = co_await shard_.network.connect(address);
+  Result<std::unique_ptr<Stream>> stream = co_await shard_.network.connect(address, kConnectTimeout);
   if (!stream) co_return false;
   stream_ = std::move(*stream);
   scope_.spawn(send_loop());

@@ -33,7 +33,7 @@ NvmeConnection::NvmeConnection(Shard& shard)
 NvmeConnection::~NvmeConnection() { FL_CHECK(scope_.running() == 0); }
 
 Task<Result<void>> NvmeConnection::open_stream(SocketAddress address) {
-  FL_CO_TRY(stream_, co_await shard_.network.connect(address));
+  FL_CO_TRY(stream_, co_await shard_.network.connect(address, kConnectTimeout));
   scope_.spawn(send_loop());
   scope_.spawn(receive_loop());
   co_return Result<void>();
