@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 #include <liburing.h>
 #include <memory>
 #include <poll.h>
@@ -122,20 +121,18 @@ class Calls {
     }
   }
 
-  // As run(), but each operation waits for its time, in the kernel.
+  // One operation at a time, each at its time. This side never sleeps, so that only the other's sleep is in the
+  // latency.
   void run_paced() {
     Connection& connection = ledger_.connections()[0];
     uint64_t next = now_ns();
     while (!ledger_.ended()) {
       next = std::max(next + options_.interval_ns, now_ns());
-      sleep_until(next);
-      ledger_.begin(connection, now_ns());
-      while (!ledger_.ended() && connection.out_owed > 0) serve(connection);
-      const uint64_t counted_on = now_ns();
-      while (!ledger_.ended() && connection.out_owed == 0) {
-        const bool spins = now_ns() - counted_on < options_.spin_ns;
-        if (!receive(connection) && !spins) sleep();
+      while (now_ns() < next) {
       }
+      ledger_.begin(connection, now_ns());
+      while (!ledger_.ended() && connection.out_owed > 0) send(connection);
+      while (!ledger_.ended() && connection.out_owed == 0) receive(connection);
     }
   }
 
@@ -152,9 +149,8 @@ class Calls {
     }
     return true;
   }
-  bool serve(Connection& connection) {
-    const bool moved = receive(connection);
-    if (connection.out_owed == 0) return moved;
+  // Whether anything was sent.
+  bool send(Connection& connection) {
     const ssize_t put = ::send(connection.socket, ledger_.next_out(connection), ledger_.next_out_bytes(connection),
                                MSG_DONTWAIT | MSG_NOSIGNAL);
     if (put > 0) {
@@ -162,12 +158,11 @@ class Calls {
       return true;
     }
     if (errno != EAGAIN && errno != EINTR) ledger_.end();
-    return moved;
+    return false;
   }
-
-  static void sleep_until(uint64_t ns) {
-    const timespec until{static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
-    (void)::clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, nullptr);
+  bool serve(Connection& connection) {
+    const bool received = receive(connection);
+    return (connection.out_owed > 0 && send(connection)) || received;
   }
 
   void sleep() {

@@ -6,12 +6,13 @@ import subprocess
 
 
 class Served:
-    """Runs until the end of its `with`. Listens on a port that the system chose."""
+    """Runs until the end of its `with`, on processor `cpu` if one is named. Listens on a port that the system chose."""
 
-    def __init__(self, fairlead, *arguments):
+    def __init__(self, fairlead, *arguments, cpu=None):
         self._process = subprocess.Popen(
-            [str(fairlead), "serve", "--listen", "127.0.0.1:0", *arguments],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            [str(fairlead), "serve", "--listen", "127.0.0.1:0", *(str(argument) for argument in arguments)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            preexec_fn=None if cpu is None else lambda: os.sched_setaffinity(0, {cpu}))
         said = ""
         for line in self._process.stdout:
             said += line
@@ -21,6 +22,7 @@ class Served:
             raise RuntimeError(f"fairlead serve ended with {self._process.wait()}: {said}")
         self.address = ("127.0.0.1", int(re.search(r"listening on 127\.0\.0\.1:(\d+)", said)[1]))
         self.nqn = re.search(r" as (nqn\S+)", said)[1]
+        self.url = f"nvme+tcp://127.0.0.1:{self.address[1]}/{self.nqn}?ns=1"
 
     @property
     def pid(self):
