@@ -14,7 +14,9 @@ bool sums_up(std::span<const iovec> buffers, uint64_t length) {
 
 bool changes(IoOp op) { return op == IoOp::kWrite || op == IoOp::kDiscard || op == IoOp::kWriteZeroes; }
 
-Result<void> check(const IoRequest& request, const BlockGeometry& geometry) {
+}  // namespace
+
+Result<void> check_request(const IoRequest& request, const BlockGeometry& geometry) {
   if (request.op == IoOp::kFlush) {
     if (request.length != 0) return fail(Code::kInvalidArgument, "a flush has no length");
     return {};
@@ -34,10 +36,8 @@ Result<void> check(const IoRequest& request, const BlockGeometry& geometry) {
   return {};
 }
 
-}  // namespace
-
 void BlockDevice::submit(IoRequest& request) {
-  Result<void> checked = check(request, geometry_);
+  Result<void> checked = check_request(request, geometry_);
   const bool nothing_to_do = request.length == 0 && request.op != IoOp::kFlush;
   if (!checked || nothing_to_do) [[unlikely]] {
     request.complete(checked);

@@ -18,6 +18,9 @@ using BlockGeometry = DiskGeometry;
 // kInvalidArgument.
 Result<void> check_geometry(const BlockGeometry& geometry);
 
+// What a device refuses at once: see BlockDevice::submit().
+Result<void> check_request(const IoRequest& request, const BlockGeometry& geometry);
+
 class BlockDevice {
  public:
   // Requires: nothing under way, and not inside a request's `done`.

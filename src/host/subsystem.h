@@ -1,0 +1,58 @@
+// Subsystem: a remote NVMe subsystem, over all its paths. The way into src/host.
+//
+//   Subsystem subsystem(shards, {.nqn = …, .addresses = {…}, .identity = …});
+//   if (Result<void> started = co_await subsystem.start(); !started) …
+//   Result<std::shared_ptr<BlockSource>> source = subsystem.source(1);   // opened on any of its shards
+//   …
+//   co_await subsystem.stop();   // after the devices were destroyed
+//
+// Made, started, asked, stopped and destroyed on the first of its shards, the home shard. Each address is a controller
+// with an admin queue there and an I/O queue on each shard; devices work on their own shard alone.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "block/block_device.h"
+#include "host/controller.h"
+
+namespace fairlead::host {
+
+class Subsystem {
+ public:
+  // Requires: check(options) is fine; all shards live longer.
+  Subsystem(std::vector<Shard*> shards, SubsystemOptions options);
+  ~Subsystem();  // Requires: stop() returned, or start() was never called.
+  Subsystem(const Subsystem&) = delete;
+  Subsystem& operator=(const Subsystem&) = delete;
+
+  // Returns as soon as one path is live; the others go on connecting. Once. Error: that of the first path, when the
+  // first attempt of each has failed; everything is stopped then.
+  Task<Result<void>> start();
+  // Disconnects. Requests that are under way fail. Idempotent. Requires: devices are destroyed, or get no more requests
+  // and are destroyed before this is.
+  Task<void> stop();
+
+  // What the live controllers show, by NSID.
+  std::vector<NamespaceInfo> namespaces() const;
+  // Error kNotFound. The source must be opened on shards of this subsystem while it lives.
+  Result<std::shared_ptr<BlockSource>> source(uint32_t nsid) const;
+
+  std::vector<ControllerStatus> controllers() const;
+  // Released whenever controllers() or namespaces() may be another.
+  Event& changed() { return changed_; }
+
+ private:
+  Reactor& reactor() const { return shards_.front()->reactor; }
+  bool is_live() const;
+
+  const std::vector<Shard*> shards_;
+  const SubsystemOptions options_;
+  std::vector<std::unique_ptr<ShardPaths>> sides_;  // by shard
+  std::vector<std::unique_ptr<Controller>> controllers_;
+  Event changed_;
+  Scope scope_;
+  bool is_stopped_ = false;
+};
+
+}  // namespace fairlead::host
