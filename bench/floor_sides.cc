@@ -19,6 +19,7 @@ struct Connection {
   size_t in_partial = 0;        // bytes of the operation that is being received
   size_t out_offset = 0;        // of the next byte to send, inside its operation
   size_t out_owed = 0;          // bytes
+  size_t out_gathered = 0;      // operations that wait for more
   bool sending = false;         // the ring has a send of it
   std::vector<uint64_t> begun;  // when operations were asked; they end in that order
   size_t begun_first = 0;
@@ -57,7 +58,11 @@ class Ledger {
     const size_t operations = total / options_.in;
     connection.in_partial = total % options_.in;
     if (operations == 0) return;
-    connection.out_owed += operations * options_.out;
+    connection.out_gathered += operations;
+    if (connection.out_gathered >= options_.gather) {
+      connection.out_owed += connection.out_gathered * options_.out;
+      connection.out_gathered = 0;
+    }
     if (options_.end_ns == 0) return;
     const uint64_t now = now_ns();
     watch_clock(now);

@@ -16,6 +16,7 @@ struct SideOptions {
   size_t in = 0;   // bytes received for each operation
   size_t out = 0;  // bytes sent for each
   size_t depth = 0;
+  size_t gather = 1;         // operations that are owed before any is sent
   size_t batch_bytes = 0;    // the most that one receive and one send take
   uint64_t spin_ns = 0;      // how long to look for work before sleeping
   uint64_t start_ns = 0;     // operations that end before it are not counted
