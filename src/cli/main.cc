@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <fmt/format.h>
 
+#include "cli/bench.h"
 #include "cli/completion.h"
 #include "cli/serve.h"
 #include "cli/version.h"
@@ -11,7 +12,15 @@ namespace {
 
 constexpr int kExitUsage = 2;
 
+using fairlead::cli::BenchArguments;
 using fairlead::cli::ServeArguments;
+
+// One value for each time an option is given, so that what has no name may stand behind it.
+void take_one_value_at_a_time(CLI::App& command) {
+  for (CLI::Option* const option : command.get_options()) {
+    if (!option->get_lnames().empty() && option->get_items_expected_max() > 1) option->allow_extra_args(false);
+  }
+}
 
 void define_serve(CLI::App& serve, ServeArguments& arguments) {
   serve.add_option("PATH", arguments.paths, "Files or block devices; each becomes a namespace, in this order");
@@ -37,10 +46,60 @@ void define_serve(CLI::App& serve, ServeArguments& arguments) {
   serve.footer(
       "Sizes take KiB, MiB, GiB, TiB. SIGINT and SIGTERM drain and flush.\n"
       "Example: fairlead serve disk.img --size 10GiB --listen 0.0.0.0");
-  for (CLI::Option* const option : serve.get_options()) {
-    // One value for each time an option is given, so that PATHs may stand behind it.
-    if (!option->get_lnames().empty() && option->get_items_expected_max() > 1) option->allow_extra_args(false);
-  }
+  take_one_value_at_a_time(serve);
+}
+
+void define_bench(CLI::App& bench, BenchArguments& arguments) {
+  bench
+      .add_option("TARGET", arguments.target,
+                  "PATH of a file or block device, memory:SIZE, null:SIZE, or nvme+tcp://ADDR[:PORT]/NQN[?ns=1] with "
+                  "an IP address (IPv6 in brackets) or localhost")
+      ->required();
+  bench.add_option("--rw", arguments.rw, "randread, randwrite, randrw, read or write; the last two are sequential")
+      ->capture_default_str();
+  bench.add_option("--mix", arguments.mix, "Reads in randrw, percent. Default: 70");
+  bench.add_option("--bs", arguments.bs, "Bytes of a request: 4k, 128KiB; at most 2 MiB")->capture_default_str();
+  bench.add_option("--qd", arguments.qd, "Requests in flight, the sum over all queues")->capture_default_str();
+  bench
+      .add_option("--queues", arguments.queues,
+                  "Queues, each opened by itself: for a remote target a connection of its own")
+      ->capture_default_str();
+  bench.add_option("--shards", arguments.shards,
+                   "Threads that share the queues. Default: one a queue, at most one for each processor");
+  bench.add_option("--cpus", arguments.cpus, "Pins thread i to the i-th of these: 1, or 0-3,6. Default: not pinned");
+  bench.add_option("--runtime", arguments.runtime, "How long: 10s, 500ms")->capture_default_str();
+  bench.add_option(
+      "--rate", arguments.rate,
+      "Requests a second, the sum over all queues: 5000, 100k. Each is due at a moment of its own, and its "
+      "latency counts from there, so a stall shows in every request that it held up. Default: as many as "
+      "the target takes");
+  bench.add_option("--offset", arguments.offset, "Where the range starts that is used. Default: 0");
+  bench.add_option("--size", arguments.size,
+                   "How much is used from there on; a file that does not exist is made. Default: up to the end");
+  bench.add_flag(
+      "--overwrite", arguments.overwrite,
+      "Allows to write to a device, a file with something in it or a remote namespace. What it holds is lost");
+  bench.add_flag("--verify", arguments.verify,
+                 "Checks that reads give what was written last, and reads everything back at the end");
+  bench.add_option(
+      "--path", arguments.paths,
+      "ADDR[:PORT]: another address of the same remote subsystem, for multipath; may be given several times");
+  bench.add_option("--host", arguments.host, "NQN to connect as. Default: derived from this machine");
+  bench.add_flag("--hdgst", arguments.hdgst, "Header digests on remote connections");
+  bench.add_flag("--ddgst", arguments.ddgst, "Data digests on remote connections");
+  bench.add_option("--target-pid", arguments.target_pid, "A process whose processor time is reported too");
+  bench
+      .add_option("--poll", arguments.poll,
+                  "auto: look for work for 50 us after the last, then sleep; always: never sleep; never: sleep at once")
+      ->capture_default_str();
+  bench.add_flag("--json", arguments.json, "Prints one JSON object");
+  bench.footer(
+      "Sizes take KiB, MiB, GiB, TiB. SIGINT ends it early, with a report of what was done.\n"
+      "Latency is from the submission of a request to its completion, on a clock with nanoseconds.\n"
+      "Examples: fairlead bench disk.img --bs 128k --rw read\n"
+      "          fairlead bench memory:1GiB --rw randrw --verify\n"
+      "          fairlead bench 'nvme+tcp://127.0.0.1:4420/NQN?ns=1' --queues 4 --rate 100k");
+  take_one_value_at_a_time(bench);
 }
 
 int run_serve(const ServeArguments& arguments) {
@@ -52,6 +111,15 @@ int run_serve(const ServeArguments& arguments) {
   return fairlead::cli::serve(*plan);
 }
 
+int run_bench(const BenchArguments& arguments) {
+  const auto plan = fairlead::cli::check(arguments);
+  if (!plan) {
+    fmt::print(stderr, "fairlead bench: {}\nTry 'fairlead bench --help'.\n", plan.error());
+    return kExitUsage;
+  }
+  return fairlead::cli::bench(*plan);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -61,6 +129,9 @@ int main(int argc, char** argv) {
   ServeArguments serve_arguments;
   CLI::App& serve = *app.add_subcommand("serve", "Export files, devices or memory as NVMe-oF namespaces");
   define_serve(serve, serve_arguments);
+  BenchArguments bench_arguments;
+  CLI::App& bench = *app.add_subcommand("bench", "Measure a file, a device or a remote namespace");
+  define_bench(bench, bench_arguments);
   std::string shell;
   CLI::App& completion = *app.add_subcommand("completion", "Print a completion script for bash, zsh or fish");
   completion.add_option("SHELL", shell, "bash, zsh or fish")->required();
@@ -75,6 +146,7 @@ int main(int argc, char** argv) {
     return kExitUsage;
   }
   if (serve.parsed()) return run_serve(serve_arguments);
+  if (bench.parsed()) return run_bench(bench_arguments);
   const auto script = fairlead::cli::completion_script(app, shell);
   if (!script) {
     fmt::print(stderr, "fairlead completion: {}\n", script.error());

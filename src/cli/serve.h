@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "cli/arguments.h"
 #include "io/runtime.h"
 #include "target/options.h"
 
@@ -34,8 +35,6 @@ struct ServePlan {
   RuntimeOptions runtime;
 };
 
-// What is wrong with an argument, for people: "--size: is not valid (…)".
-using Complaint = std::string;
 std::expected<ServePlan, Complaint> check(const ServeArguments& arguments);
 
 // Serves until SIGINT or SIGTERM, then drains and flushes. Returns the process's exit code.

@@ -9,17 +9,13 @@
 #include "base/units.h"
 #include "base/uuid.h"
 #include "cli/serve.h"
+#include "cli/transport_url.h"
 #include "nvme/nqn.h"
 
 namespace fairlead::cli {
 namespace {
 
-constexpr uint16_t kNvmePort = 4420;  // IANA's for NVMe over fabrics
 constexpr uint16_t kShardsMax = 256;
-
-std::unexpected<Complaint> complain(std::string_view argument, const Error& error) {
-  return std::unexpected(fmt::format("{}: {}", argument, to_string(error)));
-}
 
 std::expected<target::ListenerOptions, Complaint> parse_listener(std::string_view text) {
   constexpr std::string_view kAdvertise = ",advertise=";
@@ -30,12 +26,12 @@ std::expected<target::ListenerOptions, Complaint> parse_listener(std::string_vie
       return std::unexpected(fmt::format("--listen {}: expected ADDR[:PORT][,advertise=ADDR[:PORT]]", text));
     }
     const Result<SocketAddress> advertise = parse_socket_address(text.substr(comma + kAdvertise.size()), 0);
-    if (!advertise) return complain(fmt::format("--listen {}", text), advertise.error());
+    if (!advertise) return complain_about(fmt::format("--listen {}", text), advertise.error());
     options.advertise = *advertise;
     bind = text.substr(0, comma);
   }
   const Result<SocketAddress> address = parse_socket_address(bind, kNvmePort);
-  if (!address) return complain(fmt::format("--listen {}", text), address.error());
+  if (!address) return complain_about(fmt::format("--listen {}", text), address.error());
   options.bind = *address;
   return options;
 }
@@ -44,18 +40,11 @@ std::expected<target::ListenerOptions, Complaint> parse_listener(std::string_vie
 std::expected<uint64_t, Complaint> parse_blocks(std::string_view option, std::string_view text) {
   const std::string argument = fmt::format("{} {}", option, text);
   const Result<uint64_t> parsed = parse_size(text);
-  if (!parsed) return complain(argument, parsed.error());
+  if (!parsed) return complain_about(argument, parsed.error());
   if (*parsed == 0 || *parsed % 4096 != 0) {
     return std::unexpected(fmt::format("{}: must be a multiple of 4 KiB, and not 0", argument));
   }
   return *parsed;
-}
-
-std::expected<PollMode, Complaint> parse_poll(std::string_view text) {
-  if (text == "auto") return PollMode::kAuto;
-  if (text == "always") return PollMode::kAlways;
-  if (text == "never") return PollMode::kNever;
-  return std::unexpected(fmt::format("--poll {}: expected auto, always or never", text));
 }
 
 // The same for this machine and path after each restart, and for no other: hosts take two subsystems of one name for
@@ -69,10 +58,6 @@ std::string derive_nqn(const std::string& what) {
   const std::string path = resolved != nullptr ? resolved : what;
   std::free(resolved);
   return nvme::nqn_from_uuid(uuid_from_name(kFairleadNamespace, machine + ":" + path));
-}
-
-uint16_t processor_count() {
-  return static_cast<uint16_t>(std::clamp<long>(::sysconf(_SC_NPROCESSORS_ONLN), 1, kShardsMax));
 }
 
 }  // namespace
@@ -112,11 +97,11 @@ std::expected<ServePlan, Complaint> check(const ServeArguments& arguments) {
   plan.subsystem.nqn =
       arguments.nqn.empty() ? derive_nqn(arguments.paths.empty() ? "memory" : arguments.paths.front()) : arguments.nqn;
   if (const auto valid = nvme::validate_nqn(plan.subsystem.nqn); !valid) {
-    return complain(fmt::format("--nqn {}", plan.subsystem.nqn), valid.error());
+    return complain_about(fmt::format("--nqn {}", plan.subsystem.nqn), valid.error());
   }
   for (const std::string& host : arguments.hosts) {
     if (const auto valid = nvme::validate_nqn(host); !valid)
-      return complain(fmt::format("--host {}", host), valid.error());
+      return complain_about(fmt::format("--host {}", host), valid.error());
   }
   plan.subsystem.allowed_hosts = arguments.hosts;
   if (arguments.shards > kShardsMax)

@@ -1,0 +1,63 @@
+#include "cli/arguments.h"
+
+#include <algorithm>
+#include <charconv>
+#include <fmt/format.h>
+#include <sched.h>
+#include <unistd.h>
+
+namespace fairlead::cli {
+namespace {
+
+constexpr int kProcessorsMax = 256;
+
+// A number at the start of the text, which then is what follows it.
+bool take_number(std::string_view& text, int& number) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || number < 0) return false;
+  text.remove_prefix(static_cast<size_t>(end - text.data()));
+  return true;
+}
+
+}  // namespace
+
+std::unexpected<Complaint> complain_about(std::string_view argument, const Error& error) {
+  return std::unexpected(fmt::format("{}: {}", argument, to_string(error)));
+}
+
+std::expected<PollMode, Complaint> parse_poll(std::string_view text) {
+  if (text == "auto") return PollMode::kAuto;
+  if (text == "always") return PollMode::kAlways;
+  if (text == "never") return PollMode::kNever;
+  return std::unexpected(fmt::format("--poll {}: expected auto, always or never", text));
+}
+
+std::expected<std::vector<int>, Complaint> parse_processors(std::string_view text) {
+  constexpr const char* kForm = "expected processors such as 1 or 0,2 or 0-3";
+  std::vector<int> processors;
+  while (true) {
+    int first = 0;
+    if (!take_number(text, first)) return std::unexpected(kForm);
+    int last = first;
+    if (text.starts_with('-')) {
+      text.remove_prefix(1);
+      if (!take_number(text, last) || last < first) return std::unexpected(kForm);
+    }
+    if (last - first >= kProcessorsMax - static_cast<int>(processors.size())) {
+      return std::unexpected(fmt::format("at most {} processors", kProcessorsMax));
+    }
+    for (int processor = first; processor <= last; ++processor) processors.push_back(processor);
+    if (text.empty()) return processors;
+    if (!text.starts_with(',')) return std::unexpected(kForm);
+    text.remove_prefix(1);
+  }
+}
+
+uint16_t processor_count() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  const long count = ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : ::sysconf(_SC_NPROCESSORS_ONLN);
+  return static_cast<uint16_t>(std::clamp<long>(count, 1, kProcessorsMax));
+}
+
+}  // namespace fairlead::cli

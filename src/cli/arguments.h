@@ -1,0 +1,30 @@
+// What the commands' arguments have in common: complaints about them, and the forms that several commands take.
+#pragma once
+
+#include <cstdint>
+#include <expected>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "io/uring_shard.h"
+
+namespace fairlead::cli {
+
+// What is wrong with an argument, for people: "--size 12x: is not valid (…)".
+using Complaint = std::string;
+
+// "--size 12x: is not valid (…)"
+std::unexpected<Complaint> complain_about(std::string_view argument, const Error& error);
+
+// "auto", "always", "never".
+std::expected<PollMode, Complaint> parse_poll(std::string_view text);
+
+// Processors as taskset takes them: "1", "0,2", "0-3,6". The complaint does not name the option.
+std::expected<std::vector<int>, Complaint> parse_processors(std::string_view text);
+
+// How many processors this process may use.
+uint16_t processor_count();
+
+}  // namespace fairlead::cli
