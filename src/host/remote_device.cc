@@ -345,6 +345,7 @@ void RemoteDevice::end(Operation& operation, Result<void> result) {
   Job& job = *operation.job;
   if (!result && job.result) job.result = result;
   operations_.give_back(operation);
+  --job.in_flight;
   pump(job);
 }
 

@@ -10,7 +10,7 @@ TargetBed::TargetBed(BedOptions bed_options)
     : options(std::move(bed_options)),
       world(options.seed, options.settings),
       server(world.add_node("10.0.0.1", {.shards = options.shards, .more_addresses = {"fd00::1"}})),
-      client(world.add_node("10.0.0.2", {.shards = 1, .more_addresses = {"fd00::2"}})) {
+      client(world.add_node("10.0.0.2", {.shards = options.client_shards, .more_addresses = {"fd00::2"}})) {
   run_on(server, set_up(), std::chrono::seconds(60));
 }
 
@@ -62,6 +62,12 @@ Task<void> TargetBed::set_up() {
   FL_CHECK(source.has_value());
   const auto nsid = co_await target_->add_namespace(kNqn, {.source = std::move(*source), .uuid = {}});
   FL_CHECK(nsid == 1U);
+}
+
+std::vector<Shard*> TargetBed::client_shards() {
+  std::vector<Shard*> shards;
+  for (size_t i = 0; i < options.client_shards; ++i) shards.push_back(&client.shard(i));
+  return shards;
 }
 
 Task<void> TargetBed::close_hosts() {

@@ -43,7 +43,8 @@ inline nvme::StatusCode code_of(const Result<Completion>& completion) {
 struct BedOptions {
   uint64_t seed = 1;
   sim::SimSettings settings = sim::SimSettings::calm();
-  size_t shards = 1;
+  size_t shards = 1;         // of the target
+  size_t client_shards = 1;  // of the hosts' machine; bodies run on the first
   target::TargetOptions target = {};
   uint64_t memory_bytes = 16 * kMiB;  // of namespace 1 of the subsystem kNqn; 0: neither is made
   uint32_t block = 4096;
@@ -81,6 +82,7 @@ class TargetBed {
   }
   Reactor& reactor() { return client.shard(0).reactor; }
   Shard& shard() { return client.shard(0); }
+  std::vector<Shard*> client_shards();
   Sleep sleep(Duration span) { return fairlead::sleep(reactor(), span); }
   // Owned by the bed and closed by it.
   NvmeConnection& make_connection();
