@@ -156,9 +156,17 @@ class UringStream final : public Stream {
   UringStream(UringRing& ring, Reactor& reactor, Descriptor socket, const SocketAddress& peer,
               const SocketAddress& local)
       : ring_(ring), reactor_(reactor), socket_(std::move(socket)), peer_(peer), local_(local) {}
-  ~UringStream() override { FL_CHECK(receive_.user == nullptr && send_.user == nullptr); }
+  ~UringStream() override {
+    FL_CHECK(receive_.user == nullptr && send_.user == nullptr && behind_sends_.receive == nullptr);
+  }
 
-  void start_receive(StreamOp& op) override { start(receive_, op); }
+  // Behind the sends of this turn: while those go out more may arrive, and the receive ends at once where it would
+  // have had to wait.
+  void start_receive(StreamOp& op) override {
+    FL_CHECK(behind_sends_.receive == nullptr);
+    behind_sends_.receive = &op;
+    reactor_.post(behind_sends_);
+  }
   void start_send(StreamOp& op) override { start(send_, op); }
 
   void shutdown() override {
@@ -184,6 +192,17 @@ class UringStream final : public Stream {
     const Direction direction;
     StreamOp* user = nullptr;
     msghdr message{};
+  };
+
+  struct BehindSends : Runnable {
+    explicit BehindSends(UringStream& owner)
+        : Runnable([](Runnable& self) {
+            auto& behind = static_cast<BehindSends&>(self);
+            behind.stream.start(behind.stream.receive_, *std::exchange(behind.receive, nullptr));
+          }),
+          stream(owner) {}
+    UringStream& stream;
+    StreamOp* receive = nullptr;
   };
 
   void start(Half& half, StreamOp& op) {
@@ -253,6 +272,7 @@ class UringStream final : public Stream {
   const SocketAddress local_;
   Half receive_{*this, Direction::kReceive};
   Half send_{*this, Direction::kSend};
+  BehindSends behind_sends_{*this};
   bool is_shut_down_ = false;
 };
 

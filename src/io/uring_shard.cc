@@ -121,6 +121,7 @@ void UringShard::run() {
 void UringShard::turn() {
   ++statistics_.turns;
   const Instant now = clock_.now();
+  if (worked_) spin_until_ = now + options_.spin;
   reactor_.set_now(now);
   reactor_.expire_timers();
   const size_t ran = reactor_.run_ready(kReadyBudget);
@@ -129,12 +130,15 @@ void UringShard::turn() {
   } else if (options_.poll != PollMode::kNever && (may_spin(now) || ran > 0)) {
     // What was just submitted is often done at once; look before anything else.
     ring_->submit();
-    if (!must_look() && may_spin(now)) spin(now);
+    if (!must_look() && may_spin(now)) {
+      spin(now);
+      ring_->submit();  // what the kernel deferred is reaped on this very turn
+    }
   } else {
     sleep();
   }
   const size_t reaped = ring_->reap(kReapBudget);
-  if (ran + reaped > 0) spin_until_ = clock_.now() + options_.spin;
+  worked_ = ran + reaped > 0;
 }
 
 // Something happened that a turn of the loop takes up.

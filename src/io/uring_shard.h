@@ -106,7 +106,8 @@ class UringShard final : private Waker, private SlabObserver {
   Shard shard_;
   WakeOp wake_op_{*this};
   Statistics statistics_;
-  Instant spin_until_;  // starts in the past: who did nothing yet sleeps
+  Instant spin_until_;   // starts in the past: who did nothing yet sleeps
+  bool worked_ = false;  // on the last turn
   bool closing_ = false;
   alignas(64) std::atomic<bool> sleeping_{false};
   std::atomic<bool> stop_{false};
