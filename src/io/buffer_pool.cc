@@ -11,23 +11,33 @@
 
 namespace fairlead {
 
-struct BufferPool::Slab {
+namespace {
+
+struct FreePiece {
+  FreePiece* next;
+};
+
+constexpr size_t kSlabBytes = BufferPool::kSlabBytes;
+
+}  // namespace
+
+struct BufferSlab {
   std::byte* base = nullptr;
   size_t size_class = 0;
   size_t pieces_free = 0;
   size_t pieces_cut = 0;  // never handed out before: beyond these the free list holds
   FreePiece* free = nullptr;
 
-  Slab() {
+  BufferSlab() {
     void* const memory = ::mmap(nullptr, kSlabBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     FL_CHECK(memory != MAP_FAILED);
     base = static_cast<std::byte*>(memory);
   }
-  ~Slab() { ::munmap(base, kSlabBytes); }
-  Slab(const Slab&) = delete;
-  Slab& operator=(const Slab&) = delete;
+  ~BufferSlab() { ::munmap(base, kSlabBytes); }
+  BufferSlab(const BufferSlab&) = delete;
+  BufferSlab& operator=(const BufferSlab&) = delete;
 
-  size_t piece_bytes() const { return kSizeMin << size_class; }
+  size_t piece_bytes() const { return BufferPool::kSizeMin << size_class; }
   size_t pieces() const { return kSlabBytes / piece_bytes(); }
   void dedicate(size_t to_class) {
     size_class = to_class;
@@ -42,6 +52,7 @@ BufferAccount::~BufferAccount() { FL_CHECK(held_ == 0); }
 Buffer::Buffer(Buffer&& other) noexcept
     : pool_(std::exchange(other.pool_, nullptr)),
       account_(std::exchange(other.account_, nullptr)),
+      slab_(std::exchange(other.slab_, nullptr)),
       data_(std::exchange(other.data_, nullptr)),
       capacity_(std::exchange(other.capacity_, 0)) {}
 
@@ -50,6 +61,7 @@ Buffer& Buffer::operator=(Buffer&& other) noexcept {
     reset();
     pool_ = std::exchange(other.pool_, nullptr);
     account_ = std::exchange(other.account_, nullptr);
+    slab_ = std::exchange(other.slab_, nullptr);
     data_ = std::exchange(other.data_, nullptr);
     capacity_ = std::exchange(other.capacity_, 0);
   }
@@ -102,7 +114,7 @@ BufferPool::Slab* BufferPool::empty_slab() {
   return slab;
 }
 
-std::byte* BufferPool::take_piece(size_t size_class) {
+void BufferPool::take_piece(Buffer& buffer, size_t size_class) {
   std::vector<Slab*>& partial = partial_[size_class];
   if (partial.empty()) {
     Slab* const slab = empty_slab();
@@ -110,15 +122,14 @@ std::byte* BufferPool::take_piece(size_t size_class) {
     partial.push_back(slab);
   }
   Slab& slab = *partial.back();
-  std::byte* piece = nullptr;
+  buffer.slab_ = &slab;
   if (slab.free != nullptr) {
-    piece = reinterpret_cast<std::byte*>(slab.free);
+    buffer.data_ = reinterpret_cast<std::byte*>(slab.free);
     slab.free = slab.free->next;
   } else {
-    piece = slab.base + slab.pieces_cut++ * slab.piece_bytes();
+    buffer.data_ = slab.base + slab.pieces_cut++ * slab.piece_bytes();
   }
   if (--slab.pieces_free == 0) partial.pop_back();
-  return piece;
 }
 
 Buffer BufferPool::try_allocate(BufferAccount& account, size_t length) {
@@ -133,8 +144,8 @@ Buffer BufferPool::grant(BufferAccount& account, size_t capacity) {
   Buffer buffer;
   buffer.pool_ = this;
   buffer.account_ = &account;
-  buffer.data_ = take_piece(class_of(capacity));
   buffer.capacity_ = capacity;
+  take_piece(buffer, class_of(capacity));
   const uint64_t before = std::max(account.held_, options_.account_reserve);
   account.held_ += capacity;
   held_ += capacity;
@@ -160,9 +171,7 @@ bool BufferPool::cancel(BufferWaiter& waiter) {
 }
 
 void BufferPool::release(Buffer& buffer) {
-  const Place place = find(buffer.data_);
-  FL_CHECK(place.slab >= 0);
-  Slab& slab = *slabs_[static_cast<size_t>(place.slab)];
+  Slab& slab = *buffer.slab_;
   FL_CHECK(slab.piece_bytes() == buffer.capacity_);
   slab.free = ::new (static_cast<void*>(buffer.data_)) FreePiece{slab.free};
   std::vector<Slab*>& partial = partial_[slab.size_class];
@@ -177,6 +186,7 @@ void BufferPool::release(Buffer& buffer) {
   held_ -= buffer.capacity_;
   shared_held_ -= before - std::max(account.held_, options_.account_reserve);
   buffer.data_ = nullptr;
+  buffer.slab_ = nullptr;
   buffer.pool_ = nullptr;
   if (!waiters_.empty()) serve_waiters();
 }

@@ -19,6 +19,7 @@
 namespace fairlead {
 
 class BufferPool;
+struct BufferSlab;
 
 // What one connection holds. Outlives its buffers. One shard.
 class BufferAccount {
@@ -52,6 +53,7 @@ class Buffer {
   friend class BufferPool;
   BufferPool* pool_ = nullptr;
   BufferAccount* account_ = nullptr;
+  BufferSlab* slab_ = nullptr;
   std::byte* data_ = nullptr;
   size_t capacity_ = 0;
 };
@@ -118,15 +120,11 @@ class BufferPool {
  private:
   friend class Buffer;
   static constexpr size_t kClasses = 10;  // 4 KiB << 0 … 4 KiB << 9
-  struct Slab;
-  struct FreePiece {
-    FreePiece* next;
-  };
-
+  using Slab = BufferSlab;
   static size_t class_of(size_t length);
   bool may_hold(const BufferAccount& account, size_t capacity) const;
   Buffer grant(BufferAccount& account, size_t capacity);
-  std::byte* take_piece(size_t size_class);
+  void take_piece(Buffer& buffer, size_t size_class);
   Slab* empty_slab();
   void release(Buffer& buffer);
   void serve_waiters();
