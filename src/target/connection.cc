@@ -1,6 +1,7 @@
 #include "target/connection.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -88,53 +89,81 @@ void Connection::on_deadline() {
 
 // Ends with the reason, in a few words for people.
 Task<const char*> Connection::receive_loop() {
-  uint32_t budget = shard_target_.options().turn_budget;
   constexpr const char* kGone = "the host closed the connection";
+  constexpr const char* kBroke = "the host broke the protocol";
+  budget_ = shard_target_.options().turn_budget;
   while (true) {
-    if (reader_.available() < sizeof(nvme::PduHeader) && !co_await reader_.fill(sizeof(nvme::PduHeader)))
-      co_return kGone;
-    if (closing_) co_return close_reason_;
-    if (draining_) {
-      reader_.consume(reader_.available());
-      continue;
-    }
-    const auto header_length = decoder_.header_length(reader_.bytes().first<sizeof(nvme::PduHeader)>());
-    if (!header_length) {
-      const auto bytes = reader_.bytes().first(sizeof(nvme::PduHeader));
-      co_await refuse(header_length.error(), {bytes.begin(), bytes.end()});
-      co_return "the host broke the protocol";
-    }
-    if (reader_.available() < *header_length && !co_await reader_.fill(*header_length)) co_return kGone;
-    // A command needs a slot; a host that reads its answers always finds one.
-    while (!has_slot() && !closing_) co_await changed_.wait();
-    if (closing_) co_return close_reason_;
-    const std::span<const std::byte> header = reader_.bytes().first(*header_length);
-    const auto pdu = decoder_.decode(header);
-    const Begun begun = pdu ? begin_pdu(*pdu) : Begun(std::unexpected(pdu.error()));
-    if (!begun) {
-      co_await refuse(begun.error(), {header.begin(), header.end()});
-      co_return "the host broke the protocol";
-    }
-    if (pdu->type == PduType::kH2cTermReq) co_return "the host terminated the connection";
-    reader_.consume(*header_length);
-    const Incoming incoming = *begun;
-    if (incoming.skip_before + incoming.length + incoming.skip_after > 0 && !co_await receive_data(incoming))
-      co_return kGone;
-    if (closing_) co_return close_reason_;
-    end_pdu(incoming);
-    if (--budget == 0 || fault(FaultPoint::kYieldEarly)) {
-      probe(Probe::kReceiveBudgetSpent);
-      budget = shard_target_.options().turn_budget;
-      co_await yield(reactor_);
+    switch (take_pdus()) {
+      case Pause::kNeedsBytes:
+        if (!co_await reader_.fill(bytes_wanted_)) co_return kGone;
+        break;
+      case Pause::kNeedsSlot:
+        co_await changed_.wait();
+        break;
+      case Pause::kNeedsData:
+        if (!co_await receive_data(incoming_)) co_return kGone;
+        if (closing_) co_return close_reason_;
+        end_pdu(incoming_);
+        if (spend_budget()) co_await yield(reactor_);
+        break;
+      case Pause::kYields:
+        co_await yield(reactor_);
+        break;
+      case Pause::kViolation: {
+        const auto bytes = reader_.bytes().first(bytes_wanted_);
+        co_await refuse(violation_, {bytes.begin(), bytes.end()});
+        co_return kBroke;
+      }
+      case Pause::kEnds:
+        co_return closing_ ? close_reason_ : "the host terminated the connection";
     }
   }
 }
 
-Connection::Begun Connection::begin_pdu(const nvme::DecodedPdu& pdu) {
+// Handles the PDUs that are there, without a coroutine: nothing is left of them when it returns.
+Connection::Pause Connection::take_pdus() {
+  while (true) {
+    if (closing_) return Pause::kEnds;
+    if (draining_) reader_.consume(reader_.available());
+    bytes_wanted_ = sizeof(nvme::PduHeader);
+    if (reader_.available() < bytes_wanted_) return Pause::kNeedsBytes;
+    const auto header_length = decoder_.header_length(reader_.bytes().first<sizeof(nvme::PduHeader)>());
+    if (!header_length) return note_violation(header_length.error());
+    bytes_wanted_ = *header_length;
+    if (reader_.available() < bytes_wanted_) return Pause::kNeedsBytes;
+    // A command needs a slot; a host that reads its answers always finds one.
+    if (!has_slot()) return Pause::kNeedsSlot;
+    const auto pdu = decoder_.decode(reader_.bytes().first(bytes_wanted_));
+    if (!pdu) return note_violation(pdu.error());
+    if (const auto violation = begin_pdu(*pdu)) return note_violation(*violation);
+    if (pdu->type == PduType::kH2cTermReq) return Pause::kEnds;
+    reader_.consume(bytes_wanted_);
+    if (!take_data(incoming_)) return Pause::kNeedsData;
+    end_pdu(incoming_);
+    if (spend_budget()) return Pause::kYields;
+  }
+}
+
+Connection::Pause Connection::note_violation(const PduViolation& violation) {
+  violation_ = violation;
+  return Pause::kViolation;
+}
+
+// True: others have their turn now.
+bool Connection::spend_budget() {
+  if (--budget_ > 0 && !fault(FaultPoint::kYieldEarly)) return false;
+  probe(Probe::kReceiveBudgetSpent);
+  budget_ = shard_target_.options().turn_budget;
+  return true;
+}
+
+// Sets incoming_. A violation: the connection ends.
+std::optional<PduViolation> Connection::begin_pdu(const nvme::DecodedPdu& pdu) {
+  incoming_ = {};
   switch (pdu.type) {
     case PduType::kIcReq:
       accept_connection(pdu.as<nvme::IcReqPdu>());
-      return Incoming{};
+      return std::nullopt;
     case PduType::kCapsuleCmd:
       return begin_command(pdu);
     case PduType::kH2cData:
@@ -142,7 +171,7 @@ Connection::Begun Connection::begin_pdu(const nvme::DecodedPdu& pdu) {
     case PduType::kH2cTermReq: {
       const auto term = pdu.as<nvme::TermReqPdu>();
       log_warn("target.terminated_by_host", {{"fes", term.fes.get()}, {"fei", term.fei.get()}});
-      return Incoming{};
+      return std::nullopt;
     }
     default:
       FL_UNREACHABLE("the decoder lets no other PDU through");
@@ -166,16 +195,18 @@ void Connection::accept_connection(const nvme::IcReqPdu& request) {
   sender_.enqueue(notice_);
 }
 
-Connection::Begun Connection::begin_command(const nvme::DecodedPdu& pdu) {
+std::optional<PduViolation> Connection::begin_command(const nvme::DecodedPdu& pdu) {
   // Before Connect the queue's size is not known; one command at a time is all that a host may send then.
   if (outstanding_ >= queue_.entries()) {
-    return std::unexpected(PduViolation{FatalError::kPduSequence, 0, "more commands than the queue has entries"});
+    return PduViolation{FatalError::kPduSequence, 0, "more commands than the queue has entries"};
   }
   Slot& slot = *take_slot();
   slot.request.command = pdu.as<nvme::CapsuleCmdPdu>().command;
   ++commands_;
   const nvme::Status status = prepare(slot, pdu.data_length);
-  Incoming incoming{.slot = &slot, .has_digest = pdu.has_data_digest};
+  Incoming& incoming = incoming_;
+  incoming.slot = &slot;
+  incoming.has_digest = pdu.has_data_digest;
   if (!status.ok()) {
     slot.request.status = status;
     slot.request.need = {};
@@ -191,22 +222,46 @@ Connection::Begun Connection::begin_command(const nvme::DecodedPdu& pdu) {
     incoming.skip_before = pdu.padding + pdu.data_length;
   }
   if (queue_.is_connected() && !queue_.is_admin()) queue_.arrived(slot.request);
-  return incoming;
+  return std::nullopt;
 }
 
-Connection::Begun Connection::begin_data(const nvme::DecodedPdu& pdu) {
+std::optional<PduViolation> Connection::begin_data(const nvme::DecodedPdu& pdu) {
   const auto data = pdu.as<nvme::H2cDataPdu>();
-  if (data.ttag >= slots_.size()) return std::unexpected(nvme::unknown_ttag());
+  if (data.ttag >= slots_.size()) return nvme::unknown_ttag();
   Slot& slot = *slots_[data.ttag];
-  if (slot.request.stage != Stage::kNeedsData) return std::unexpected(nvme::unknown_ttag());
+  if (slot.request.stage != Stage::kNeedsData) return nvme::unknown_ttag();
   const nvme::DataTransferState transfer{slot.request.command.cid, slot.received, slot.request.need.length};
-  if (const auto violation = nvme::check_h2c_data(data, transfer)) return std::unexpected(*violation);
-  return Incoming{.slot = &slot,
-                  .skip_before = pdu.padding,
-                  .offset = slot.received,
-                  .length = pdu.data_length,
-                  .has_digest = pdu.has_data_digest,
-                  .checks_digest = true};
+  if (const auto violation = nvme::check_h2c_data(data, transfer)) return violation;
+  incoming_ = {.slot = &slot,
+               .skip_before = pdu.padding,
+               .offset = slot.received,
+               .length = pdu.data_length,
+               .skip_after = 0,
+               .has_digest = pdu.has_data_digest,
+               .in_capsule = false,
+               .checks_digest = true};
+  return std::nullopt;
+}
+
+// Takes the data behind a header if all of it is there, and a buffer for it. False: receive_data() goes on.
+bool Connection::take_data(const Incoming& incoming) {
+  if (incoming.total() == 0) return true;
+  Slot& slot = *incoming.slot;
+  if (incoming.in_capsule) {
+    slot.in_capsule = true;
+    proceed(slot);
+    if (!slot.request.data) return false;
+  }
+  if (reader_.available() < incoming.total()) return false;
+  slot.in_capsule = false;
+  reader_.consume(incoming.skip_before);
+  if (incoming.length > 0) {
+    std::byte* const to = slot.request.data.bytes(incoming.offset + incoming.length).data() + incoming.offset;
+    std::memcpy(to, reader_.bytes().data(), incoming.length);
+  }
+  reader_.consume(incoming.length + incoming.skip_after);
+  if (incoming.has_digest) take_digest(incoming);
+  return true;
 }
 
 Task<bool> Connection::skip(uint32_t length) {
@@ -222,8 +277,6 @@ Task<bool> Connection::skip(uint32_t length) {
 Task<bool> Connection::receive_data(const Incoming& incoming) {
   Slot& slot = *incoming.slot;
   if (incoming.in_capsule) {
-    slot.in_capsule = true;
-    proceed(slot);
     while (!slot.request.data && !closing_) co_await changed_.wait();
     slot.in_capsule = false;
     if (closing_) co_return false;
@@ -248,7 +301,14 @@ Task<bool> Connection::receive_data(const Incoming& incoming) {
   if (incoming.skip_after > 0 && !co_await skip(incoming.skip_after)) co_return false;
   if (!incoming.has_digest) co_return true;
   if (reader_.available() < nvme::kDigestSize && !co_await reader_.fill(nvme::kDigestSize)) co_return false;
+  take_digest(incoming);
+  co_return true;
+}
+
+// Requires: the digest is there.
+void Connection::take_digest(const Incoming& incoming) {
   if (incoming.checks_digest) {
+    Slot& slot = *incoming.slot;
     const std::span<std::byte> data =
         slot.request.data.bytes(incoming.offset + incoming.length).subspan(incoming.offset);
     if (!nvme::data_digest_matches(crc32c(data), reader_.bytes().first<nvme::kDigestSize>())) {
@@ -257,7 +317,6 @@ Task<bool> Connection::receive_data(const Incoming& incoming) {
     }
   }
   reader_.consume(nvme::kDigestSize);
-  co_return true;
 }
 
 void Connection::end_pdu(const Incoming& incoming) {

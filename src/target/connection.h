@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "async/event.h"
@@ -52,18 +53,33 @@ class Connection final : public QueueTransport {
     bool has_digest = false;
     bool in_capsule = false;
     bool checks_digest = false;  // the request uses all the data that the digest covers
+    // Bytes that follow the header.
+    size_t total() const { return size_t{skip_before} + length + skip_after + (has_digest ? nvme::kDigestSize : 0); }
   };
-  using Begun = std::expected<Incoming, nvme::PduViolation>;
+  // Why the receive loop cannot go on by itself.
+  enum class Pause : uint8_t {
+    kNeedsBytes,  // bytes_wanted_ of the next header
+    kNeedsSlot,
+    kNeedsData,  // of incoming_, or a buffer for it
+    kYields,
+    kViolation,  // violation_, in the header's first bytes_wanted_
+    kEnds,
+  };
 
   // Receiving: connection.cc
   Task<const char*> receive_loop();
+  Pause take_pdus();
+  bool take_data(const Incoming& incoming);
+  void take_digest(const Incoming& incoming);
   Task<bool> receive_data(const Incoming& incoming);
   Task<bool> skip(uint32_t length);
-  Begun begin_pdu(const nvme::DecodedPdu& pdu);
-  Begun begin_command(const nvme::DecodedPdu& pdu);
-  Begun begin_data(const nvme::DecodedPdu& pdu);
+  std::optional<nvme::PduViolation> begin_pdu(const nvme::DecodedPdu& pdu);
+  std::optional<nvme::PduViolation> begin_command(const nvme::DecodedPdu& pdu);
+  std::optional<nvme::PduViolation> begin_data(const nvme::DecodedPdu& pdu);
   void accept_connection(const nvme::IcReqPdu& request);
   void end_pdu(const Incoming& incoming);
+  bool spend_budget();
+  Pause note_violation(const nvme::PduViolation& violation);
   Task<void> refuse(nvme::PduViolation violation, std::vector<std::byte> header);
 
   // Requests: connection_requests.cc
@@ -93,6 +109,11 @@ class Connection final : public QueueTransport {
   BufferAccount account_;
   BufferAccount capsule_account_;
   Queue queue_;
+
+  Incoming incoming_;
+  size_t bytes_wanted_ = 0;
+  uint32_t budget_ = 0;  // PDUs that may be handled before others have their turn
+  nvme::PduViolation violation_;
 
   std::vector<std::unique_ptr<Slot>> slots_;
   std::vector<Slot*> free_;

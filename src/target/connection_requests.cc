@@ -50,13 +50,11 @@ nvme::Status Connection::prepare(Slot& slot, uint32_t capsule_data_length) {
   const auto pointer = nvme::decode_data_pointer(request.command, capsule_data_length);
   if (!pointer) return pointer.error();
   request.pointer = *pointer;
-  const auto need = queue_.prepare(request.command, pointer->length);
-  if (!need) return need.error();
+  if (const nvme::Status status = queue_.prepare(request); !status.ok()) return status;
   // Data to the host can only go by the transport.
-  if (need->direction == DataTransfer::kControllerToHost && pointer->place != nvme::DataPlace::kTransport) {
+  if (request.need.direction == DataTransfer::kControllerToHost && pointer->place != nvme::DataPlace::kTransport) {
     return nvme::permanent(StatusCode::kSglTypeInvalid);
   }
-  request.need = *need;
   return nvme::kOk;
 }
 

@@ -51,85 +51,104 @@ BlockRange to_bytes(const nvme::NvmRange& range, const nvme::NamespaceLimits& li
 }  // namespace
 
 // Read, Write, Compare.
-nvme::StatusOr<IoPlan> Queue::plan_transfer(const nvme::NamespaceLimits& limits, const nvme::SubmissionEntry& command,
-                                            uint32_t data_length) const {
-  const auto decoded = nvme::decode_transfer(command, limits, data_length);
-  if (!decoded) return std::unexpected(decoded.error());
+nvme::Status Queue::plan_transfer(const nvme::NamespaceLimits& limits, Request& request) const {
+  const nvme::SubmissionEntry& command = request.command;
+  const auto decoded = nvme::decode_transfer(command, limits, request.pointer.length);
+  if (!decoded) return decoded.error();
   if (command.fuse() != nvme::Fuse::kNone && decoded->bytes > kFusedBytesMax) {
-    return nvme::reject(StatusCode::kAtomicWriteUnitExceeded);
+    return nvme::permanent(StatusCode::kAtomicWriteUnitExceeded);
   }
   const auto opcode = static_cast<NvmOpcode>(command.opcode);
-  IoPlan plan;
+  IoPlan& plan = request.plan;
   plan.range = to_bytes(decoded->range, limits);
   plan.need.direction = opcode == NvmOpcode::kRead ? DataTransfer::kControllerToHost : DataTransfer::kHostToController;
   plan.need.length = static_cast<uint32_t>(decoded->bytes);
   plan.need.scratch = opcode == NvmOpcode::kCompare ? kScratchBytes : 0;
-  plan.durability = durability(decoded->fua);
-  return plan;
+  plan.forced = decoded->fua;
+  return nvme::kOk;
 }
 
-nvme::StatusOr<IoPlan> Queue::plan(const Namespace& nspace, const nvme::SubmissionEntry& command,
-                                   uint32_t data_length) const {
+nvme::Status Queue::plan_for(const Namespace& nspace, Request& request) const {
+  const nvme::SubmissionEntry& command = request.command;
   const nvme::NamespaceLimits limits = limits_of(nspace);
   const bool read_only = nspace.device().geometry().read_only;
-  IoPlan plan;
+  IoPlan& plan = request.plan;
   switch (static_cast<NvmOpcode>(command.opcode)) {
     case NvmOpcode::kWrite:
-      if (read_only) return nvme::reject(StatusCode::kNamespaceWriteProtected);
+      if (read_only) return nvme::permanent(StatusCode::kNamespaceWriteProtected);
       [[fallthrough]];
     case NvmOpcode::kRead:
     case NvmOpcode::kCompare:
-      return plan_transfer(limits, command, data_length);
+      return plan_transfer(limits, request);
     case NvmOpcode::kFlush:
-      return plan;
+      plan = {};
+      return nvme::kOk;
     case NvmOpcode::kWriteZeroes: {
-      if (read_only) return nvme::reject(StatusCode::kNamespaceWriteProtected);
+      if (read_only) return nvme::permanent(StatusCode::kNamespaceWriteProtected);
       const auto decoded = nvme::decode_write_zeroes(command, limits);
-      if (!decoded) return std::unexpected(decoded.error());
+      if (!decoded) return decoded.error();
+      plan = {};
       plan.range = to_bytes(decoded->range, limits);
-      plan.durability = durability(decoded->fua);
+      plan.forced = decoded->fua;
       plan.zero_mode = decoded->deallocate ? ZeroMode::kMayDeallocate : ZeroMode::kKeepAllocated;
-      return plan;
+      return nvme::kOk;
     }
     case NvmOpcode::kVerify: {
       const auto range = nvme::decode_verify(command, limits);
-      if (!range) return std::unexpected(range.error());
+      if (!range) return range.error();
+      plan = {};
       plan.range = to_bytes(*range, limits);
       plan.need.scratch = kScratchBytes;
-      return plan;
+      return nvme::kOk;
     }
     case NvmOpcode::kDatasetManagement: {
-      if (read_only) return nvme::reject(StatusCode::kNamespaceWriteProtected);
+      if (read_only) return nvme::permanent(StatusCode::kNamespaceWriteProtected);
+      const uint32_t data_length = request.pointer.length;
       const auto decoded = nvme::decode_dataset_management(command, data_length);
-      if (!decoded) return std::unexpected(decoded.error());
+      if (!decoded) return decoded.error();
       // Hosts may send the whole list of 256 for fewer ranges; more than that none needs.
       const auto list_max = static_cast<uint32_t>(nvme::kDsmRangesMax * sizeof(nvme::DsmRange));
-      if (data_length > list_max) return nvme::reject(StatusCode::kDataSglLengthInvalid);
+      if (data_length > list_max) return nvme::permanent(StatusCode::kDataSglLengthInvalid);
+      plan = {};
       plan.need = {DataTransfer::kHostToController, data_length};
       plan.dsm_ranges = decoded->ranges;
       plan.deallocate = decoded->deallocate;
-      return plan;
+      return nvme::kOk;
     }
     default:
-      return nvme::reject(StatusCode::kInvalidOpcode);
+      return nvme::permanent(StatusCode::kInvalidOpcode);
   }
 }
 
-nvme::StatusOr<DataNeed> Queue::prepare_io(const nvme::SubmissionEntry& command, uint32_t data_length) const {
+nvme::Status Queue::plan(Request& request) const {
+  if (request.planned_version == subsystem_->version()) return nvme::kOk;
+  request.planned_version = 0;
+  const nvme::StatusOr<Namespace*> nspace = find_namespace(request.command.nsid);
+  if (!nspace) return nspace.error();
+  const nvme::Status status = plan_for(**nspace, request);
+  if (!status.ok()) return status;
+  request.planned_for = *nspace;
+  request.planned_version = subsystem_->version();
+  return nvme::kOk;
+}
+
+nvme::Status Queue::prepare_io(Request& request) const {
   // It was ready when this queue connected: its admin queue is gone or resets it, and this queue goes next. The host
   // may try again elsewhere.
   if (!association_->ready.load(std::memory_order_relaxed)) {
-    return std::unexpected(nvme::transient(StatusCode::kAbortedQueueDeleted));
+    return nvme::transient(StatusCode::kAbortedQueueDeleted);
   }
-  const auto opcode = static_cast<NvmOpcode>(command.opcode);
+  const auto opcode = static_cast<NvmOpcode>(request.command.opcode);
   const bool may_fuse = opcode == NvmOpcode::kCompare || opcode == NvmOpcode::kWrite;
-  if (command.fuse() != nvme::Fuse::kNone && !may_fuse) return nvme::reject(StatusCode::kInvalidField);
-  if (opcode == NvmOpcode::kFlush && command.nsid == nvme::kBroadcastNamespace) return DataNeed{};
-  const nvme::StatusOr<Namespace*> nspace = find_namespace(command.nsid);
-  if (!nspace) return std::unexpected(nspace.error());
-  const nvme::StatusOr<IoPlan> planned = plan(**nspace, command, data_length);
-  if (!planned) return std::unexpected(planned.error());
-  return planned->need;
+  if (request.command.fuse() != nvme::Fuse::kNone && !may_fuse) return nvme::permanent(StatusCode::kInvalidField);
+  request.planned_version = 0;
+  if (opcode == NvmOpcode::kFlush && request.command.nsid == nvme::kBroadcastNamespace) {
+    request.need = {};
+    return nvme::kOk;
+  }
+  const nvme::Status status = plan(request);
+  if (status.ok()) request.need = request.plan.need;
+  return status;
 }
 
 void Queue::execute_io(Request& request) {
@@ -139,18 +158,15 @@ void Queue::execute_io(Request& request) {
   if (command.fuse() != nvme::Fuse::kNone) return execute_fused(request);
   if (opcode == NvmOpcode::kFlush && command.nsid == nvme::kBroadcastNamespace) return scope_.spawn(flush_all(request));
   // Since prepare() the namespace may have gone, shrunk, or changed its ANA state.
-  const nvme::StatusOr<Namespace*> nspace = find_namespace(command.nsid);
-  if (!nspace) return complete(request, nspace.error());
-  const nvme::StatusOr<IoPlan> planned = plan(**nspace, command, request.pointer.length);
-  if (!planned) return complete(request, planned.error());
-  request.nspace = *nspace;
+  if (const nvme::Status status = plan(request); !status.ok()) return complete(request, status);
+  request.nspace = request.planned_for;
   request.nspace->begin_command();
   switch (opcode) {
     case NvmOpcode::kRead:
     case NvmOpcode::kWrite:
-      return submit_transfer(request, *planned);
+      return submit_transfer(request);
     case NvmOpcode::kWriteZeroes:
-      return submit_write_zeroes(request, *planned);
+      return submit_write_zeroes(request);
     case NvmOpcode::kFlush:
       request.io.op = IoOp::kFlush;
       request.io.offset = {};
@@ -159,26 +175,27 @@ void Queue::execute_io(Request& request) {
       request.io.done = on_io_done;
       return request.nspace->device().submit(request.io);
     case NvmOpcode::kCompare:
-      return scope_.spawn(compare(request, planned->range));
+      return scope_.spawn(compare(request, request.plan.range));
     case NvmOpcode::kVerify:
-      return scope_.spawn(verify(request, planned->range));
+      return scope_.spawn(verify(request, request.plan.range));
     case NvmOpcode::kDatasetManagement:
       // Only deallocation does anything; the other attributes are hints.
-      if (!planned->deallocate) return complete(request, nvme::kOk);
-      return scope_.spawn(deallocate(request, planned->dsm_ranges));
+      if (!request.plan.deallocate) return complete(request, nvme::kOk);
+      return scope_.spawn(deallocate(request, request.plan.dsm_ranges));
     default:
       FL_UNREACHABLE("plan() lets no other NVM command through");
   }
 }
 
-void Queue::submit_transfer(Request& request, const IoPlan& plan) {
+void Queue::submit_transfer(Request& request) {
+  const IoPlan& plan = request.plan;
   const bool is_write = static_cast<NvmOpcode>(request.command.opcode) == NvmOpcode::kWrite;
   IoCounters& counters = request.nspace->counters();
   ++(is_write ? counters.writes : counters.reads);
   (is_write ? counters.bytes_written : counters.bytes_read) += plan.range.length;
   request.io_buffer = {request.data.data(), plan.range.length};
   request.io.op = is_write ? IoOp::kWrite : IoOp::kRead;
-  request.io.durability = plan.durability;
+  request.io.durability = durability(plan.forced);
   request.io.offset = plan.range.offset;
   request.io.length = plan.range.length;
   request.io.buffers = {&request.io_buffer, 1};
@@ -187,9 +204,10 @@ void Queue::submit_transfer(Request& request, const IoPlan& plan) {
   request.nspace->device().submit(request.io);
 }
 
-void Queue::submit_write_zeroes(Request& request, const IoPlan& plan) {
+void Queue::submit_write_zeroes(Request& request) {
+  const IoPlan& plan = request.plan;
   request.io.op = IoOp::kWriteZeroes;
-  request.io.durability = plan.durability;
+  request.io.durability = durability(plan.forced);
   request.io.zero_mode = plan.zero_mode;
   request.io.offset = plan.range.offset;
   request.io.length = plan.range.length;

@@ -32,7 +32,7 @@ struct BlockRange {
 struct IoPlan {
   DataNeed need;
   BlockRange range;
-  Durability durability = Durability::kVolatile;
+  bool forced = false;  // forced unit access
   ZeroMode zero_mode = ZeroMode::kKeepAllocated;
   uint32_t dsm_ranges = 0;
   bool deallocate = false;

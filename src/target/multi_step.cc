@@ -173,21 +173,17 @@ void Queue::execute_fused(Request& request) {
   first.partner = second.partner = nullptr;
   first.stage = second.stage = Stage::kExecuting;
   nvme::Status status = nvme::check_fused_pair(first.command, second.command);
-  const nvme::StatusOr<Namespace*> nspace = find_namespace(second.command.nsid);
-  if (status.ok() && !nspace) status = nspace.error();
-  nvme::StatusOr<IoPlan> planned;
-  if (status.ok()) planned = plan(**nspace, second.command, second.pointer.length);
-  if (status.ok() && !planned) status = planned.error();
+  if (status.ok()) status = plan(second);
   if (!status.ok()) {
     complete(first, status);
     complete(second, nvme::permanent(StatusCode::kAbortedFailedFused));
     return;
   }
   for (Request* const each : {&first, &second}) {
-    each->nspace = *nspace;
+    each->nspace = second.planned_for;
     each->nspace->begin_command();
   }
-  scope_.spawn(compare_and_write(first, second, *planned));
+  scope_.spawn(compare_and_write(first, second, second.plan));
 }
 
 // Atomic against every other write, on every shard: they are kept out of the range while it runs.
@@ -207,7 +203,7 @@ Task<void> Queue::compare_and_write(Request& first, Request& second, IoPlan plan
   } else {
     const iovec from{second.data.data(), plan.range.length};
     written = status_of(co_await block_write(shard_target_.reactor(), second.nspace->device(), plan.range.offset,
-                                             {&from, 1}, plan.durability));
+                                             {&from, 1}, durability(plan.forced)));
   }
   co_await shard_target_.at_home(directory.unlock_range(nqn, nsid));
   complete(first, compared);

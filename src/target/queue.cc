@@ -24,11 +24,16 @@ Queue::Queue(ShardTarget& shard_target, QueueTransport& transport, PortIndex por
 
 Queue::~Queue() = default;
 
-nvme::StatusOr<DataNeed> Queue::prepare(const nvme::SubmissionEntry& command, uint32_t data_length) const {
-  if (command.is_fabrics()) return prepare_fabrics(command, data_length);
-  if (!is_connected()) return nvme::reject(StatusCode::kCommandSequenceError);
-  if (is_admin()) return controller_->prepare(command, data_length);
-  return prepare_io(command, data_length);
+nvme::Status Queue::prepare(Request& request) const {
+  const bool is_fabrics = request.command.is_fabrics();
+  if (!is_fabrics && !is_connected()) return nvme::permanent(StatusCode::kCommandSequenceError);
+  if (!is_fabrics && !is_admin()) return prepare_io(request);
+  const uint32_t data_length = request.pointer.length;
+  const nvme::StatusOr<DataNeed> need =
+      is_fabrics ? prepare_fabrics(request.command, data_length) : controller_->prepare(request.command, data_length);
+  if (!need) return need.error();
+  request.need = *need;
+  return nvme::kOk;
 }
 
 void Queue::execute(Request& request) {

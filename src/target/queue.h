@@ -48,9 +48,9 @@ class Queue {
   Queue(ShardTarget& shard_target, QueueTransport& transport, PortIndex port);
   ~Queue();
 
-  // Checks a command, and says which data it moves. It holds nothing: what it checked is looked up again later.
-  // `data_length`: bytes that the command's data pointer spans.
-  nvme::StatusOr<DataNeed> prepare(const nvme::SubmissionEntry& command, uint32_t data_length) const;
+  // Checks a command and finds out which data it moves. Holds nothing of what it looked up: execute() looks again when
+  // something has changed meanwhile. Requires: request.command and request.pointer are set.
+  nvme::Status prepare(Request& request) const;
   // Tells the queue of each I/O command in the order of arrival, whatever prepare() said: fused pairs form here.
   void arrived(Request& request) {
     if (fused_first_ != nullptr || fused_first_failed_ || request.command.fuse() != nvme::Fuse::kNone) [[unlikely]]
@@ -86,17 +86,17 @@ class Queue {
   Task<ConnectResult> check_and_connect(nvme::ConnectRequest wanted);
 
   // io_commands.cc
-  nvme::StatusOr<DataNeed> prepare_io(const nvme::SubmissionEntry& command, uint32_t data_length) const;
+  nvme::Status prepare_io(Request& request) const;
   nvme::StatusOr<Namespace*> find_namespace(uint32_t nsid) const;
-  // Decodes a command of the NVM command set, other than a Flush of all namespaces.
-  nvme::StatusOr<IoPlan> plan(const Namespace& nspace, const nvme::SubmissionEntry& command,
-                              uint32_t data_length) const;
-  nvme::StatusOr<IoPlan> plan_transfer(const nvme::NamespaceLimits& limits, const nvme::SubmissionEntry& command,
-                                       uint32_t data_length) const;
+  // Sets request.plan and what belongs to it, unless what is there still holds. Requires: an I/O command other than a
+  // Flush of all namespaces.
+  nvme::Status plan(Request& request) const;
+  nvme::Status plan_for(const Namespace& nspace, Request& request) const;
+  nvme::Status plan_transfer(const nvme::NamespaceLimits& limits, Request& request) const;
   nvme::NamespaceLimits limits_of(const Namespace& nspace) const;
   void execute_io(Request& request);
-  void submit_transfer(Request& request, const IoPlan& plan);
-  void submit_write_zeroes(Request& request, const IoPlan& plan);
+  void submit_transfer(Request& request);
+  void submit_write_zeroes(Request& request);
   void enter_gate(Request& request);
   Durability durability(bool forced) const;
   static void on_io_done(IoRequest& io);

@@ -53,6 +53,11 @@ struct Request : ListNode<Request> {
   nvme::Status status;
   uint64_t result = 0;  // dw0 and dw1 of the completion entry
 
+  // What prepare() found out about an I/O command; it holds while the subsystem's version is the same. 0: nothing.
+  uint64_t planned_version = 0;
+  Namespace* planned_for = nullptr;
+  IoPlan plan;
+
   // While a command executes on a namespace.
   Namespace* nspace = nullptr;
   RequestIo io;

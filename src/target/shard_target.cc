@@ -97,6 +97,7 @@ Task<Result<ShardTarget::Rescanned>> ShardTarget::rescan_namespace(std::string n
   if (nspace == nullptr) co_return fail(Code::kNotFound, "rescan a namespace");
   const uint64_t before = nspace->blocks();
   FL_CO_TRY(const uint64_t size, nspace->device().refresh_size());
+  subsystem->note_resized();
   co_return Rescanned{size, nspace->blocks() != before};
 }
 

@@ -19,10 +19,12 @@ void Subsystem::add(std::unique_ptr<Namespace> added) {
   FL_CHECK(nsid >= 1 && nsid <= kNamespacesMax && find(nsid) == nullptr);
   if (nsid >= namespaces_.size()) namespaces_.resize(nsid + 1);
   namespaces_[nsid] = std::move(added);
+  ++version_;
 }
 
 std::unique_ptr<Namespace> Subsystem::remove(uint32_t nsid) {
   FL_CHECK(find(nsid) != nullptr);
+  ++version_;
   return std::move(namespaces_[nsid]);
 }
 
@@ -42,6 +44,7 @@ void Subsystem::set_ana_state(PortIndex port, uint32_t group, AnaState state) {
   while (port >= ana_.size()) ana_.emplace_back().fill(AnaState::kOptimized);
   ana_[port][group] = state;
   ++ana_change_count_;
+  ++version_;
 }
 
 }  // namespace fairlead::target

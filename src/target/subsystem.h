@@ -44,11 +44,16 @@ class Subsystem {
   void set_ana_state(PortIndex port, uint32_t group, AnaState state);
   uint64_t ana_change_count() const { return ana_change_count_; }
 
+  // Another number after each change of what a command is checked against: namespaces, their sizes, ANA states.
+  uint64_t version() const { return version_; }
+  void note_resized() { ++version_; }
+
  private:
   SubsystemOptions options_;
   std::vector<std::unique_ptr<Namespace>> namespaces_;        // by id; grows, so that the common case stays small
   std::vector<std::array<AnaState, kAnaGroupsMax + 1>> ana_;  // by port, for ports whose states were ever set
   uint64_t ana_change_count_ = 0;
+  uint64_t version_ = 1;
 };
 
 }  // namespace fairlead::target
