@@ -1,10 +1,15 @@
 #include "cli/arguments.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <fmt/format.h>
+#include <fstream>
 #include <sched.h>
 #include <unistd.h>
+
+#include "base/uuid.h"
+#include "nvme/nqn.h"
 
 namespace fairlead::cli {
 namespace {
@@ -51,6 +56,22 @@ std::expected<std::vector<int>, Complaint> parse_processors(std::string_view tex
     if (!text.starts_with(',')) return std::unexpected(kForm);
     text.remove_prefix(1);
   }
+}
+
+std::expected<host::HostIdentity, Complaint> host_identity(const std::string& nqn) {
+  if (nqn.empty()) return host::identity_from_id(uuid_from_name(kFairleadNamespace, machine_name() + ":host"));
+  if (const auto valid = nvme::validate_nqn(nqn); !valid) {
+    return complain_about(fmt::format("--host {}", nqn), valid.error());
+  }
+  return host::HostIdentity{.nqn = nqn, .id = uuid_from_name(kFairleadNamespace, nqn)};
+}
+
+std::string machine_name() {
+  std::string machine;
+  std::ifstream("/etc/machine-id") >> machine;
+  std::array<char, 256> host{};
+  if (machine.empty() && ::gethostname(host.data(), host.size() - 1) == 0) machine = host.data();
+  return machine;
 }
 
 uint16_t processor_count() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "host/options.h"
 #include "io/uring_shard.h"
 
 namespace fairlead::cli {
@@ -23,6 +24,13 @@ std::expected<PollMode, Complaint> parse_poll(std::string_view text);
 
 // Processors as taskset takes them: "1", "0,2", "0-3,6". The complaint does not name the option.
 std::expected<std::vector<int>, Complaint> parse_processors(std::string_view text);
+
+// Who we are to targets: `nqn`, or when it is empty one that is the same on this machine each time. The complaint is
+// about --host.
+std::expected<host::HostIdentity, Complaint> host_identity(const std::string& nqn);
+
+// What tells this machine from others, from one boot to the next.
+std::string machine_name();
 
 // How many processors this process may use.
 uint16_t processor_count();

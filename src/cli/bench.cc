@@ -7,6 +7,7 @@
 
 #include "async/cancel.h"
 #include "async/scope.h"
+#include "base/log.h"
 #include "cli/bench_report.h"
 #include "cli/bench_run.h"
 #include "cli/bench_target.h"
@@ -45,7 +46,8 @@ class Benchmark {
       : runtime_(runtime),
         plan_(plan),
         home_(runtime.shard(0)),
-        beside_(home_.reactor),
+        watching_(home_.reactor),
+        showing_(home_.reactor),
         sources_(runtime, plan),
         run_(runtime, {.load = plan.load, .target_pid = plan.target_pid}) {}
 
@@ -55,18 +57,15 @@ class Benchmark {
       complain("cannot watch for signals: {}", to_string(signals.error()));
       co_return 1;
     }
-    beside_.spawn(watch_signals(**signals));
+    watching_.spawn(watch_signals(**signals));
     const std::expected<void, Complaint> done = co_await measure();
-    finished_.cancel();
-    (*signals)->close();
-    co_await beside_.close();
+    if (!done) complain("{}: {}", plan_.name, done.error());
+    const int exit_code = done ? tell() : 1;
     co_await run_.close();
     co_await sources_.close();
-    if (!done) {
-      complain("{}: {}", plan_.name, done.error());
-      co_return 1;
-    }
-    co_return tell();
+    (*signals)->close();
+    co_await watching_.close();
+    co_return exit_code;
   }
 
  private:
@@ -74,15 +73,18 @@ class Benchmark {
     auto sources = co_await sources_.open();
     if (!sources) co_return std::unexpected(sources.error());
     if (const auto opened = co_await run_.open(std::move(*sources)); !opened) co_return std::unexpected(opened.error());
-    if (interrupted_) co_return std::unexpected("was interrupted");
+    for (const std::string& remark : sources_.remarks()) complain("{}", remark);
+    set_log_level(LogLevel::kWarn);  // a connection that is lost meanwhile explains a figure
     if (!plan_.json) {
       fmt::print("{}\n", describe(plan_.name, plan_.load));
       std::fflush(stdout);
     }
-    if (line_.is_seen()) beside_.spawn(show_progress());
+    if (line_.is_seen()) showing_.spawn(show_progress());
     measuring_ = true;
     outcome_ = co_await run_.measure();
     measuring_ = false;
+    finished_.cancel();
+    co_await showing_.close();
     co_return std::expected<void, Complaint>{};
   }
 
@@ -99,12 +101,13 @@ class Benchmark {
   // The first signal ends the run with a report; the second ends it when requests never come back.
   Task<void> watch_signals(SignalWatch& signals) {
     if (!co_await signals.next()) co_return;
-    interrupted_ = true;
-    sources_.cancel();
-    if (measuring_) co_await run_.stop();
-    if (!co_await signals.next()) co_return;
-    line_.clear();
-    complain("requests are still under way: left behind");
+    if (measuring_) {
+      co_await run_.stop();
+      if (!co_await signals.next()) co_return;
+      line_.clear();
+      complain("requests are still under way: left behind");
+    }
+    // Nothing to report: connecting, disconnecting, or waiting for what never comes.
     std::_Exit(kExitInterrupted);
   }
 
@@ -123,14 +126,14 @@ class Benchmark {
   Runtime& runtime_;
   const BenchPlan& plan_;
   Shard& home_;
-  Scope beside_;
+  Scope watching_;
+  Scope showing_;
   CancelSource finished_;
   ProgressLine line_;
   BenchSources sources_;
   BenchRun run_;
   BenchOutcome outcome_;
   bool measuring_ = false;
-  bool interrupted_ = false;
 };
 
 Task<int> run_benchmark(Runtime& runtime, const BenchPlan& plan) {
@@ -141,6 +144,7 @@ Task<int> run_benchmark(Runtime& runtime, const BenchPlan& plan) {
 }  // namespace
 
 int bench(const BenchPlan& plan) {
+  set_log_level(LogLevel::kError);  // what fails is told once, by complain()
   Runtime runtime(plan.runtime);
   if (const Result<void> started = runtime.start(); !started) {
     complain("cannot start: {}", to_string(started.error()));

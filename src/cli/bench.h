@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cli/bench_load.h"
-#include "cli/transport_url.h"
+#include "host/options.h"
 #include "io/disk.h"
 #include "io/runtime.h"
 
@@ -45,13 +45,9 @@ struct MemoryTarget {
 struct NullTarget {
   uint64_t size_bytes = 0;
 };
-enum class Digests : uint8_t { kNone = 0, kHeader = 1, kData = 2, kBoth = 3 };
 struct FabricTarget {
-  std::string nqn;
+  host::SubsystemOptions subsystem;
   uint32_t nsid = 1;
-  std::vector<SocketAddress> paths;
-  std::string host_nqn;  // empty: derived from the machine
-  Digests digests = Digests::kNone;
 };
 using BenchTarget = std::variant<OpenDisk, MemoryTarget, NullTarget, FabricTarget>;
 

@@ -6,7 +6,7 @@
 #include "block/spec.h"
 #include "cli/bench.h"
 #include "cli/cpu_time.h"
-#include "nvme/nqn.h"
+#include "cli/transport_url.h"
 
 namespace fairlead::cli {
 namespace {
@@ -137,21 +137,25 @@ Checked check_threads(const BenchArguments& arguments, BenchPlan& plan) {
 Checked check_fabric(const BenchArguments& arguments, BenchPlan& plan) {
   const Result<TransportUrl> url = parse_transport_url(arguments.target);
   if (!url) return complain_about(arguments.target, url.error());
-  FabricTarget target{.nqn = url->nqn, .nsid = url->nsid, .paths = {url->address}, .host_nqn = arguments.host};
+  FabricTarget target;
+  target.nsid = url->nsid;
+  target.subsystem.nqn = url->nqn;
+  std::vector<SocketAddress>& addresses = target.subsystem.addresses;
+  addresses.push_back(url->address);
   for (const std::string& text : arguments.paths) {
     const Result<SocketAddress> path = parse_host_address(text, url->address.port);
     if (!path) return complain_about(fmt::format("--path {}", text), path.error());
-    if (std::ranges::find(target.paths, *path) != target.paths.end()) {
-      return refuse("--path {}: is given twice", text);
-    }
-    target.paths.push_back(*path);
+    if (std::ranges::find(addresses, *path) != addresses.end()) return refuse("--path {}: is given twice", text);
+    addresses.push_back(*path);
   }
-  if (!arguments.host.empty()) {
-    if (const auto valid = nvme::validate_nqn(arguments.host); !valid) {
-      return complain_about(fmt::format("--host {}", arguments.host), valid.error());
-    }
+  const auto identity = host_identity(arguments.host);
+  if (!identity) return std::unexpected(identity.error());
+  target.subsystem.identity = *identity;
+  target.subsystem.header_digest = arguments.hdgst;
+  target.subsystem.data_digest = arguments.ddgst;
+  if (const Result<void> valid = host::check(target.subsystem); !valid) {
+    return complain_about(arguments.target, valid.error());
   }
-  target.digests = static_cast<Digests>((arguments.hdgst ? 1 : 0) | (arguments.ddgst ? 2 : 0));
   plan.target = std::move(target);
   if (plan.load.writes() && !arguments.overwrite) {
     return refuse("--rw {}: destroys what namespace {} holds; say --overwrite if it may", arguments.rw, url->nsid);

@@ -1,22 +1,84 @@
 #include "cli/bench_target.h"
 
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "async/call.h"
+#include "base/check.h"
 #include "block/disk.h"
 #include "block/memory.h"
 #include "block/null.h"
+#include "host/queue.h"
 
 namespace fairlead::cli {
 
-Task<std::expected<std::vector<std::shared_ptr<BlockSource>>, Complaint>> BenchSources::open() {
-  Result<std::shared_ptr<BlockSource>> source = fail(Code::kNotSupported);
-  if (const auto* const disk = std::get_if<OpenDisk>(&plan_.target)) {
-    source = open_disk_source(home_, *disk);
-  } else if (const auto* const memory = std::get_if<MemoryTarget>(&plan_.target)) {
-    source = make_memory_source({.size_bytes = memory->size_bytes, .logical_block = plan_.logical_block});
-  } else if (const auto* const null = std::get_if<NullTarget>(&plan_.target)) {
-    source = make_null_source({.size_bytes = null->size_bytes, .logical_block = plan_.logical_block});
-  }
+BenchSources::BenchSources(Runtime& runtime, const BenchPlan& plan)
+    : runtime_(runtime), home_(runtime.shard(0)), plan_(plan) {}
+
+BenchSources::~BenchSources() {
+  for (const Remote& remote : remotes_) FL_CHECK(remote.subsystem == nullptr);
+}
+
+Task<std::expected<BenchSources::Sources, Complaint>> BenchSources::open() {
+  if (const auto* const target = std::get_if<FabricTarget>(&plan_.target)) co_return co_await open_remote(*target);
+  const Result<std::shared_ptr<BlockSource>> source = open_local();
   if (!source) co_return std::unexpected(to_string(source.error()));
   co_return std::vector(plan_.load.queues, *source);
+}
+
+Result<std::shared_ptr<BlockSource>> BenchSources::open_local() const {
+  if (const auto* const disk = std::get_if<OpenDisk>(&plan_.target)) return open_disk_source(home_, *disk);
+  if (const auto* const memory = std::get_if<MemoryTarget>(&plan_.target)) {
+    return make_memory_source({.size_bytes = memory->size_bytes, .logical_block = plan_.logical_block});
+  }
+  const auto& null = std::get<NullTarget>(plan_.target);
+  return make_null_source({.size_bytes = null.size_bytes, .logical_block = plan_.logical_block});
+}
+
+Task<std::expected<BenchSources::Sources, Complaint>> BenchSources::open_remote(const FabricTarget& target) {
+  Sources sources;
+  remotes_.resize(plan_.load.queues);
+  for (uint32_t i = 0; i < plan_.load.queues; ++i) {
+    Remote& remote = remotes_[i];
+    remote.shard = &runtime_.shard(i % runtime_.shard_count());
+    host::SubsystemOptions options = target.subsystem;
+    options.queue_depth = static_cast<uint16_t>(std::min<uint32_t>(plan_.load.depth_of(i), host::Queue::kDepthMax));
+    auto source = co_await call_on(home_.reactor, remote.shard->reactor, connect(remote, options, target.nsid));
+    if (!source) co_return std::unexpected(to_string(source.error()));
+    sources.push_back(std::move(*source));
+  }
+  for (const host::ControllerStatus& path : remotes_.front().paths) {
+    if (path.state == host::ControllerState::kLive) continue;
+    remarks_.push_back(fmt::format("the path by {} {}", fairlead::to_string(path.address), to_string(path.last_error)));
+  }
+  co_return sources;
+}
+
+Task<Result<std::shared_ptr<BlockSource>>> BenchSources::connect(Remote& remote, host::SubsystemOptions options,
+                                                                 uint32_t nsid) {
+  remote.subsystem = std::make_unique<host::Subsystem>(std::vector{remote.shard}, std::move(options));
+  host::Subsystem& subsystem = *remote.subsystem;
+  FL_CO_TRY_VOID(co_await subsystem.start());
+  // The first path is there; what is measured is all of them, so the others have their chance.
+  const auto is_tried = [](const host::ControllerStatus& path) { return path.attempts > 0; };
+  remote.paths = subsystem.controllers();
+  while (!std::ranges::all_of(remote.paths, is_tried)) {
+    co_await subsystem.changed().wait();
+    remote.paths = subsystem.controllers();
+  }
+  co_return subsystem.source(nsid);
+}
+
+Task<void> BenchSources::disconnect(Remote& remote) {
+  if (remote.subsystem == nullptr) co_return;
+  co_await remote.subsystem->stop();
+  remote.subsystem.reset();
+}
+
+Task<void> BenchSources::close() {
+  for (Remote& remote : remotes_) {
+    if (remote.shard != nullptr) co_await call_on(home_.reactor, remote.shard->reactor, disconnect(remote));
+  }
 }
 
 }  // namespace fairlead::cli

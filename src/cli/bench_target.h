@@ -3,10 +3,12 @@
 
 #include <expected>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "block/block_device.h"
 #include "cli/bench.h"
+#include "host/subsystem.h"
 #include "io/runtime.h"
 
 namespace fairlead::cli {
@@ -14,20 +16,38 @@ namespace fairlead::cli {
 class BenchSources {
  public:
   // Borrowed for life.
-  BenchSources(Runtime& runtime, const BenchPlan& plan) : home_(runtime.shard(0)), plan_(plan) {}
+  BenchSources(Runtime& runtime, const BenchPlan& plan);
+  ~BenchSources();  // Requires: close() has returned, or open() was never called.
   BenchSources(const BenchSources&) = delete;
   BenchSources& operator=(const BenchSources&) = delete;
 
-  // A source for each queue. A remote namespace is connected for each queue by itself; a disk is opened once.
+  // A source for each queue; queue i is to be opened on shard i modulo their number. A disk is opened once. A remote
+  // namespace is connected for each queue by itself, as if by several hosts of one name. close() is due in any case.
   Task<std::expected<std::vector<std::shared_ptr<BlockSource>>, Complaint>> open();
-  // Lets open() end early.
-  void cancel() {}
+  // What is worth saying though open() went well, for people.
+  const std::vector<std::string>& remarks() const { return remarks_; }
   // Disconnects. Requires: no device is open any more.
-  Task<void> close() { co_return; }
+  Task<void> close();
 
  private:
+  // Belongs to its shard.
+  struct Remote {
+    Shard* shard = nullptr;
+    std::unique_ptr<host::Subsystem> subsystem;
+    std::vector<host::ControllerStatus> paths;
+  };
+  using Sources = std::vector<std::shared_ptr<BlockSource>>;
+  Result<std::shared_ptr<BlockSource>> open_local() const;
+  Task<std::expected<Sources, Complaint>> open_remote(const FabricTarget& target);
+  static Task<Result<std::shared_ptr<BlockSource>>> connect(Remote& remote, host::SubsystemOptions options,
+                                                            uint32_t nsid);
+  static Task<void> disconnect(Remote& remote);
+
+  Runtime& runtime_;
   Shard& home_;
   const BenchPlan& plan_;
+  std::vector<Remote> remotes_;  // by queue
+  std::vector<std::string> remarks_;
 };
 
 }  // namespace fairlead::cli

@@ -91,12 +91,13 @@ TEST(BenchArgumentsTest, RemoteTargets) {
                                          .ddgst = true});
   ASSERT_TRUE(plan) << plan.error();
   const auto& target = std::get<FabricTarget>(plan->target);
-  EXPECT_EQ(target.nqn, "nqn.2020-01.org.example:a");
+  EXPECT_EQ(target.subsystem.nqn, "nqn.2020-01.org.example:a");
   EXPECT_EQ(target.nsid, 3U);
   std::vector<std::string> paths;
-  for (const SocketAddress& path : target.paths) paths.push_back(to_string(path));
+  for (const SocketAddress& path : target.subsystem.addresses) paths.push_back(to_string(path));
   EXPECT_EQ(paths, (std::vector<std::string>{"10.0.0.1:5", "10.0.0.2:5", "[::1]:6"}));
-  EXPECT_EQ(target.digests, Digests::kData);
+  EXPECT_FALSE(target.subsystem.header_digest);
+  EXPECT_TRUE(target.subsystem.data_digest);
 }
 
 TEST(BenchArgumentsTest, ComplaintsNameTheArgument) {

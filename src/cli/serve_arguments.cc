@@ -1,10 +1,7 @@
 #include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <fmt/format.h>
-#include <fstream>
 #include <tuple>
-#include <unistd.h>
 
 #include "base/units.h"
 #include "base/uuid.h"
@@ -50,14 +47,10 @@ std::expected<uint64_t, Complaint> parse_blocks(std::string_view option, std::st
 // The same for this machine and path after each restart, and for no other: hosts take two subsystems of one name for
 // two paths to the same data.
 std::string derive_nqn(const std::string& what) {
-  std::string machine;
-  std::ifstream("/etc/machine-id") >> machine;
-  std::array<char, 256> host{};
-  if (machine.empty() && ::gethostname(host.data(), host.size() - 1) == 0) machine = host.data();
   char* const resolved = ::realpath(what.c_str(), nullptr);
   const std::string path = resolved != nullptr ? resolved : what;
   std::free(resolved);
-  return nvme::nqn_from_uuid(uuid_from_name(kFairleadNamespace, machine + ":" + path));
+  return nvme::nqn_from_uuid(uuid_from_name(kFairleadNamespace, machine_name() + ":" + path));
 }
 
 }  // namespace
