@@ -110,11 +110,15 @@ class Bench:
 
 
 def paired(runs, *measurements):
-    """Takes turns: one of each, `runs` times. Returns a list of samples for each."""
+    """Takes turns: one of each, `runs` times. Returns a list of samples for each.
+
+    Each round begins with another one, so that what drifts (warmth, the allowance of a disk) hurts all alike.
+    """
     samples = [[] for _ in measurements]
-    for _ in range(runs):
-        for kept, measure in zip(samples, measurements):
-            kept.append(measure())
+    for run in range(runs):
+        for place in range(len(measurements)):
+            which = (run + place) % len(measurements)
+            samples[which].append(measurements[which]())
     return samples
 
 
