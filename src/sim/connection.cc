@@ -22,6 +22,10 @@ Connection::~Connection() {
 
 bool Connection::touches(uint32_t which) const { return node(Side::kClient) == which || node(Side::kServer) == which; }
 
+bool Connection::touches(const SocketAddress& endpoint) const {
+  return std::ranges::any_of(ends_, [&](const End& each) { return each.party.address == endpoint; });
+}
+
 void Connection::trace(TraceKind kind, Side side, uint64_t b, uint64_t digest) {
   core_.record({.kind = kind,
                 .place = {.node = node(side)},

@@ -22,6 +22,7 @@ class Reachability {
  public:
   virtual ~Reachability() = default;
   virtual bool is_cut(uint32_t from_node, uint32_t to_node) const = 0;
+  virtual bool is_cut(const SocketAddress& from, const SocketAddress& to) const = 0;
 };
 
 enum class Side : uint8_t { kClient = 0, kServer = 1 };
@@ -42,6 +43,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   uint64_t id() const { return id_; }
   const Party& party(Side side) const { return end(side).party; }
   bool touches(uint32_t node) const;
+  bool touches(const SocketAddress& endpoint) const;
   bool is_finished() const { return !ends_[0].open && !ends_[1].open; }
 
   // Stream's contract, for one side.
@@ -98,7 +100,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const End& end(Side side) const { return ends_[static_cast<size_t>(side)]; }
   Pipe& pipe_from(Side side) { return pipes_[static_cast<size_t>(side)]; }
   uint32_t node(Side side) const { return end(side).party.boot->node; }
-  bool is_cut(Side from) const { return reachability_.is_cut(node(from), node(other(from))); }
+  bool is_cut(Side from) const {
+    return reachability_.is_cut(node(from), node(other(from))) ||
+           reachability_.is_cut(party(from).address, party(other(from)).address);
+  }
 
   Duration draw_latency();
   void put_on_wire(Side from, Item item, std::vector<std::byte> bytes);

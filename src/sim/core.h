@@ -31,6 +31,7 @@ enum class SimFault : uint8_t {
   kSlowDisk,
   kReset,
   kPartition,
+  kStall,
   kCrash,
 };
 inline constexpr int kSimFaultCount = static_cast<int>(SimFault::kCrash) + 1;

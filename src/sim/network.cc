@@ -56,8 +56,28 @@ void SimFabric::heal(uint32_t a, uint32_t b) {
   lift(b, a);
 }
 
+void SimFabric::cut_endpoint(const SocketAddress& endpoint, Way way) {
+  const uint32_t node = node_of(endpoint, 0).value_or(0);
+  const bool to = way != Way::kFrom && cut_to_.insert(endpoint).second;
+  const bool from = way != Way::kTo && cut_from_.insert(endpoint).second;
+  if (!to && !from) return;
+  core_.injected(SimFault::kPartition, node);
+  core_.record({.kind = TraceKind::kPartition, .a = node, .b = endpoint.port + (uint64_t{to} << 16)});
+}
+
+void SimFabric::heal_endpoint(const SocketAddress& endpoint) {
+  const bool was_cut = cut_to_.erase(endpoint) + cut_from_.erase(endpoint) > 0;
+  if (!was_cut) return;
+  core_.record({.kind = TraceKind::kPartition, .a = node_of(endpoint, 0).value_or(0), .b = endpoint.port});
+  for (const auto& [id, connection] : connections_) {
+    if (connection->touches(endpoint)) connection->heal();
+  }
+}
+
 void SimFabric::heal_all() {
   while (!cuts_.empty()) lift(cuts_.begin()->first, cuts_.begin()->second);
+  while (!cut_to_.empty()) heal_endpoint(SocketAddress(*cut_to_.begin()));
+  while (!cut_from_.empty()) heal_endpoint(SocketAddress(*cut_from_.begin()));
 }
 
 size_t SimFabric::reset_connections(uint32_t a, uint32_t b) {
@@ -72,6 +92,17 @@ size_t SimFabric::reset_connections(uint32_t a, uint32_t b) {
 }
 
 size_t SimFabric::reset_connections(uint32_t node) { return reset_connections(node, node); }
+
+size_t SimFabric::reset_connections(const SocketAddress& endpoint) {
+  size_t count = 0;
+  for (const auto& [id, connection] : connections_) {
+    if (!connection->touches(endpoint)) continue;
+    core_.injected(SimFault::kReset, connection->party(Side::kServer).boot->node);
+    connection->reset();
+    ++count;
+  }
+  return count;
+}
 
 // ---- Hosts
 
@@ -235,7 +266,7 @@ void SimFabric::arrive(const std::shared_ptr<PendingConnect>& pending) {
   const std::optional<uint32_t> to = node_of(pending->to, from);
   if (!pending->boot->alive) return;
   if (!to) return finish(pending, fail(Code::kUnreachable, "connect: no route"));
-  if (is_cut(from, *to) || silent_.contains(*to)) return;  // it times out
+  if (is_cut(from, *to) || cut_to_.contains(pending->to) || silent_.contains(*to)) return;  // it times out
   SimListener* const listener = find_listener(*to, pending->to);
   if (listener == nullptr) return answer(pending, *to, fail(Code::kUnreachable, "connect: refused"));
   if (listener->backlog_.size() >= SimListener::kBacklog) return;
@@ -252,7 +283,7 @@ void SimFabric::answer(const std::shared_ptr<PendingConnect>& pending, uint32_t 
   core_.after(draw_latency(), [this, pending, from_node, result] {
     const uint32_t to_node = pending->boot->node;
     // It was lost on its way: connect times out, and the half-made connection is dropped then.
-    const bool lost = is_cut(from_node, to_node) || pending->done.is_set();
+    const bool lost = is_cut(from_node, to_node) || cut_from_.contains(pending->to) || pending->done.is_set();
     if (!lost) return finish(pending, result);
     if (result) {
       (*result)->close(Side::kClient);

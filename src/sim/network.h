@@ -40,13 +40,22 @@ class SimFabric final : public Reachability {
   void partition_one_way(uint32_t from, uint32_t to);
   void isolate(uint32_t node);  // from all others, both ways
   void heal(uint32_t a, uint32_t b);
+  // The same for one endpoint, such as that of one listener of several: a machine with several links. Bytes to it,
+  // bytes from it, or both.
+  enum class Way : uint8_t { kTo, kFrom, kBoth };
+  void cut_endpoint(const SocketAddress& endpoint, Way way);
+  void heal_endpoint(const SocketAddress& endpoint);
   void heal_all();
   // Resets the connections between the two, or all of one node's. Returns how many there were.
   size_t reset_connections(uint32_t a, uint32_t b);
   size_t reset_connections(uint32_t node);
+  size_t reset_connections(const SocketAddress& endpoint);
   size_t connection_count() const { return connections_.size(); }
 
   bool is_cut(uint32_t from, uint32_t to) const override { return cuts_.contains({from, to}); }
+  bool is_cut(const SocketAddress& from, const SocketAddress& to) const override {
+    return cut_from_.contains(from) || cut_to_.contains(to);
+  }
 
   // For SimWorld.
   void add_host(uint32_t node, std::vector<SocketAddress> addresses);
@@ -86,6 +95,8 @@ class SimFabric final : public Reachability {
   std::map<uint64_t, std::shared_ptr<Connection>> connections_;
   std::vector<std::shared_ptr<PendingConnect>> pending_;
   std::set<std::pair<uint32_t, uint32_t>> cuts_;
+  std::set<SocketAddress> cut_from_;
+  std::set<SocketAddress> cut_to_;
   std::set<uint32_t> silent_;  // nodes without power
 };
 

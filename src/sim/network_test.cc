@@ -418,5 +418,32 @@ TEST(SimNetworkTest, BytesToACloserMakeItReset) {
   EXPECT_EQ(record.error->code, Code::kConnectionLost);
 }
 
+// One listener's link is cut, one way: what goes the other way arrives, and what was held does once it heals.
+TEST(SimNetworkTest, ACutEndpointHoldsWhatGoesThere) {
+  const std::vector<std::byte> bytes = noise(1000, 1);
+  Record client;
+  Record server;
+  Pair pair(15);
+  ASSERT_EQ(pair.connect(), RunResult::kDone);
+  const SocketAddress endpoint = pair.b.address(4420);
+  pair.world.network().cut_endpoint(pair.b.address(4421), SimFabric::Way::kBoth);  // another one
+  pair.world.network().cut_endpoint(endpoint, SimFabric::Way::kTo);
+  pair.world.spawn(pair.a, 0, receive_all(*pair.client, client));
+  pair.world.spawn(pair.b, 0, receive_all(*pair.server, server));
+  pair.world.spawn(pair.a, 0, send_all(*pair.client, bytes, client));
+  pair.world.spawn(pair.b, 0, send_all(*pair.server, bytes, server));
+  pair.world.run_for(milliseconds(100));
+  EXPECT_EQ(client.received, bytes);
+  EXPECT_TRUE(server.received.empty());
+  EXPECT_EQ(connect_error(pair.world, pair.a, endpoint), Code::kTimedOut);
+  pair.world.network().heal_endpoint(endpoint);
+  pair.world.run_for(milliseconds(100));
+  EXPECT_EQ(server.received, bytes);
+  EXPECT_EQ(pair.world.network().reset_connections(pair.b.address(4421)), 0U);
+  EXPECT_EQ(pair.world.network().reset_connections(endpoint), 1U);
+  pair.world.run_for(milliseconds(100));
+  EXPECT_TRUE(client.error.has_value() && server.error.has_value());
+}
+
 }  // namespace
 }  // namespace fairlead::sim

@@ -49,6 +49,9 @@ class SimShard {
   Scope& scope() { return scope_; }
   Event& stopping() { return stopping_; }
   CancelSource& cancel() { return cancel_; }
+  // World time; its reactor has no turn before.
+  Instant stalled_until() const { return stalled_until_; }
+  void stall(Instant until) { stalled_until_ = until; }
   uint64_t peek_random() const { return Prng(random_).next() ^ Prng(order_.random).next(); }
 
  private:
@@ -77,6 +80,7 @@ class SimShard {
   Event stopping_;
   CancelSource cancel_;
   Scope scope_;
+  Instant stalled_until_;
 };
 
 class SimNode {

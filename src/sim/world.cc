@@ -113,6 +113,7 @@ void SimWorld::collect_due() {
     if (!node->is_up()) continue;
     const Instant local = node->clock_.local(now);
     for (size_t i = 0; i < node->shards_.size(); ++i) {
+      if (node->shards_[i]->stalled_until() > now) continue;
       Reactor& reactor = node->shards_[i]->reactor();
       reactor.set_now(local);
       reactor.expire_timers();
@@ -127,8 +128,10 @@ std::optional<Instant> SimWorld::next_instant() const {
     if (!node->is_up()) continue;
     for (const std::unique_ptr<SimShard>& shard : node->shards_) {
       const std::optional<Instant> deadline = shard->reactor().next_deadline();
-      if (!deadline) continue;
-      const Instant at = node->clock_.world(*deadline);
+      // What has no turn now may be ready when its stall ends.
+      const bool is_stalled = shard->stalled_until() > core_.now();
+      if (!deadline && !is_stalled) continue;
+      const Instant at = is_stalled ? shard->stalled_until() : node->clock_.world(*deadline);
       if (!next || at < *next) next = at;
     }
   }
@@ -250,8 +253,17 @@ void SimWorld::restart(SimNode& node) {
   boot(node);
 }
 
+void SimWorld::stall(SimNode& node, size_t shard, Duration span) {
+  core_.injected(SimFault::kStall, node.index());
+  SimShard& stalled = node.at(shard);
+  stalled.stall(std::max(stalled.stalled_until(), now() + span));
+}
+
 void SimWorld::heal() {
   fabric_.heal_all();
+  for (const std::unique_ptr<SimNode>& node : nodes_) {
+    for (const std::unique_ptr<SimShard>& shard : node->shards_) shard->stall({});
+  }
   core_.settings().network.reset_ppm = 0;
   core_.settings().network.accept_exhausted_ppm = 0;
   core_.settings().fault_point_ppm = {};

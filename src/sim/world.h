@@ -84,6 +84,8 @@ class SimWorld final : private DeviceTable {
   // Makes the shards anew and runs run_at_boot(). Requires: the node is down.
   void restart(SimNode& node);
   SimFabric& network() { return fabric_; }
+  // The shard has no turn for so long, as a thread that the system does not run: its timers are late too.
+  void stall(SimNode& node, size_t shard, Duration span);
   // No faults from now on: partitions lifted, rates of all disks, resets and fault points zero. Damage done stays.
   void heal();
 

@@ -348,5 +348,25 @@ TEST(WorldTest, EachFaultPointFiresInSomeWorldAndNoneInACalmOne) {
   EXPECT_EQ(SimSettings::calm().fault_point_ppm, decltype(SimSettings::fault_point_ppm){});
 }
 
+Task<void> note_time(SimWorld& world, Shard& shard, Instant& woken) {
+  (void)co_await sleep(shard.reactor, milliseconds(1));
+  woken = world.now();
+}
+
+TEST(WorldTest, AStalledShardHasNoTurnAndItsTimersAreLate) {
+  SimWorld world(4, SimSettings::calm());
+  SimNode& node = world.add_node("10.0.0.1", {.shards = 2, .more_addresses = {}});
+  Instant stalled;
+  Instant running;
+  const Instant begin = world.now();
+  world.spawn(node, 0, note_time(world, node.shard(0), stalled));
+  world.spawn(node, 1, note_time(world, node.shard(1), running));
+  world.stall(node, 0, milliseconds(50));
+  world.run_for(milliseconds(100));
+  EXPECT_LT(running - begin, milliseconds(2));
+  EXPECT_GE(stalled - begin, milliseconds(50));
+  EXPECT_LT(stalled - begin, milliseconds(52));
+}
+
 }  // namespace
 }  // namespace fairlead::sim
