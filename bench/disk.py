@@ -19,7 +19,7 @@ def file_overhead(bench):
     for load in (Load("read"), Load("write"), Load("read", "128k", 8, sequential=True),
                  Load("write", "128k", 8, sequential=True)):
         served, local, raw = paired(
-            bench.runs, lambda: _served(bench, path, load), lambda: run_ours(bench, path, load),
+            bench.runs, lambda: _served(bench, path, load), lambda: run_ours(bench, path, load, cpu=bench.target_cpu),
             lambda: run_raw(bench, path, load))
         name = f"file-overhead-{load.pattern}-{load.block}"
         results.append(Result(name, "IOPS", iops(served), iops(raw), RAW, at_least=0.92, details=details(served, raw)))

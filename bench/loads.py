@@ -23,9 +23,9 @@ class Load:
         return self.op if self.sequential else f"rand{self.op}"
 
 
-def run_ours(bench, target, load, pid=None, seconds=None):
-    """`fairlead bench`, one thread, on the initiator's processor. `target` is what it takes as TARGET."""
-    return _run(_ours(bench, target, load, pid, seconds))
+def run_ours(bench, target, load, pid=None, seconds=None, cpu=None):
+    """`fairlead bench`, one thread, on the initiator's processor if none is named. `target` is what it takes as TARGET."""
+    return _run(_ours(bench, target, load, pid, seconds, cpu))
 
 
 def run_floor(bench, load):
@@ -56,9 +56,9 @@ def system_calls_per_operation(bench, target, load, pid):
     return int(count) / json.loads(said)["iops"]
 
 
-def _ours(bench, target, load, pid, seconds):
+def _ours(bench, target, load, pid, seconds, cpu=None):
     command = [bench.fairlead, "bench", target, "--rw", load.pattern, "--bs", load.block, "--qd", load.depth,
-               "--queues", load.connections, "--shards", 1, "--cpus", bench.initiator_cpu,
+               "--queues", load.connections, "--shards", 1, "--cpus", bench.initiator_cpu if cpu is None else cpu,
                "--runtime", f"{(seconds or bench.seconds) * 1000:.0f}ms", "--json"]
     if load.op == "write":
         command += ["--overwrite"]
