@@ -21,7 +21,7 @@ LOGS = ROOT / "build" / "test"
 LINES_SHOWN = 60
 SIM_SEEDS = 200
 SIM_SEEDS_ASAN = 20
-TSAN_MODULES = ("async", "io", "target")
+TSAN_MODULES = ("async", "io", "host", "target")
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",

@@ -1,41 +1,13 @@
 // The steady state allocates nothing: this binary counts every use of the heap.
-#include <atomic>
-#include <cstdlib>
 #include <deque>
 #include <gtest/gtest.h>
-#include <new>
 
 #include "block/disk.h"
 #include "block/faulty.h"
 #include "block/limiter.h"
 #include "block/memory.h"
 #include "block/test_world.h"
-
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define FAIRLEAD_TEST_SANITIZED 1
-#endif
-
-namespace {
-std::atomic<uint64_t> heap_allocations{0};
-
-#ifndef FAIRLEAD_TEST_SANITIZED  // the sanitizers keep their own heap
-void* count_and_allocate(size_t size) {
-  heap_allocations.fetch_add(1, std::memory_order_relaxed);
-  void* const memory = std::malloc(size == 0 ? 1 : size);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-#endif
-}  // namespace
-
-#ifndef FAIRLEAD_TEST_SANITIZED
-void* operator new(size_t size) { return count_and_allocate(size); }
-void* operator new[](size_t size) { return count_and_allocate(size); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
-#endif
+#include "tests/support/heap_use.h"
 
 namespace fairlead {
 namespace {
@@ -93,9 +65,9 @@ TEST(SteadyTest, NoDeviceAllocatesOnceItIsWarm) {
     // What is kept grows to the most that was ever needed at once, which chance may bring late; then never again.
     uint64_t allocations = 1;
     for (int round = 0; round < 10 && allocations > 0; ++round) {
-      const uint64_t before = heap_allocations.load();
+      const uint64_t before = testing::heap_use().allocations;
       run_load(world, *device, requests, 20);
-      allocations = heap_allocations.load() - before;
+      allocations = testing::heap_use().allocations - before;
     }
     EXPECT_EQ(allocations, 0U);
   }

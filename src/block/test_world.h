@@ -70,7 +70,9 @@ class NoNetwork final : public Network {
  public:
   Result<std::unique_ptr<Listener>> listen(const SocketAddress&) override { return fail(Code::kNotSupported); }
   Result<std::unique_ptr<Stream>> adopt(std::unique_ptr<Accepted>) override { return fail(Code::kNotSupported); }
-  Task<Result<std::unique_ptr<Stream>>> connect(SocketAddress) override { co_return fail(Code::kNotSupported); }
+  Task<Result<std::unique_ptr<Stream>>> connect(SocketAddress, Duration) override {
+    co_return fail(Code::kNotSupported);
+  }
 };
 
 class VirtualClock final : public Clock {

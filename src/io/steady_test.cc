@@ -1,36 +1,12 @@
 // In a steady state nothing is allocated: no frame and nothing else from the heap.
-#include <cstdlib>
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <new>
 #include <unistd.h>
 
 #include "async/call.h"
-#include "async/frame_pool.h"
 #include "async/scope.h"
 #include "io/runtime.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define FAIRLEAD_TEST_SANITIZED 1
-#endif
-#endif
-
-namespace {
-thread_local uint64_t heap_calls = 0;
-}
-
-// The sanitizers keep their own heap, and leave frames to it.
-#ifndef FAIRLEAD_TEST_SANITIZED
-void* operator new(size_t size) {
-  ++heap_calls;
-  void* const memory = std::malloc(size);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-#endif
+#include "tests/support/heap_use.h"
 
 namespace fairlead {
 namespace {
@@ -41,19 +17,17 @@ constexpr int kRounds = 500;
 template <typename Work>
 Task<void> measure(Work work, uint64_t& frames, uint64_t& calls) {
   co_await work();
-  const uint64_t frames_before = frame_heap_allocations();
-  const uint64_t calls_before = heap_calls;
+  const testing::HeapUse before = testing::heap_use();
   co_await work();
-  frames = frame_heap_allocations() - frames_before;
-  calls = heap_calls - calls_before;
+  const testing::HeapUse after = testing::heap_use();
+  frames = after.frames - before.frames;
+  calls = after.allocations - before.allocations;
 }
 
-class SteadyTest : public testing::Test {
+class SteadyTest : public ::testing::Test {
  protected:
   void SetUp() override {
-#ifdef FAIRLEAD_TEST_SANITIZED
-    GTEST_SKIP() << "the sanitizers have a heap of their own";
-#endif
+    if (!testing::can_count_heap()) GTEST_SKIP() << "the sanitizers have a heap of their own";
     ASSERT_TRUE(runtime_.start());
   }
   void expect_nothing() const {

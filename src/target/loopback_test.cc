@@ -1,51 +1,15 @@
 // The target on the real runtime: threads, io_uring, TCP over loopback, with the client of the simulated tests. What it
 // shows that simulation cannot: no data race (thread sanitizer), and no allocation in a steady state.
-#include <cstdlib>
-#include <malloc.h>
-#include <new>
-
-#include "async/frame_pool.h"
 #include "io/runtime.h"
+#include "tests/support/heap_use.h"
 #include "tests/support/target_bed.h"
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define FAIRLEAD_TEST_SANITIZED 1
-#endif
-#endif
-
-namespace {
-thread_local uint64_t heap_calls = 0;
-thread_local int64_t heap_bytes = 0;
-}  // namespace
-
-// The sanitizers keep their own heap.
-#ifndef FAIRLEAD_TEST_SANITIZED
-void* operator new(size_t size) {
-  void* const memory = std::malloc(size);
-  if (memory == nullptr) std::abort();
-  ++heap_calls;
-  heap_bytes += static_cast<int64_t>(malloc_usable_size(memory));
-  return memory;
-}
-void operator delete(void* memory) noexcept {
-  if (memory != nullptr) heap_bytes -= static_cast<int64_t>(malloc_usable_size(memory));
-  std::free(memory);
-}
-void operator delete(void* memory, size_t) noexcept { operator delete(memory); }
-#endif
 
 namespace fairlead::testing {
 namespace {
 
 constexpr size_t kTargetShards = 2;
 
-struct Usage {
-  uint64_t calls = 0;
-  uint64_t frames = 0;
-  int64_t bytes = 0;
-};
-Task<Usage> usage_here() { co_return Usage{heap_calls, frame_heap_allocations(), heap_bytes}; }
+Task<HeapUse> usage_here() { co_return heap_use(); }
 
 // The target on shards 0 and 1; its hosts on shard 2.
 class LoopbackTest : public ::testing::Test {
@@ -76,7 +40,7 @@ class LoopbackTest : public ::testing::Test {
 
   Shard& host_shard() { return runtime_.shard(kTargetShards); }
   Reactor& host_reactor() { return host_shard().reactor; }
-  Task<Usage> usage_of(size_t shard) { return call_on(host_reactor(), runtime_.shard(shard).reactor, usage_here()); }
+  Task<HeapUse> usage_of(size_t shard) { return call_on(host_reactor(), runtime_.shard(shard).reactor, usage_here()); }
   template <typename T>
   Task<T> at_target(Task<T> task) {
     return call_on(host_reactor(), runtime_.shard(0).reactor, std::move(task));
@@ -190,13 +154,13 @@ Task<void> LoopbackTest::steady_state() {
   // run. What allocates for each command never does.
   bool steady = false;
   for (int attempt = 0; attempt < 50 && !steady; ++attempt) {
-    std::array<Usage, kTargetShards> before;
+    std::array<HeapUse, kTargetShards> before;
     for (size_t i = 0; i < kTargetShards; ++i) before[i] = co_await usage_of(i);
     co_await load(host_reactor(), host, 60);
     steady = true;
     for (size_t i = 0; i < kTargetShards; ++i) {
-      const Usage after = co_await usage_of(i);
-      steady = steady && after.calls == before[i].calls && after.frames == before[i].frames;
+      const HeapUse after = co_await usage_of(i);
+      steady = steady && after.allocations == before[i].allocations && after.frames == before[i].frames;
     }
   }
   EXPECT_TRUE(steady);
@@ -204,16 +168,14 @@ Task<void> LoopbackTest::steady_state() {
 }
 
 TEST_F(LoopbackTest, SteadyIoAllocatesNothing) {
-#ifdef FAIRLEAD_TEST_SANITIZED
-  GTEST_SKIP() << "the sanitizers have a heap of their own";
-#endif
+  if (!can_count_heap()) GTEST_SKIP() << "the sanitizers have a heap of their own";
   runtime_.run_on(kTargetShards, steady_state());
 }
 
 Task<void> LoopbackTest::idle_connections() {
   constexpr int64_t kConnections = 100;
-  const auto total = [](const std::array<Usage, kTargetShards>& each) { return each[0].bytes + each[1].bytes; };
-  std::array<Usage, kTargetShards> before;
+  const auto total = [](const std::array<HeapUse, kTargetShards>& each) { return each[0].bytes + each[1].bytes; };
+  std::array<HeapUse, kTargetShards> before;
   for (size_t i = 0; i < kTargetShards; ++i) before[i] = co_await usage_of(i);
   std::vector<std::unique_ptr<NvmeHost>> hosts;
   std::vector<std::byte> block(4096);
@@ -222,7 +184,7 @@ Task<void> LoopbackTest::idle_connections() {
     EXPECT_TRUE((co_await hosts.back()->open(address_, TargetBed::io_options(1))).has_value());
     EXPECT_TRUE(succeeded(co_await hosts.back()->io().read(1, 0, 1, block)));
   }
-  std::array<Usage, kTargetShards> after;
+  std::array<HeapUse, kTargetShards> after;
   for (size_t i = 0; i < kTargetShards; ++i) after[i] = co_await usage_of(i);
   EXPECT_GE((total(after) - total(before)) / kConnections, 64 * 1024) << "the receive buffer is counted";
   // Most of it is the receive buffer of 64 KiB, of which only what was used is resident.
@@ -231,9 +193,7 @@ Task<void> LoopbackTest::idle_connections() {
 }
 
 TEST_F(LoopbackTest, AnIdleConnectionIsSmall) {
-#ifdef FAIRLEAD_TEST_SANITIZED
-  GTEST_SKIP() << "the sanitizers have a heap of their own";
-#endif
+  if (!can_count_heap()) GTEST_SKIP() << "the sanitizers have a heap of their own";
   runtime_.run_on(kTargetShards, idle_connections());
 }
 
