@@ -138,7 +138,7 @@ Checked check_fabric(const BenchArguments& arguments, BenchPlan& plan) {
   const Result<TransportUrl> url = parse_transport_url(arguments.target);
   if (!url) return complain_about(arguments.target, url.error());
   FabricTarget target;
-  target.nsid = url->nsid;
+  target.nsid = url->nsid.value_or(1);
   target.subsystem.nqn = url->nqn;
   std::vector<SocketAddress>& addresses = target.subsystem.addresses;
   addresses.push_back(url->address);
@@ -156,10 +156,10 @@ Checked check_fabric(const BenchArguments& arguments, BenchPlan& plan) {
   if (const Result<void> valid = host::check(target.subsystem); !valid) {
     return complain_about(arguments.target, valid.error());
   }
-  plan.target = std::move(target);
   if (plan.load.writes() && !arguments.overwrite) {
-    return refuse("--rw {}: destroys what namespace {} holds; say --overwrite if it may", arguments.rw, url->nsid);
+    return refuse("--rw {}: destroys what namespace {} holds; say --overwrite if it may", arguments.rw, target.nsid);
   }
+  plan.target = std::move(target);
   return {};
 }
 

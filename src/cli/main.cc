@@ -5,6 +5,7 @@
 
 #include "cli/bench.h"
 #include "cli/completion.h"
+#include "cli/remote.h"
 #include "cli/serve.h"
 #include "cli/version.h"
 
@@ -13,6 +14,8 @@ namespace {
 constexpr int kExitUsage = 2;
 
 using fairlead::cli::BenchArguments;
+using fairlead::cli::DiscoverArguments;
+using fairlead::cli::IdentifyArguments;
 using fairlead::cli::ServeArguments;
 
 // One value for each time an option is given, so that what has no name may stand behind it.
@@ -102,22 +105,39 @@ void define_bench(CLI::App& bench, BenchArguments& arguments) {
   take_one_value_at_a_time(bench);
 }
 
-int run_serve(const ServeArguments& arguments) {
-  const auto plan = fairlead::cli::check(arguments);
-  if (!plan) {
-    fmt::print(stderr, "fairlead serve: {}\nTry 'fairlead serve --help'.\n", plan.error());
-    return kExitUsage;
-  }
-  return fairlead::cli::serve(*plan);
+void define_discover(CLI::App& discover, DiscoverArguments& arguments) {
+  discover
+      .add_option("ADDRESS", arguments.address,
+                  "ADDR[:PORT], ADDR being an IP address or localhost. Default port: 4420")
+      ->required();
+  discover.add_option("--host", arguments.host, "NQN to connect as. Default: derived from this machine");
+  discover.add_flag("--json", arguments.json, "Prints one JSON object");
+  discover.footer(
+      "Asks the discovery controller of a target, and those that it refers to, what this host may use. Targets that\n"
+      "have a port of its own for discovery use 8009.\n"
+      "Example: fairlead discover 192.0.2.10");
 }
 
-int run_bench(const BenchArguments& arguments) {
+void define_identify(CLI::App& identify, IdentifyArguments& arguments) {
+  identify
+      .add_option("TARGET", arguments.target, "nvme+tcp://ADDR[:PORT]/NQN[?ns=N]; without ?ns all namespaces are shown")
+      ->required();
+  identify.add_option("--host", arguments.host, "NQN to connect as. Default: derived from this machine");
+  identify.add_flag("--hdgst", arguments.hdgst, "Header digests");
+  identify.add_flag("--ddgst", arguments.ddgst, "Data digests");
+  identify.add_flag("--json", arguments.json, "Prints one JSON object");
+  identify.footer("Example: fairlead identify nvme+tcp://192.0.2.10/NQN");
+}
+
+// Checks the arguments of command `name` and runs it.
+template <typename Arguments, typename Run>
+int check_and_run(const char* name, const Arguments& arguments, Run run) {
   const auto plan = fairlead::cli::check(arguments);
   if (!plan) {
-    fmt::print(stderr, "fairlead bench: {}\nTry 'fairlead bench --help'.\n", plan.error());
+    fmt::print(stderr, "fairlead {0}: {1}\nTry 'fairlead {0} --help'.\n", name, plan.error());
     return kExitUsage;
   }
-  return fairlead::cli::bench(*plan);
+  return run(*plan);
 }
 
 }  // namespace
@@ -132,6 +152,12 @@ int main(int argc, char** argv) {
   BenchArguments bench_arguments;
   CLI::App& bench = *app.add_subcommand("bench", "Measure a file, a device or a remote namespace");
   define_bench(bench, bench_arguments);
+  DiscoverArguments discover_arguments;
+  CLI::App& discover = *app.add_subcommand("discover", "List what a target offers");
+  define_discover(discover, discover_arguments);
+  IdentifyArguments identify_arguments;
+  CLI::App& identify = *app.add_subcommand("identify", "Describe a remote controller and its namespaces");
+  define_identify(identify, identify_arguments);
   std::string shell;
   CLI::App& completion = *app.add_subcommand("completion", "Print a completion script for bash, zsh or fish");
   completion.add_option("SHELL", shell, "bash, zsh or fish")->required();
@@ -145,8 +171,10 @@ int main(int argc, char** argv) {
     fmt::print(stderr, "{}", app.help());
     return kExitUsage;
   }
-  if (serve.parsed()) return run_serve(serve_arguments);
-  if (bench.parsed()) return run_bench(bench_arguments);
+  if (serve.parsed()) return check_and_run("serve", serve_arguments, fairlead::cli::serve);
+  if (bench.parsed()) return check_and_run("bench", bench_arguments, fairlead::cli::bench);
+  if (discover.parsed()) return check_and_run("discover", discover_arguments, fairlead::cli::discover);
+  if (identify.parsed()) return check_and_run("identify", identify_arguments, fairlead::cli::identify);
   const auto script = fairlead::cli::completion_script(app, shell);
   if (!script) {
     fmt::print(stderr, "fairlead completion: {}\n", script.error());

@@ -50,13 +50,17 @@ Result<TransportUrl> parse_transport_url(std::string_view text) {
     FL_TRY(url.nsid, parse_nsid(nqn.substr(query + 1)));
     nqn = nqn.substr(0, query);
   }
-  FL_TRY_VOID(nvme::validate_nqn(nqn));
+  // Other targets take names that the specification would not.
+  if (!nvme::is_acceptable_nqn(nqn)) {
+    return fail(Code::kInvalidArgument, "behind the address stands the name of a subsystem, 1 to 223 bytes of text");
+  }
   url.nqn = nqn;
   return url;
 }
 
 std::string to_string(const TransportUrl& url) {
-  return fmt::format("{}{}/{}?ns={}", kScheme, to_string(url.address), url.nqn, url.nsid);
+  const std::string query = url.nsid ? fmt::format("?ns={}", *url.nsid) : "";
+  return fmt::format("{}{}/{}{}", kScheme, to_string(url.address), url.nqn, query);
 }
 
 }  // namespace fairlead::cli

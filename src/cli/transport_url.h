@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,7 +16,7 @@ inline constexpr uint16_t kNvmePort = 4420;  // IANA's for NVMe over fabrics
 struct TransportUrl {
   SocketAddress address;
   std::string nqn;
-  uint32_t nsid = 1;
+  std::optional<uint32_t> nsid = std::nullopt;  // of the namespace; not given: the first, or all of them
 
   friend bool operator==(const TransportUrl&, const TransportUrl&) = default;
 };

@@ -12,13 +12,14 @@ TEST(TransportUrlTest, TakesItApart) {
     std::string text;
     const char* address;
     const char* nqn;
-    uint32_t nsid;
+    std::optional<uint32_t> nsid;
   } kTable[] = {
-      {fmt::format("nvme+tcp://127.0.0.1:4421/{}", kNqn), "127.0.0.1:4421", kNqn, 1},
+      {fmt::format("nvme+tcp://127.0.0.1:4421/{}", kNqn), "127.0.0.1:4421", kNqn, {}},
       {fmt::format("nvme+tcp://10.0.0.1/{}?ns=2", kNqn), "10.0.0.1:4420", kNqn, 2},
       {fmt::format("nvme+tcp://[fe80::1]:5/{}?ns=4294967293", kNqn), "[fe80::1]:5", kNqn, 4294967293},
-      {"nvme+tcp://[::1]/nqn.2020-01.org.example:a/b", "[::1]:4420", "nqn.2020-01.org.example:a/b", 1},
-      {"nvme+tcp://localhost/nqn.2020-01.org.example:a", "127.0.0.1:4420", "nqn.2020-01.org.example:a", 1},
+      {"nvme+tcp://[::1]/nqn.2020-01.org.example:a/b", "[::1]:4420", "nqn.2020-01.org.example:a/b", {}},
+      {"nvme+tcp://localhost/nqn.2020-01.org.example:a", "127.0.0.1:4420", "nqn.2020-01.org.example:a", {}},
+      {"nvme+tcp://10.0.0.1/testnqn", "10.0.0.1:4420", "testnqn", {}},
       {"nvme+tcp://localhost:1/nqn.2020-01.org.example:a?b?ns=3", "127.0.0.1:1", "nqn.2020-01.org.example:a?b", 3},
   };
   for (const auto& [text, address, nqn, nsid] : kTable) {
@@ -43,7 +44,7 @@ TEST(TransportUrlTest, RefusesWhatIsNotOne) {
            "nvme+tcp://storage.example.org/nqn.2020-01.org.example:a",
            "nvme+tcp://localhost.example.org/nqn.2020-01.org.example:a",
            "nvme+tcp://127.0.0.1:99999/nqn.2020-01.org.example:a",
-           "nvme+tcp://127.0.0.1/disk",
+           "nvme+tcp://127.0.0.1/nqn.2020-01.org.example:\x1b[2J",
            "nvme+tcp://127.0.0.1/nqn.2020-01.org.example:a?",
            "nvme+tcp://127.0.0.1/nqn.2020-01.org.example:a?ns=",
            "nvme+tcp://127.0.0.1/nqn.2020-01.org.example:a?ns=0",
