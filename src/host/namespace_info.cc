@@ -27,10 +27,18 @@ Result<void> check_usable(const nvme::IdentifyController& data) {
     return fail(Code::kNotSupported, "an administrative controller has no namespaces to use");
   }
   if (data.cntrltype == static_cast<uint8_t>(nvme::ControllerType::kDiscovery)) return {};
+  if (data.kas == 0) return fail(Code::kNotSupported, "the controller does no keep-alive");
   if ((data.sgls & 0x3) == 0) return fail(Code::kNotSupported, "the controller does not take SGLs");
   if (data.ioccsz < 4) return fail(Code::kProtocol, "IOCCSZ has no room for a command");
   if (data.icdoff != 0) return fail(Code::kNotSupported, "the controller wants in-capsule data at an offset");
   return {};
+}
+
+// A text of the controller's, which ends in logs and on terminals.
+std::string printable(std::string_view text) {
+  std::string copy(text);
+  std::ranges::replace_if(copy, [](char c) { return c < ' ' || c > '~'; }, '?');
+  return copy;
 }
 
 // A copy: descriptors come one after another, until one of type 0 or the end.
@@ -57,7 +65,8 @@ Result<void> read_descriptors(std::span<const std::byte, nvme::kIdentifySize> by
         std::memcpy(identity.eui64.data(), value, head.length);
         break;
       case nvme::NamespaceIdType::kCommandSet:
-        if (head.length == 1 && *value != std::byte{static_cast<uint8_t>(nvme::CommandSet::kNvm)}) {
+        if (head.length != 1) return fail(Code::kProtocol, "a command set of another length");
+        if (*value != std::byte{static_cast<uint8_t>(nvme::CommandSet::kNvm)}) {
           return fail(Code::kNotSupported, "a namespace of another command set");
         }
         break;
@@ -78,9 +87,9 @@ Result<ControllerInfo> read_controller(const nvme::IdentifyController& data, uin
   if (!nqn) return fail(Code::kProtocol, "the subsystem's NQN has no end");
   ControllerInfo info;
   info.controller_id = data.cntlid;
-  info.serial = nvme::read_space_padded(data.sn);
-  info.model = nvme::read_space_padded(data.mn);
-  info.firmware = nvme::read_space_padded(data.fr);
+  info.serial = printable(nvme::read_space_padded(data.sn));
+  info.model = printable(nvme::read_space_padded(data.mn));
+  info.firmware = printable(nvme::read_space_padded(data.fr));
   info.subsystem_nqn = *nqn;
   info.version = data.ver;
   info.transfer_max =
@@ -112,6 +121,7 @@ Result<NamespaceInfo> read_namespace(uint32_t nsid, const nvme::IdentifyNamespac
   FL_TRY_VOID(read_descriptors(descriptors, info.identity));
   // FLBAS: bits 3:0 the low, 6:5 the high bits of the format's index.
   const size_t index = (data.flbas & 0xfU) | ((data.flbas & 0x60U) >> 1);
+  if (index > data.nlbaf) return fail(Code::kProtocol, "a namespace in a format that it does not have");
   const nvme::LbaFormat& format = data.lbaf[index];
   if (format.ms != 0) return fail(Code::kNotSupported, "a namespace with metadata");
   if (format.lbads != 9 && format.lbads != 12) {
@@ -159,10 +169,12 @@ Result<AnaStates> read_ana_groups(std::span<const std::byte> log) {
       case nvme::AnaState::kInaccessible:
       case nvme::AnaState::kPersistentLoss:
       case nvme::AnaState::kChange:
-        states[group.group] = state;
         break;
       default:
         return fail(Code::kProtocol, "an unknown ANA state");
+    }
+    if (group.group == 0 || !states.emplace(group.group, state).second) {
+      return fail(Code::kProtocol, "an ANA log with a group of no number or of another's");
     }
   }
   return states;

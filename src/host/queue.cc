@@ -92,7 +92,11 @@ Task<Result<void>> Queue::handshake() {
   if (format_.header_digest != options_.header_digest || format_.data_digest != options_.data_digest) {
     co_return fail(Code::kNotSupported, "the controller does not do the digests that were asked for");
   }
-  co_return co_await fabrics_connect();
+  FL_CO_TRY_VOID(co_await fabrics_connect());
+  // What came right behind the answer may have ended the queue before this went on.
+  while (refusing_ && state_ == State::kConnecting) co_await changed_.wait();
+  if (state_ != State::kConnecting) co_return lost_error();
+  co_return Result<void>();
 }
 
 // Base 2.0 section 6.3.
@@ -139,9 +143,9 @@ void Queue::submit(Command& command) {
     command.outcome = Outcome::kNotSent;
     return command.done(command);
   }
-  // While connecting only Connect itself goes out.
-  const bool may_start = state_ == State::kLive || (initialized_ && command.entry.is_fabrics());
-  if (!may_start || free_.empty() || sender_->has_failed()) {
+  // While connecting only Connect itself goes out. Who ends a command and submits it again stands in line with others.
+  const bool may_start = state_ == State::kLive ? waiting_.empty() : initialized_ && command.entry.is_fabrics();
+  if (!may_start || free_.empty() || refusing_ || sender_->has_failed()) {
     waiting_.push_back(command);
     return;
   }
@@ -151,7 +155,7 @@ void Queue::submit(Command& command) {
 }
 
 void Queue::pump() {
-  while (!waiting_.empty() && !free_.empty() && state_ == State::kLive && !sender_->has_failed()) {
+  while (!waiting_.empty() && !free_.empty() && is_live() && !sender_->has_failed()) {
     Slot& slot = slots_[free_.back()];
     free_.pop_back();
     start(waiting_.pop_front(), slot);
@@ -177,7 +181,9 @@ void Queue::prepare_data(Command& command, Slot& slot) {
   nvme::SubmissionEntry& entry = command.entry;
   entry.flags = static_cast<uint8_t>((entry.flags & 0x3) | nvme::kFlagsSgl);
   const bool sends = command.direction == DataTransfer::kHostToController;
-  slot.in_capsule = sends && command.length <= options_.in_capsule_max;
+  // Fabrics commands have that much room whatever the controller says of its I/O commands: Connect brings its data.
+  const uint32_t capsule_max = entry.is_fabrics() ? nvme::kAdminInCapsuleData : options_.in_capsule_max;
+  slot.in_capsule = sends && command.length <= capsule_max;
   if (slot.in_capsule) {
     entry.sgl = nvme::SglDescriptor::in_capsule(0, command.length);
   } else {
@@ -234,13 +240,19 @@ void Queue::finish(Slot& slot) {
   slot.answered = true;
   if (slot.capsule.is_linked() || slot.data.is_linked()) return;
   Command& command = *slot.command;
+  conclude(slot);
+  release(slot);
+  command.done(command);
+  pump();
+}
+
+// What the controller said of the command, now that all of it is known.
+void Queue::conclude(Slot& slot) {
+  Command& command = *slot.command;
   command.outcome = Outcome::kAnswered;
   if (slot.data_damaged && command.status.ok()) {
     command.status = nvme::transient(nvme::StatusCode::kTransientTransportError);
   }
-  release(slot);
-  command.done(command);
-  pump();
 }
 
 void Queue::release(Slot& slot) {
@@ -258,7 +270,11 @@ void Queue::drop_all() {
     if (slot.command == nullptr) continue;
     FL_CHECK(!slot.capsule.is_linked() && !slot.data.is_linked());
     Command& command = *slot.command;
-    command.outcome = slot.answered ? Outcome::kAnswered : slot.capsule.started ? Outcome::kLost : Outcome::kNotSent;
+    if (slot.answered) {
+      conclude(slot);
+    } else {
+      command.outcome = slot.capsule.started ? Outcome::kLost : Outcome::kNotSent;
+    }
     release(slot);
     command.done(command);
   }

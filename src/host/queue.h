@@ -66,7 +66,7 @@ class Queue {
   // Returns when the queue is lost and every command has ended.
   Task<void> closed() { return scope_.close(); }
 
-  bool is_live() const { return state_ == State::kLive; }
+  bool is_live() const { return state_ == State::kLive && !refusing_; }
   bool is_lost() const { return state_ == State::kLost; }
   uint32_t in_flight() const { return in_flight_; }
   uint16_t controller_id() const { return options_.controller_id; }
@@ -101,6 +101,7 @@ class Queue {
   void prepare_data(Command& command, Slot& slot);
   void pump();
   void finish(Slot& slot);
+  void conclude(Slot& slot);
   void release(Slot& slot);
   void complete(Command& command);
   void drop_all();

@@ -125,12 +125,13 @@ std::expected<void, PduViolation> Queue::accept_ic_resp(const nvme::IcRespPdu& r
   return {};
 }
 
-// The command in flight that has this CID; null: none.
+// The command in flight that has this CID; null: none. One that waits to be sent cannot be known to the controller.
 Queue::Slot* Queue::find(uint16_t cid) {
   const uint32_t index = cid & ((1U << kCidIndexBits) - 1);
   if (index >= options_.depth) return nullptr;
   Slot& slot = slots_[index];
-  return slot.command != nullptr && slot.cid == cid && !slot.answered ? &slot : nullptr;
+  const bool is_in_flight = slot.command != nullptr && slot.capsule.started && !slot.answered;
+  return is_in_flight && slot.cid == cid ? &slot : nullptr;
 }
 
 std::expected<void, PduViolation> Queue::on_response(const nvme::CompletionEntry& completion) {
@@ -141,6 +142,10 @@ std::expected<void, PduViolation> Queue::on_response(const nvme::CompletionEntry
   const uint32_t moved = command.direction == DataTransfer::kControllerToHost ? slot->received : slot->sent;
   if (status.ok() && command.direction != DataTransfer::kNone && moved != command.length) {
     return violation(kCompletionCidOffset, "a command succeeds without all of its data");
+  }
+  const bool has_asked = command.direction == DataTransfer::kHostToController && !slot->in_capsule;
+  if (status.ok() && has_asked && !slot->data.started) {
+    return violation(kCompletionCidOffset, "a command succeeds before its data was sent");
   }
   command.status = status;
   command.result = completion.result();
@@ -239,6 +244,7 @@ void Queue::end_pdu(const Incoming& incoming) {
 // Sends an H2CTermReq with the header complained of, behind what is under way, and gives it a little time to go out.
 Task<void> Queue::refuse(PduViolation complaint, std::vector<std::byte> header) {
   lost_code_ = Code::kProtocol;
+  refusing_ = true;
   log_warn("host.protocol_violation", {{"address", to_string(options_.address)},
                                        {"qid", options_.qid},
                                        {"error", complaint.reason},
@@ -250,7 +256,6 @@ Task<void> Queue::refuse(PduViolation complaint, std::vector<std::byte> header) 
   notice_.clear();
   notice_.add(std::span(notice_.bytes).first(length));
   sender_->enqueue(notice_);
-  refusing_ = true;
   reactor_.arm(alarm_, kRefusalTimeout);
   while (!sender_->is_idle() && state_ != State::kClosing) co_await changed_.wait();
 }
