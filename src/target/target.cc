@@ -34,7 +34,7 @@ Result<void> check(const SubsystemOptions& options) {
 
 void check(const TargetOptions& options) {
   FL_CHECK(options.queue_entries_max >= 2 && options.io_queues_max >= 1);
-  FL_CHECK(options.in_capsule_bytes % 16 == 0 && options.transfer_shift <= 8);
+  FL_CHECK(options.in_capsule_bytes % 16 == 0 && options.transfer_shift >= 1 && options.transfer_shift <= 8);
   FL_CHECK(options.controller_id_min >= 1 && options.controller_id_min <= options.controller_id_max);
   FL_CHECK(options.controller_id_max <= nvme::kMaxControllerId);
   FL_CHECK(options.keep_alive_min_ms >= 1 && options.turn_budget >= 1);
