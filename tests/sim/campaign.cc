@@ -151,6 +151,10 @@ void Campaign::print_coverage() const {
     for (size_t p = 0; p < sum.probes.size(); ++p) sum.probes[p] += outcome.probes[p] > 0 ? 1 : 0;
     for (size_t p = 0; p < sum.fault_points.size(); ++p) sum.fault_points[p] += outcome.fault_points[p] > 0 ? 1 : 0;
     for (size_t p = 0; p < sum.faults.size(); ++p) sum.faults[p] += outcome.faults[p] > 0 ? 1 : 0;
+    sum.hosts.resent += outcome.hosts.resent > 0 ? 1 : 0;
+    sum.hosts.held += outcome.hosts.held > 0 ? 1 : 0;
+    sum.hosts.fenced += outcome.hosts.fenced > 0 ? 1 : 0;
+    sum.hosts.retried += outcome.hosts.retried > 0 ? 1 : 0;
     sum.turns += outcome.turns;
     sum.virtual_ms += outcome.virtual_ms;
   }
@@ -170,6 +174,8 @@ void Campaign::print_coverage() const {
     if (sum.faults[p] > 0)
       text += fmt::format(" {}={}", sim::sim_fault_name(static_cast<sim::SimFault>(p)), sum.faults[p]);
   }
+  text += fmt::format("\nhosts: resent={} held={} fenced={} retried={}", sum.hosts.resent, sum.hosts.held,
+                      sum.hosts.fenced, sum.hosts.retried);
   text += fmt::format("\n{:.1f} million turns, {:.0f} s of virtual time\n", static_cast<double>(sum.turns) / 1e6,
                       static_cast<double>(sum.virtual_ms) / 1e3);
   // The other scenarios leave things out by intent, and a few seeds reach little.

@@ -95,12 +95,13 @@ void Checker::prune(Versions& versions) const {
 // ---- Writes
 
 WriteTicket Checker::begin_write(BlockSpan span, WriteKind kind) {
-  const WriteTicket ticket{next_id_++, span, epoch_};
+  const WriteTicket ticket{
+      .id = next_id_++, .span = span, .epoch = epoch_, .power_epoch = power_epoch_, .of_host = false};
   const uint64_t now = clock_++;
   for (uint64_t lba = span.lba; lba < span.lba + span.blocks; ++lba) {
     Versions& versions = versions_of(lba);
     if (versions.empty()) {
-      versions.push_back({.zeroes = true, .sure = true, .durable = true, .began = 0, .ended = 0});
+      versions.push_back({.zeroes = true, .sure = true, .durable = true, .began = 0, .ended = 0, .quiet = 0});
       unsettled_.insert(lba);
     }
     Version version;
@@ -110,6 +111,13 @@ WriteTicket Checker::begin_write(BlockSpan span, WriteKind kind) {
     version.began = now;
     versions.push_back(version);
   }
+  return ticket;
+}
+
+WriteTicket Checker::begin_host_write(BlockSpan span, WriteKind kind) {
+  WriteTicket ticket = begin_write(span, kind);
+  ticket.of_host = true;
+  for (uint64_t lba = span.lba; lba < span.lba + span.blocks; ++lba) versions_of(lba).back().of_host = true;
   return ticket;
 }
 
@@ -126,7 +134,7 @@ WriteTicket Checker::again_write(const WriteTicket& before) {
       unsettled_.insert(lba);
     }
     ++version->open;
-    version->ended = kNever;
+    version->ended = version->quiet = kNever;
     version->dead_after = kNever;
     version->after_crash = false;
   }
@@ -147,12 +155,36 @@ void Checker::end_try(const WriteTicket& ticket, bool sure, Forced forced) {
       version->sure = true;
       version->durable = version->durable || forced == Forced::kYes;
     }
-    if (version->open == 0 || sure) version->ended = now;
+    if (version->open == 0 || sure) version->ended = version->quiet = now;
     prune(versions_of(lba));
   }
 }
 
-void Checker::write_done(const WriteTicket& ticket, Forced forced) { end_try(ticket, true, forced); }
+// Only one that was not forced can be gone after its end: the part of it that was answered before power was lost.
+void Checker::end_host_write(const WriteTicket& ticket, bool sure, Forced forced) {
+  const uint64_t now = clock_++;
+  const bool is_there = sure && (forced == Forced::kYes || ticket.power_epoch == power_epoch_);
+  for (uint64_t lba = ticket.span.lba; lba < ticket.span.lba + ticket.span.blocks; ++lba) {
+    Version* const version = find(lba, ticket.id);
+    FL_CHECK(version != nullptr && version->open == 1);
+    version->open = 0;
+    version->ended = now;
+    if (is_there) {
+      version->sure = true;
+      version->durable = forced == Forced::kYes;
+      version->quiet = now;
+      // Whatever power left of the others was there before it.
+      if (ticket.power_epoch != power_epoch_) version->began = std::max(version->began, power_lost_at_ + 1);
+    }
+    prune(versions_of(lba));
+  }
+}
+
+void Checker::write_done(const WriteTicket& ticket, Forced forced) {
+  if (ticket.of_host) return end_host_write(ticket, true, forced);
+  end_try(ticket, true, forced);
+}
+void Checker::write_given_up(const WriteTicket& ticket) { end_host_write(ticket, false, Forced::kNo); }
 void Checker::write_failed(const WriteTicket& ticket) { end_try(ticket, false, Forced::kNo); }
 // It stays open: nothing is known of it until settled().
 void Checker::write_lost(const WriteTicket&) { ++clock_; }
@@ -178,10 +210,12 @@ void Checker::read_abandoned(const ReadTicket& ticket) {
 std::string Checker::describe(uint64_t lba, const std::string& what) const {
   std::string text = fmt::format("volume {} block {}: {}; possible:", volume_, lba, what);
   for (const Version& version : blocks_.at(lba)) {
-    text +=
-        fmt::format(" [{}{} {}..{}{}{}{}]", version.id, version.zeroes ? "z" : "", version.began,
-                    version.ended == kNever ? std::string("?") : std::to_string(version.ended),
-                    version.sure ? " sure" : "", version.durable ? " durable" : "", version.open > 0 ? " open" : "");
+    text += fmt::format(" [{}{} {}..{}{}{}{}]", version.id, version.zeroes ? "z" : "", version.began,
+                        version.ended == kNever ? std::string("?") : std::to_string(version.ended),
+                        version.sure ? " sure" : "", version.durable ? " durable" : "",
+                        version.open > 0          ? " open"
+                        : version.quiet == kNever ? " given up"
+                                                  : "");
   }
   return text;
 }
@@ -192,7 +226,7 @@ void Checker::observe(Versions& versions, VersionId content, uint64_t began) {
   size_t alike = 0;
   for (const Version& version : versions) alike += version.content() == content ? 1 : 0;
   for (Version& version : versions) {
-    if (version.content() != content && version.open == 0 && version.ended < began) {
+    if (version.content() != content && version.open == 0 && version.quiet < began) {
       version.dead_after = std::min(version.dead_after, now);
     }
     // The crash left exactly this, and it is stable; unless the answer is from before it.
@@ -269,34 +303,44 @@ void Checker::flush_done(const FlushTicket& ticket) {
   }
 }
 
+void Checker::lose_power(Versions& versions, uint64_t now) {
+  const bool is_certain = versions.size() == 1;
+  for (Version& version : versions) {
+    version.sure = version.durable = is_certain;
+    version.dead_after = kNever;
+    if (version.open > 0) continue;  // its host will send it again
+    version.after_crash = !is_certain;
+    version.ended = version.quiet = now;
+  }
+}
+
 void Checker::target_died(bool power_lost) {
   ++epoch_;
+  power_epoch_ += power_lost ? 1 : 0;
   const uint64_t now = clock_++;
   for (const uint64_t lba : unsettled_) {
     Versions& versions = versions_of(lba);
     for (Version& version : versions) {
+      if (version.open > 0 && version.of_host) continue;
       // A lost try may have happened until this very moment, though another one ended well long ago.
       if (version.open > 0) version.ended = now;
+      if (version.open > 0 || version.quiet == kNever) version.quiet = now;
       version.open = 0;
     }
     prune(versions);
-    if (!power_lost) continue;
-    for (Version& version : versions) {
-      version.sure = version.durable = versions.size() == 1;
-      version.after_crash = versions.size() > 1;
-      version.ended = now;
-      version.dead_after = kNever;
-    }
+    if (power_lost) lose_power(versions, now);
   }
+  if (power_lost) power_lost_at_ = now;
 }
 
 void Checker::settled() {
   const uint64_t now = clock_++;
   for (const uint64_t lba : unsettled_) {
     for (Version& version : versions_of(lba)) {
-      if (version.open == 0) continue;
+      if (version.open == 0 && version.quiet != kNever) continue;
+      if (version.open > 0) version.ended = now;
       version.open = 0;
-      version.ended = now;
+      version.quiet = now;
     }
     prune(versions_of(lba));
   }

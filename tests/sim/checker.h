@@ -7,6 +7,9 @@
 //  2. A write that failed, or whose connection was lost, may or may not have happened. A lost one may even happen
 //  later:
 //     until the target process dies or settled() says that nothing is under way any more.
+//     Writes of a host of ours (begin_host_write()) are stricter: the host sends them again by itself, through deaths
+//     of the target too, and lets nothing that it begins after the end of a write be overwritten by it, however it
+//     ended. Requires: those that are under way together do not overlap, and no other host writes there.
 //  3. A crash with loss of power leaves of each block any version, unless one that surely came after it is durable: it
 //     was forced, or a flush that began after its end succeeded. What the first read then finds is what there is.
 #pragma once
@@ -47,6 +50,8 @@ struct WriteTicket {
   VersionId id = 0;
   BlockSpan span;
   uint64_t epoch = 0;
+  uint64_t power_epoch = 0;
+  bool of_host = false;
 };
 struct ReadTicket {
   uint64_t began = 0;
@@ -69,6 +74,10 @@ class Checker {
   // below.
   WriteTicket begin_write(BlockSpan span, WriteKind kind);
   WriteTicket again_write(const WriteTicket& before);
+  // A write of a host of ours: see rule 2. Ends by write_done() or write_given_up().
+  WriteTicket begin_host_write(BlockSpan span, WriteKind kind);
+  // It ended with an error, or its success says nothing: it may happen until the target dies or settled().
+  void write_given_up(const WriteTicket& ticket);
   enum class Forced : uint8_t { kNo, kYes };
   void write_done(const WriteTicket& ticket, Forced forced);
   void write_failed(const WriteTicket& ticket);
@@ -101,9 +110,11 @@ class Checker {
     bool sure = false;         // it happened, between `began` and `ended`
     bool durable = false;      // no crash takes it away
     bool after_crash = false;  // one of those that a crash left to choose from
+    bool of_host = false;      // sent again by its host, until it ends
     uint32_t open = 0;         // tries that may still happen
     uint64_t began = 0;
-    uint64_t ended = kNever;
+    uint64_t ended = kNever;       // what begins later comes after it
+    uint64_t quiet = kNever;       // it does not happen later; `ended`, but for what was given up
     uint64_t dead_after = kNever;  // reads that begin later cannot see it
     VersionId content() const { return zeroes ? kZeroes : id; }
   };
@@ -114,6 +125,8 @@ class Checker {
   static bool readable(const Versions& versions, const Version& version, uint64_t began);
   void prune(Versions& versions) const;
   void end_try(const WriteTicket& ticket, bool sure, Forced forced);
+  void end_host_write(const WriteTicket& ticket, bool sure, Forced forced);
+  void lose_power(Versions& versions, uint64_t now);
   void observe(Versions& versions, VersionId content, uint64_t began);
   std::string describe(uint64_t lba, const std::string& what) const;
   Versions& versions_of(uint64_t lba) { return blocks_.at(lba); }
@@ -126,6 +139,8 @@ class Checker {
   uint64_t clock_ = 1;
   VersionId next_id_ = 1;
   uint64_t epoch_ = 0;
+  uint64_t power_epoch_ = 0;
+  uint64_t power_lost_at_ = 0;
 };
 
 }  // namespace fairlead::sim_test

@@ -28,23 +28,41 @@ struct Volume {
   std::unique_ptr<Checker> checker;
   uint64_t blocks = 0;   // that clients may use; the last is the counter's
   bool attached = true;  // as a namespace, or to be at the next boot
+  uint32_t hidden = 0;   // engines that do not have it nevertheless, a bit each
   uint32_t ana_group = 1;
+  bool is_at(size_t engine) const { return attached && (hidden >> engine & 1U) == 0; }
 
   // The counter: a block that only fused compare-and-writes change, each by one. See load.h.
   uint64_t counter_lba() const { return 0; }
   std::set<uint64_t> counted;  // numbers that somebody was told to have set, since power was last lost
 };
 
+using AnaStates = std::array<target::AnaState, 2>;  // by group
+inline constexpr AnaStates kAllOptimized{target::AnaState::kOptimized, target::AnaState::kOptimized};
+
+// What a target was told so far.
+struct Engine {
+  std::unique_ptr<target::Target> target;  // null: it was stopped
+  std::vector<bool> attached;              // by volume
+  std::vector<uint64_t> sizes;             // likewise, bytes
+  std::vector<AnaStates> ana;              // by listener
+};
+
 // What runs on a target node from boot to its end. In the frame of its program.
 struct Serving {
   explicit Serving(Reactor& reactor) : changes(reactor) {}
-  std::unique_ptr<target::Target> target;
+  std::vector<Engine> engines;
   Scope changes;
   std::vector<std::shared_ptr<BlockSource>> sources;  // by volume
-  // What the target was told so far, and whether somebody is telling it more: changes are made one after the other.
-  std::vector<bool> attached;  // by volume
-  std::array<target::AnaState, 2> ana{target::AnaState::kOptimized, target::AnaState::kOptimized};
-  bool reconciling = false;
+  bool reconciling = false;                           // changes are made one after the other
+};
+
+// A listener of an engine, and what it should be.
+struct SitePath {
+  size_t engine = 0;
+  target::PortIndex port = 0;
+  SocketAddress address;
+  AnaStates ana = kAllOptimized;
 };
 
 struct TargetSite {
@@ -52,7 +70,8 @@ struct TargetSite {
   std::string nqn;
   sim::SimNode* node = nullptr;
   std::vector<std::unique_ptr<Volume>> volumes;
-  std::array<target::AnaState, 2> ana{target::AnaState::kOptimized, target::AnaState::kOptimized};  // as it should be
+  std::vector<SitePath> paths;
+  std::vector<bool> engine_wanted;   // runs
   std::unique_ptr<Serving> serving;  // null: down, starting or stopping
   uint64_t epoch = 0;                // of deaths
 };
@@ -66,6 +85,7 @@ class Cluster {
   const Plan& plan() const { return plan_; }
   std::vector<std::unique_ptr<TargetSite>>& targets() { return targets_; }
   sim::SimNode& client_node(size_t index) { return *client_nodes_.at(index); }
+  sim::SimNode& host_node(size_t index) { return *host_nodes_.at(index); }
   sim::SimNode& hostile_node() { return *hostile_node_; }
 
   // The first thing that was found to be wrong. Empty: nothing.
@@ -87,8 +107,8 @@ class Cluster {
   void detach(TargetSite& site, Volume& volume);
   void attach(TargetSite& site, Volume& volume);
   void grow(TargetSite& site, Volume& volume);
-  void set_ana(TargetSite& site, uint32_t group, target::AnaState state);
-  // As it should be again: every volume attached, every path optimized, room on every disk.
+  void set_ana(TargetSite& site, uint32_t group, target::AnaState state, size_t path = 0);
+  // As it should be again: every engine up, every volume attached, every path optimized, room on every disk.
   void restore(TargetSite& site);
 
  private:
@@ -98,6 +118,7 @@ class Cluster {
   const Plan& plan_;
   std::vector<std::unique_ptr<TargetSite>> targets_;
   std::vector<sim::SimNode*> client_nodes_;
+  std::vector<sim::SimNode*> host_nodes_;
   sim::SimNode* hostile_node_ = nullptr;
   std::string failure_;
 };

@@ -3,18 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/units.h"
 #include "sim/prng.h"
 
 namespace fairlead::sim_test {
-namespace {
 
 using sim::Prng;
 
-constexpr std::array<std::string_view, 4> kScenarioNames = {"chaos", "calm", "power", "broken"};
-
-// Settings that drew together would take hours: the same kind of run, in less time.
 void make_bearable(sim::SimSettings& settings) {
   sim::NetworkSettings& network = settings.network;
   const bool single_bytes = network.chop == sim::Chop::kSingleBytes;
@@ -40,6 +37,21 @@ VolumePlan draw_volume(Prng& random) {
   return volume;
 }
 
+sim::DiskRates draw_rates(Prng& random) {
+  sim::DiskRates rates;
+  const auto rate = [&random](uint64_t high) { return static_cast<uint32_t>(random.skewed(100, high)); };
+  if (random.one_in(3)) rates.read_error_ppm = rate(5'000);
+  if (random.one_in(3)) rates.transient_read_error_ppm = rate(20'000);
+  if (random.one_in(3)) rates.write_error_ppm = rate(20'000);
+  if (random.one_in(3)) rates.flush_error_ppm = rate(100'000);
+  if (random.coin()) rates.slow_ppm = rate(10'000);
+  return rates;
+}
+
+namespace {
+
+constexpr std::array<std::string_view, 6> kScenarioNames = {"chaos", "calm", "power", "host", "hasty", "broken"};
+
 ClientPlan draw_client(Prng& random, size_t targets) {
   ClientPlan client;
   client.target = random.below(targets);
@@ -53,17 +65,6 @@ ClientPlan draw_client(Prng& random, size_t targets) {
   client.write_cache = !random.one_in(6);
   client.in_capsule_max = random.coin() ? 8192 : random.coin() ? 0 : 4096;
   return client;
-}
-
-sim::DiskRates draw_rates(Prng& random) {
-  sim::DiskRates rates;
-  const auto rate = [&random](uint64_t high) { return static_cast<uint32_t>(random.skewed(100, high)); };
-  if (random.one_in(3)) rates.read_error_ppm = rate(5'000);
-  if (random.one_in(3)) rates.transient_read_error_ppm = rate(20'000);
-  if (random.one_in(3)) rates.write_error_ppm = rate(20'000);
-  if (random.one_in(3)) rates.flush_error_ppm = rate(100'000);
-  if (random.coin()) rates.slow_ppm = rate(10'000);
-  return rates;
 }
 
 ChaosPlan draw_chaos(Prng& random, Scenario scenario) {
@@ -121,6 +122,7 @@ std::optional<Scenario> parse_scenario(std::string_view name) {
 std::string_view scenario_name(Scenario scenario) { return kScenarioNames[static_cast<size_t>(scenario)]; }
 
 Plan draw_plan(uint64_t seed, Scenario scenario) {
+  if (scenario == Scenario::kHost || scenario == Scenario::kHasty) return draw_host_plan(seed, scenario);
   Prng random(sim::mix_hash(0x706c616eU, seed));
   Plan plan;
   plan.settings = sim::SimSettings::drawn(seed);
@@ -148,11 +150,26 @@ Plan draw_plan(uint64_t seed, Scenario scenario) {
   return plan;
 }
 
+namespace {
+
+std::string to_string(const HostPlan& host) {
+  return fmt::format(
+      " host={}x{} paths={} depth={} digests={}{} keep_alive={} connect={} admin={} command={}+{} reconnect={}..{} "
+      "no_path={} quiesce={}",
+      host.shards, host.workers, fmt::join(host.paths, ","), host.queue_depth, int{host.header_digest},
+      int{host.data_digest}, host.keep_alive_ms, host.connect_timeout_ms, host.admin_timeout_ms,
+      host.command_timeout_ms, host.abort_timeout_ms, host.reconnect_min_ms, host.reconnect_max_ms,
+      host.no_path_timeout_ms, host.quiesce_ms);
+}
+
+}  // namespace
+
 std::string to_string(const Plan& plan) {
   std::string text = fmt::format("rounds={} commands={} blocks_max={} hostile={} targets=", plan.rounds, plan.commands,
                                  plan.blocks_max, plan.hostile);
   for (const TargetPlan& target : plan.targets) {
-    text += fmt::format("{}:", target.shards);
+    text += fmt::format("{}/{}x{}/mdts{}/icd{}/qe{}:", target.shards, target.engines, target.listeners,
+                        target.transfer_shift, target.in_capsule_bytes, target.queue_entries_max);
     for (const VolumePlan& volume : target.volumes) {
       text += fmt::format("{}x{}{},", volume.blocks, volume.block_bytes, volume.volatile_cache ? "v" : "");
     }
@@ -161,9 +178,10 @@ std::string to_string(const Plan& plan) {
   for (const ClientPlan& client : plan.clients) {
     text += fmt::format("{}:{}x{},", client.target, client.queues, client.workers);
   }
+  for (const HostPlan& host : plan.hosts) text += to_string(host);
   const ChaosPlan& chaos = plan.chaos;
   text += " chaos=";
-  const std::array<std::pair<bool, std::string_view>, 10> kinds = {{{chaos.partitions, "partitions"},
+  const std::array<std::pair<bool, std::string_view>, 14> kinds = {{{chaos.partitions, "partitions"},
                                                                     {chaos.resets, "resets"},
                                                                     {chaos.power_loss, "power_loss"},
                                                                     {chaos.kills, "kills"},
@@ -172,7 +190,11 @@ std::string to_string(const Plan& plan) {
                                                                     {chaos.namespace_changes, "namespaces"},
                                                                     {chaos.ana_changes, "ana"},
                                                                     {chaos.resizes, "resizes"},
-                                                                    {chaos.no_room, "no_room"}}};
+                                                                    {chaos.no_room, "no_room"},
+                                                                    {chaos.links, "links"},
+                                                                    {chaos.engines, "engines"},
+                                                                    {chaos.stalls, "stalls"},
+                                                                    {chaos.host_restarts, "host_restarts"}}};
   for (const auto& [on, name] : kinds) {
     if (on) text += fmt::format("{},", name);
   }

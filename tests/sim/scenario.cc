@@ -278,19 +278,7 @@ Outcome Run::run() {
   wait([&] { return cluster_->all_serving(); }, kStartMax, "targets do not serve");
   for (uint32_t i = 0; i < plan_.rounds && go_on(); ++i) round();
   finish();
-  Outcome outcome;
-  outcome.passed = go_on();
-  outcome.hash = world_->trace_hash();
-  outcome.turns = world_->turns();
-  outcome.virtual_ms = static_cast<uint64_t>(world_->now().ns / 1'000'000);
-  for (size_t i = 0; i < outcome.probes.size(); ++i) outcome.probes[i] = world_->probe_count(static_cast<Probe>(i));
-  for (size_t i = 0; i < outcome.fault_points.size(); ++i) {
-    outcome.fault_points[i] = world_->fault_point_count(static_cast<FaultPoint>(i));
-  }
-  for (size_t i = 0; i < outcome.faults.size(); ++i) {
-    outcome.faults[i] = world_->injected_count(static_cast<sim::SimFault>(i));
-  }
-  return outcome;
+  return outcome_of(*world_, go_on());
 }
 
 void Run::explain(const RunOptions& options) const {
@@ -300,7 +288,24 @@ void Run::explain(const RunOptions& options) const {
 
 }  // namespace
 
+Outcome outcome_of(const SimWorld& world, bool passed) {
+  Outcome outcome;
+  outcome.passed = passed;
+  outcome.hash = world.trace_hash();
+  outcome.turns = world.turns();
+  outcome.virtual_ms = static_cast<uint64_t>(world.now().ns / 1'000'000);
+  for (size_t i = 0; i < outcome.probes.size(); ++i) outcome.probes[i] = world.probe_count(static_cast<Probe>(i));
+  for (size_t i = 0; i < outcome.fault_points.size(); ++i) {
+    outcome.fault_points[i] = world.fault_point_count(static_cast<FaultPoint>(i));
+  }
+  for (size_t i = 0; i < outcome.faults.size(); ++i) {
+    outcome.faults[i] = world.injected_count(static_cast<sim::SimFault>(i));
+  }
+  return outcome;
+}
+
 Outcome run_seed(uint64_t seed, const RunOptions& options) {
+  if (options.scenario == Scenario::kHost || options.scenario == Scenario::kHasty) return run_host_seed(seed, options);
   Run run(seed, options);
   Outcome outcome = run.run();
   run.explain(options);

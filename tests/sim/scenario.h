@@ -6,9 +6,11 @@
 #include <string>
 
 #include "base/fault.h"
+#include "host/remote_device.h"
 #include "plan.h"
 #include "sim/core.h"
 #include "sim/trace.h"
+#include "sim/world.h"
 
 namespace fairlead::sim_test {
 
@@ -20,6 +22,7 @@ struct Outcome {
   std::array<uint64_t, kProbeCount> probes{};
   std::array<uint64_t, kFaultPointCount> fault_points{};
   std::array<uint64_t, sim::kSimFaultCount> faults{};
+  host::RemoteDevice::Statistics hosts;  // of all devices of hosts of src/host
 };
 
 // `message` gets what went wrong, one line; `report` the trace's tail, settings and counts. `listener` may be null.
@@ -30,5 +33,8 @@ struct RunOptions {
   sim::TraceListener* listener = nullptr;
 };
 Outcome run_seed(uint64_t seed, const RunOptions& options);
+// For Scenario::kHost and kHasty.
+Outcome run_host_seed(uint64_t seed, const RunOptions& options);
+Outcome outcome_of(const sim::SimWorld& world, bool passed);
 
 }  // namespace fairlead::sim_test
