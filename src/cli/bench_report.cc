@@ -139,8 +139,9 @@ std::string describe_progress(const BenchLoad& load, const BenchRun::Progress& b
   const uint64_t operations = now.operations - before.operations;
   const double rate = per_second(static_cast<double>(operations), now.elapsed - before.elapsed);
   const uint64_t latency = operations > 0 ? (now.latency_sum_ns - before.latency_sum_ns) / operations : 0;
-  return fmt::format("{:.0f} s of {:.0f} s  {:.0f} IOPS  {:.1f} MB/s  {}{}", seconds(now.elapsed),
-                     seconds(load.runtime), rate, rate * load.block_bytes / 1e6, format_latency(latency), failures);
+  return fmt::format("{:.0f} s of {}  {:.0f} IOPS  {:.1f} MB/s  mean {}{}", seconds(now.elapsed),
+                     format_latency(static_cast<uint64_t>(load.runtime.count())), rate, rate * load.block_bytes / 1e6,
+                     format_latency(latency), failures);
 }
 
 }  // namespace fairlead::cli

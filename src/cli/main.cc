@@ -82,8 +82,10 @@ void define_bench(CLI::App& bench, BenchArguments& arguments) {
   bench.add_flag(
       "--overwrite", arguments.overwrite,
       "Allows to write to a device, a file with something in it or a remote namespace. What it holds is lost");
-  bench.add_flag("--verify", arguments.verify,
-                 "Checks that reads give what was written last, and reads everything back at the end");
+  bench.add_flag(
+      "--verify", arguments.verify,
+      "Checks that reads give what was written last, and reads everything back at the end; uses the first 8 Mi "
+      "blocks of --bs at most");
   bench.add_option(
       "--path", arguments.paths,
       "ADDR[:PORT]: another address of the same remote subsystem, for multipath; may be given several times");
