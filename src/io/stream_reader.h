@@ -1,6 +1,7 @@
 // StreamReader: bytes of a stream that have arrived and are not used yet. Lives on one shard.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -15,6 +16,10 @@ namespace fairlead {
 class StreamReader {
  public:
   static constexpr size_t kCapacity = 64 * 1024;  // a dozen writes of 4 KiB in one system call
+  // Who has just received so much directly is about to do so again: little more than the next header is read ahead
+  // then, for what is read ahead has to be copied.
+  static constexpr size_t kLarge = 32 * 1024;
+  static constexpr size_t kAheadOfLarge = 512;
 
   explicit StreamReader(Stream& stream)
       : stream_(stream), memory_(std::make_unique_for_overwrite<std::byte[]>(kCapacity)) {}
@@ -30,7 +35,8 @@ class StreamReader {
   Task<bool> fill(size_t count) {
     FL_CHECK(count <= kCapacity);
     while (available() < count) {
-      const iovec space = make_space();
+      const iovec space = make_space(std::max(ahead_, count));
+      ahead_ = kCapacity;
       const Result<size_t> got = co_await receive(stream_, {&space, 1});
       if (!got || *got == 0) co_return false;
       end_ += *got;
@@ -42,7 +48,8 @@ class StreamReader {
   // 0 at the end of the stream. Requires: nothing is available.
   Task<size_t> fill_direct(std::span<std::byte> direct) {
     FL_CHECK(available() == 0);
-    const iovec pieces[2] = {{direct.data(), direct.size()}, make_space()};
+    ahead_ = direct.size() >= kLarge ? kAheadOfLarge : kCapacity;
+    const iovec pieces[2] = {{direct.data(), direct.size()}, make_space(ahead_)};
     const Result<size_t> got = co_await receive(stream_, pieces);
     if (!got) co_return 0;
     if (*got <= direct.size()) co_return *got;
@@ -51,19 +58,20 @@ class StreamReader {
   }
 
  private:
-  iovec make_space() {
+  iovec make_space(size_t length) {
     if (begin_ > 0) {
       std::memmove(memory_.get(), memory_.get() + begin_, available());
       end_ -= begin_;
       begin_ = 0;
     }
-    return {memory_.get() + end_, kCapacity - end_};
+    return {memory_.get() + end_, std::min(length, kCapacity - end_)};
   }
 
   Stream& stream_;
   std::unique_ptr<std::byte[]> memory_;
   size_t begin_ = 0;
   size_t end_ = 0;
+  size_t ahead_ = kCapacity;  // how much the next receive may take
 };
 
 }  // namespace fairlead
