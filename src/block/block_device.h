@@ -38,6 +38,10 @@ class BlockDevice {
   // flush with a length), kReadOnly, and what the medium says: kIo, kNoSpace, kCorrupt.
   void submit(IoRequest& request);
 
+  // Whether the buffers of a write are done with when submit() returns, even if `done` comes later: they may then be
+  // memory that the caller has for that long only.
+  bool takes_writes_at_once() const { return takes_writes_at_once_; }
+
   // Looks whether the medium has grown (or shrunk) and returns its size in bytes, as geometry() says from then on.
   virtual Result<uint64_t> refresh_size() { return geometry_.size_bytes; }
 
@@ -46,6 +50,7 @@ class BlockDevice {
   // Requires: the request was checked and, but for a flush, is not empty.
   virtual void execute(IoRequest& request) = 0;
   BlockGeometry geometry_;
+  bool takes_writes_at_once_ = false;
 };
 
 using BlockAwaiter = IoAwaiter<BlockDevice>;

@@ -180,6 +180,15 @@ TEST(NullTest, ReadsGiveZeroesAndWritesVanish) {
   ASSERT_TRUE(world.perform(*device, {.op = IoOp::kRead, .length = 5 * 512, .buffers = buffers}));
   EXPECT_EQ(memory, std::vector<std::byte>(5 * 512, std::byte{0}));
   EXPECT_TRUE(world.perform(*device, {.op = IoOp::kFlush}));
+  IoRequest request;
+  memory.front() = std::byte{0x77};
+  request.length = memory.size();
+  request.buffers = buffers;
+  request.may_say_zeroes = true;
+  request.done = [](IoRequest&) {};
+  device->submit(request);
+  EXPECT_TRUE(request.says_zeroes);
+  EXPECT_EQ(memory.front(), std::byte{0x77}) << "said, so not written";
   EXPECT_FALSE(make_null_source({.size_bytes = 100}));
 }
 
@@ -207,6 +216,28 @@ TEST(InlineCompletionTest, AFaultPointDelaysItToTheReadyQueue) {
   world.run();
   EXPECT_EQ(completions, 4);
   hold_against_model(world, *device, {.seed = draw_seed(), .rounds = 20});
+}
+
+TEST(InlineCompletionTest, WhatWasWrittenAtOnceMayGoWhileItsCompletionWaits) {
+  World world;
+  const auto source = memory_or_die({.size_bytes = 64 * kKiB});
+  const auto device = open_or_die(*source, world.shard);
+  ASSERT_TRUE(device->takes_writes_at_once());
+  std::vector<std::byte> memory(4096, std::byte{0x42});
+  const iovec piece = {memory.data(), memory.size()};
+  IoRequest request;
+  request.op = IoOp::kWrite;
+  request.length = memory.size();
+  request.buffers = {&piece, 1};
+  request.done = [](IoRequest&) {};
+  {
+    const DelayEverything plan;
+    device->submit(request);
+  }
+  std::ranges::fill(memory, std::byte{0});
+  world.run();
+  ASSERT_TRUE(world.perform(*device, {.op = IoOp::kRead, .length = memory.size(), .buffers = {&piece, 1}}));
+  EXPECT_EQ(memory, std::vector<std::byte>(4096, std::byte{0x42}));
 }
 
 Task<void> write_then_read(Reactor& reactor, BlockDevice& device, std::vector<std::byte>& back, int& finished) {

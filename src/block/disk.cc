@@ -4,16 +4,14 @@
 #include <array>
 
 #include "block/slot_pool.h"
+#include "block/zeroes.h"
 
 namespace fairlead {
 namespace {
 
 constexpr uint64_t kBouncePiece = 256 * kKiB;    // several fit in an account's reserve
-constexpr size_t kZeroBufferBytes = 256 * kKiB;  // written again and again
+constexpr size_t kZeroBufferBytes = 256 * kKiB;  // written again and again; it is pinned as long
 constexpr size_t kZeroBufferRepeats = 16;
-
-// Never written to: all shards write it out. In the part of the program that takes no room in its file.
-alignas(4096) constinit std::array<std::byte, kZeroBufferBytes> zero_buffer{};
 
 class DiskDevice final : public BlockDevice {
  public:
@@ -242,7 +240,7 @@ void DiskDevice::next_zero_write(Zeroing& zeroing) {
   size_t count = 0;
   for (uint64_t left = zeroing.length; left > 0; ++count) {
     const size_t piece = std::min<uint64_t>(left, kZeroBufferBytes);
-    zeroing.pieces[count] = {zero_buffer.data(), piece};
+    zeroing.pieces[count] = {zeroes(piece).data(), piece};
     left -= piece;
   }
   zeroing.buffers = std::span(zeroing.pieces).first(count);

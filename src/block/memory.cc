@@ -79,7 +79,9 @@ class MemoryRegion {
 class MemoryDevice final : public BlockDevice {
  public:
   MemoryDevice(Shard& shard, const BlockGeometry& geometry, std::shared_ptr<MemoryRegion> region)
-      : BlockDevice(geometry), region_(std::move(region)), completion_(shard.reactor) {}
+      : BlockDevice(geometry), region_(std::move(region)), completion_(shard.reactor) {
+    takes_writes_at_once_ = true;
+  }
 
  private:
   void execute(IoRequest& request) override {

@@ -9,11 +9,15 @@ namespace {
 
 class NullDevice final : public BlockDevice {
  public:
-  NullDevice(Shard& shard, const BlockGeometry& geometry) : BlockDevice(geometry), completion_(shard.reactor) {}
+  NullDevice(Shard& shard, const BlockGeometry& geometry) : BlockDevice(geometry), completion_(shard.reactor) {
+    takes_writes_at_once_ = true;
+  }
 
  private:
   void execute(IoRequest& request) override {
-    if (request.op == IoOp::kRead) {
+    if (request.op == IoOp::kRead && request.may_say_zeroes) {
+      request.says_zeroes = true;
+    } else if (request.op == IoOp::kRead) {
       for (const iovec& buffer : request.buffers) {
         if (buffer.iov_len > 0) std::memset(buffer.iov_base, 0, buffer.iov_len);
       }

@@ -12,8 +12,8 @@ struct NullOptions {
   uint32_t logical_block = 4096;  // bytes; 512 or 4096
 };
 
-// Reads give zeroes (never what the buffer held before: that may be another's data), all else does nothing. Completes
-// inside submit(). Error: kInvalidArgument.
+// Reads give zeroes, or say so where the owner allows it (never what the buffer held before: that may be another's
+// data), all else does nothing. Completes inside submit(). Error: kInvalidArgument.
 Result<std::shared_ptr<BlockSource>> make_null_source(NullOptions options);
 
 }  // namespace fairlead

@@ -25,6 +25,7 @@ class StreamReader {
       : stream_(stream), memory_(std::make_unique_for_overwrite<std::byte[]>(kCapacity)) {}
 
   size_t available() const { return end_ - begin_; }
+  // They stay where they are, consumed or not, until the next fill.
   std::span<const std::byte> bytes() const { return {memory_.get() + begin_, available()}; }
   void consume(size_t count) {
     FL_CHECK(count <= available());

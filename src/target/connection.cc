@@ -243,21 +243,31 @@ std::optional<PduViolation> Connection::begin_data(const nvme::DecodedPdu& pdu) 
   return std::nullopt;
 }
 
+// Where the data goes in the request's buffer.
+std::span<std::byte> Connection::received_data(const Incoming& incoming) {
+  return incoming.slot->request.data.bytes(incoming.offset + incoming.length).subspan(incoming.offset);
+}
+
 // Takes the data behind a header if all of it is there, and a buffer for it. False: receive_data() goes on.
 bool Connection::take_data(const Incoming& incoming) {
   if (incoming.total() == 0) return true;
   Slot& slot = *incoming.slot;
-  if (incoming.in_capsule) {
+  Request& request = slot.request;
+  const bool is_there = reader_.available() >= incoming.total();
+  if (is_there && incoming.in_capsule && queue_.takes_in_place(request)) {
+    // What the reader gave away stays until it is filled again; execute() is over before that.
+    request.in_place = reader_.bytes().subspan(incoming.skip_before, incoming.length);
+    request.stage = Stage::kNeedsData;
+  } else if (incoming.in_capsule) {
     slot.in_capsule = true;
     proceed(slot);
-    if (!slot.request.data) return false;
+    if (!request.data) return false;
   }
-  if (reader_.available() < incoming.total()) return false;
+  if (!is_there) return false;
   slot.in_capsule = false;
   reader_.consume(incoming.skip_before);
-  if (incoming.length > 0) {
-    std::byte* const to = slot.request.data.bytes(incoming.offset + incoming.length).data() + incoming.offset;
-    std::memcpy(to, reader_.bytes().data(), incoming.length);
+  if (incoming.length > 0 && request.in_place.empty()) {
+    std::memcpy(received_data(incoming).data(), reader_.bytes().data(), incoming.length);
   }
   reader_.consume(incoming.length + incoming.skip_after);
   if (incoming.has_digest) take_digest(incoming);
@@ -283,7 +293,7 @@ Task<bool> Connection::receive_data(const Incoming& incoming) {
   }
   if (incoming.skip_before > 0 && !co_await skip(incoming.skip_before)) co_return false;
   if (incoming.length > 0) {
-    std::span<std::byte> left = slot.request.data.bytes(incoming.offset + incoming.length).subspan(incoming.offset);
+    std::span<std::byte> left = received_data(incoming);
     while (!left.empty()) {
       if (reader_.available() == 0 && left.size() >= kDirectMin) {
         const size_t got = co_await reader_.fill_direct(left);
@@ -309,8 +319,8 @@ Task<bool> Connection::receive_data(const Incoming& incoming) {
 void Connection::take_digest(const Incoming& incoming) {
   if (incoming.checks_digest) {
     Slot& slot = *incoming.slot;
-    const std::span<std::byte> data =
-        slot.request.data.bytes(incoming.offset + incoming.length).subspan(incoming.offset);
+    const std::span<const std::byte> data =
+        slot.request.in_place.empty() ? received_data(incoming) : slot.request.in_place;
     if (!nvme::data_digest_matches(crc32c(data), reader_.bytes().first<nvme::kDigestSize>())) {
       probe(Probe::kDigestMismatch);
       slot.data_damaged = true;

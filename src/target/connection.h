@@ -69,6 +69,7 @@ class Connection final : public QueueTransport {
   // Receiving: connection.cc
   Task<const char*> receive_loop();
   Pause take_pdus();
+  static std::span<std::byte> received_data(const Incoming& incoming);
   bool take_data(const Incoming& incoming);
   void take_digest(const Incoming& incoming);
   Task<bool> receive_data(const Incoming& incoming);

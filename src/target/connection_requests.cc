@@ -29,6 +29,9 @@ Connection::Slot* Connection::take_slot() {
   slot->request.status = nvme::kOk;
   slot->received = 0;
   slot->data_damaged = false;
+  slot->request.in_place = {};
+  slot->request.planned_version = 0;
+  slot->request.io.says_zeroes = false;
   ++outstanding_;
   return slot;
 }
@@ -113,9 +116,9 @@ void Connection::respond(Request& request) {
                                           .success = success_in_data};
     const uint32_t length = nvme::build_c2h_data(slot.header, format_, parameters);
     item.add(std::span(slot.header).first(length));
-    item.add(request.data_bytes());
+    item.add(request.answer());
     if (format_.data_digest) {
-      nvme::put_digest(crc32c(request.data_bytes()), slot.digest);
+      nvme::put_digest(crc32c(request.answer()), slot.digest);
       item.add(slot.digest);
     }
   }

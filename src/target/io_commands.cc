@@ -141,7 +141,6 @@ nvme::Status Queue::prepare_io(Request& request) const {
   const auto opcode = static_cast<NvmOpcode>(request.command.opcode);
   const bool may_fuse = opcode == NvmOpcode::kCompare || opcode == NvmOpcode::kWrite;
   if (request.command.fuse() != nvme::Fuse::kNone && !may_fuse) return nvme::permanent(StatusCode::kInvalidField);
-  request.planned_version = 0;
   if (opcode == NvmOpcode::kFlush && request.command.nsid == nvme::kBroadcastNamespace) {
     request.need = {};
     return nvme::kOk;
@@ -149,6 +148,12 @@ nvme::Status Queue::prepare_io(Request& request) const {
   const nvme::Status status = plan(request);
   if (status.ok()) request.need = request.plan.need;
   return status;
+}
+
+bool Queue::takes_in_place(const Request& request) const {
+  return request.planned_version != 0 && request.command.opcode == static_cast<uint8_t>(NvmOpcode::kWrite) &&
+         request.command.fuse() == nvme::Fuse::kNone && request.planned_for->device().takes_writes_at_once() &&
+         !request.planned_for->gate().is_locked();
 }
 
 void Queue::execute_io(Request& request) {
@@ -193,7 +198,10 @@ void Queue::submit_transfer(Request& request) {
   IoCounters& counters = request.nspace->counters();
   ++(is_write ? counters.writes : counters.reads);
   (is_write ? counters.bytes_written : counters.bytes_read) += plan.range.length;
-  request.io_buffer = {request.data.data(), plan.range.length};
+  // The interface of writev(2), which is not const either: a device only reads what it writes.
+  std::byte* const data =
+      request.in_place.empty() ? request.data.data() : const_cast<std::byte*>(request.in_place.data());
+  request.io_buffer = {data, plan.range.length};
   request.io.op = is_write ? IoOp::kWrite : IoOp::kRead;
   request.io.durability = durability(plan.forced);
   request.io.offset = plan.range.offset;
@@ -201,6 +209,7 @@ void Queue::submit_transfer(Request& request) {
   request.io.buffers = {&request.io_buffer, 1};
   if (is_write) return enter_gate(request);
   request.io.done = on_io_done;
+  request.io.may_say_zeroes = plan.range.length <= kZeroesMax;
   request.nspace->device().submit(request.io);
 }
 

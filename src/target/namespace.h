@@ -2,6 +2,7 @@
 // Lives on one shard; a namespace that several shards serve has one of these on each.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <memory>
 
@@ -53,6 +54,7 @@ class WriteGate {
   // Returns when no admitted write overlaps the range; until unlock() none will be. One lock at a time.
   Task<void> lock(ByteOffset offset, uint64_t length);
   void unlock();
+  bool is_locked() const { return is_locked_; }
 
  private:
   bool overlaps_lock(const GatedWrite& write) const;
@@ -71,7 +73,7 @@ class Namespace {
   const NamespaceIdentity& identity() const { return identity_; }
   BlockDevice& device() const { return *device_; }
   uint32_t block_bytes() const { return device_->geometry().logical_block; }
-  uint64_t blocks() const { return device_->geometry().size_bytes / block_bytes(); }
+  uint64_t blocks() const { return device_->geometry().size_bytes >> std::countr_zero(block_bytes()); }
   WriteGate& gate() { return gate_; }
   IoCounters& counters() { return counters_; }
 

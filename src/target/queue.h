@@ -51,6 +51,9 @@ class Queue {
   // Checks a command and finds out which data it moves. Holds nothing of what it looked up: execute() looks again when
   // something has changed meanwhile. Requires: request.command and request.pointer are set.
   nvme::Status prepare(Request& request) const;
+  // Whether execute() will be done with the command's data when it returns, so that the data needs no buffer: a plain
+  // write to a device that takes it at once. Requires: prepare() agreed, just now.
+  bool takes_in_place(const Request& request) const;
   // Tells the queue of each I/O command in the order of arrival, whatever prepare() said: fused pairs form here.
   void arrived(Request& request) {
     if (fused_first_ != nullptr || fused_first_failed_ || request.command.fuse() != nvme::Fuse::kNone) [[unlikely]]

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "base/intrusive_list.h"
+#include "block/zeroes.h"
 #include "io/buffer_pool.h"
 #include "io/request.h"
 #include "nvme/command.h"
@@ -48,6 +49,9 @@ struct Request : ListNode<Request> {
   nvme::DataPointer pointer;  // where the host has its data, or wants it
   DataNeed need;
   Buffer data;  // `need.total()` bytes
+  // Instead of it: the data of a write where the transport received it. Good only until execute() returns, see
+  // Queue::takes_in_place().
+  std::span<const std::byte> in_place;
 
   // The response.
   nvme::Status status;
@@ -66,6 +70,8 @@ struct Request : ListNode<Request> {
   Request* partner = nullptr;   // of a fused pair
   bool partner_failed = false;  // it ended before this one could run
   std::span<std::byte> data_bytes() const { return data.bytes(need.length); }
+  // What the host gets of a command that gives data.
+  std::span<const std::byte> answer() const { return io.says_zeroes ? zeroes(need.length) : data_bytes(); }
 };
 
 }  // namespace fairlead::target
