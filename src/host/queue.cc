@@ -17,6 +17,8 @@ using nvme::DataTransfer;
 
 namespace {
 
+// What a deep queue reads arrives in large pieces; only what is used of it is ever resident.
+constexpr size_t kReaderBytes = 256 * kKiB;
 constexpr uint32_t kC2hDataMax = 1U << 30;  // a command's own length bounds it closer
 
 nvme::PduLimits limits_before_connect() {
@@ -56,7 +58,7 @@ Task<Result<void>> Queue::connect() {
     co_return lost_error();
   }
   stream_ = std::move(*stream);
-  reader_ = std::make_unique<StreamReader>(*stream_);
+  reader_ = std::make_unique<StreamReader>(*stream_, kReaderBytes);
   sender_ = std::make_unique<StreamSender>(
       reactor_, *stream_, [](void* self) { static_cast<Queue*>(self)->on_sender_idle(); }, this);
   slots_ = std::make_unique<Slot[]>(options_.depth);

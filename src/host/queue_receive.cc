@@ -19,7 +19,7 @@ using nvme::PduViolation;
 namespace {
 
 constexpr auto kRefusalTimeout = std::chrono::seconds(1);
-constexpr uint32_t kTurnBudget = 64;  // PDUs before others on the shard have their turn
+constexpr uint32_t kTurnBudget = 256;  // PDUs before others on the shard have their turn
 // From this size on data is received straight into the command's buffers, not by way of the reader.
 constexpr size_t kDirectMin = 4096;
 constexpr const char* kGone = "the controller closed the connection";
