@@ -238,6 +238,8 @@ Task<void> Controller::serve() {
 void Controller::lose(Code code, const char* reason) {
   if (std::exchange(is_lost_, true)) return;
   status_.last_error = {code, 0, reason};
+  // serve() may be waiting for an answer that never comes.
+  admin_queue_->close(reason);
   wake_.release_waiters();
 }
 

@@ -26,6 +26,20 @@ nvme::PduLimits limits_before_connect() {
       .direction = nvme::Direction::kControllerToHost, .phase = nvme::Phase::kConnecting, .data_pdu_max = kC2hDataMax};
 }
 
+// For people: which of what they gave is wrong.
+Error connect_error(const Answer& answer) {
+  using nvme::ConnectFieldIn;
+  const auto field = static_cast<uint32_t>(answer.result);
+  if (answer.status.code == nvme::StatusCode::kConnectInvalidParameters &&
+      field == connect_invalid_field(ConnectFieldIn::kData, offsetof(nvme::ConnectData, subnqn))) {
+    return {Code::kNotFound, 0, "Connect: no such subsystem there"};
+  }
+  if (answer.status.code == nvme::StatusCode::kConnectInvalidHost) {
+    return nvme::error_from_status(answer.status, "Connect: the subsystem does not allow this host");
+  }
+  return nvme::error_from_status(answer.status, "Connect");
+}
+
 }  // namespace
 
 Queue::Queue(Shard& shard, QueueOptions options)
@@ -120,7 +134,7 @@ Task<Result<void>> Queue::fabrics_connect() {
   connect.without_deadline();  // connect_timeout covers it
   const Result<Answer> answer = co_await connect;
   if (!answer) co_return lost_error();
-  if (!answer->status.ok()) co_return std::unexpected(nvme::error_from_status(answer->status, "Connect"));
+  if (!answer->status.ok()) co_return std::unexpected(connect_error(*answer));
   if ((answer->result & nvme::kConnectAuthenticationRequired) != 0) {
     co_return fail(Code::kPermissionDenied, "the controller demands authentication");
   }

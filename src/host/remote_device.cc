@@ -49,6 +49,8 @@ struct RemoteDevice::Operation : Command, ListNode<Operation> {
   size_t path = 0;
   uint8_t retries = 0;
   std::optional<Instant> refused_since;  // by paths
+  bool by_writes = false;                // zeroes are written as data, one command after the other:
+  uint64_t written = 0;                  // bytes of them that are
   iovec piece{};
   std::vector<iovec> list;
   nvme::DsmRange range;
@@ -138,13 +140,16 @@ void RemoteDevice::pump(Job& job) {
   request.complete(result);
 }
 
+// Whether Write Zeroes is worth a try.
+bool RemoteDevice::takes_zeroes() const { return paths_.limits().zeroes_max > 0 && !refuses_zeroes_; }
+
 uint64_t RemoteDevice::piece_max(Kind kind) const {
   const ControllerInfo& limits = paths_.limits();
   switch (kind) {
     case Kind::kDiscard:
       return limits.deallocate_max;
     case Kind::kWriteZeroes:
-      return limits.zeroes_max > 0 ? limits.zeroes_max : limits.transfer_max;
+      return takes_zeroes() ? limits.zeroes_max : limits.transfer_max;
     default:
       return limits.transfer_max;
   }
@@ -157,6 +162,8 @@ void RemoteDevice::issue(Job& job) {
   operation.id = paths_.next_operation();
   operation.retries = 0;
   operation.refused_since.reset();
+  operation.by_writes = job.kind == Kind::kWriteZeroes && !takes_zeroes();
+  operation.written = 0;
   operation.done = on_done;
   operation.offset = job.request->offset.value + job.issued;
   operation.bytes = std::min(job.request->length - job.issued, piece_max(job.kind));
@@ -191,21 +198,23 @@ void RemoteDevice::prepare(Operation& operation) {
     operation.direction = nvme::DataTransfer::kHostToController;
     return;
   }
-  entry.set_slba(operation.offset / block);
-  uint32_t cdw12 = static_cast<uint32_t>(operation.bytes / block - 1) & nvme::kRwBlocksMask;
+  entry.set_slba((operation.offset + operation.written) / block);
+  uint64_t bytes = operation.bytes;
+  if (operation.by_writes) bytes = std::min<uint64_t>(bytes - operation.written, paths_.limits().transfer_max);
+  uint32_t cdw12 = static_cast<uint32_t>(bytes / block - 1) & nvme::kRwBlocksMask;
   if (request.durability == Durability::kForced && job.kind != Kind::kRead) cdw12 |= nvme::kRwFua;
-  if (job.kind == Kind::kWriteZeroes && paths_.limits().zeroes_max > 0) {
+  if (job.kind == Kind::kWriteZeroes && !operation.by_writes) {
     entry.opcode = static_cast<uint8_t>(NvmOpcode::kWriteZeroes);
     if (request.zero_mode == ZeroMode::kMayDeallocate) cdw12 |= nvme::kRwDeallocate;
   } else {
-    prepare_data(operation);
+    prepare_data(operation, static_cast<uint32_t>(bytes));
   }
   entry.cdw12 = cdw12;
 }
 
-void RemoteDevice::prepare_data(Operation& operation) {
+void RemoteDevice::prepare_data(Operation& operation, uint32_t bytes) {
   const Job& job = *operation.job;
-  operation.length = static_cast<uint32_t>(operation.bytes);
+  operation.length = bytes;
   operation.direction = nvme::DataTransfer::kHostToController;
   operation.list.clear();
   const auto add = [&](std::span<const std::byte> part) {
@@ -224,7 +233,7 @@ void RemoteDevice::prepare_data(Operation& operation) {
       break;
   }
   if (job.kind == Kind::kWriteZeroes) {
-    for (uint64_t left = operation.bytes; left > 0; left -= std::min<uint64_t>(left, kZeroesBytes)) {
+    for (uint64_t left = bytes; left > 0; left -= std::min<uint64_t>(left, kZeroesBytes)) {
       add(std::span(kZeroes).first(std::min<uint64_t>(left, kZeroesBytes)));
     }
   } else {
@@ -309,8 +318,24 @@ void RemoteDevice::on_done(Command& command) {
 
 void RemoteDevice::on_answer(Operation& operation) {
   const nvme::Status status = operation.status;
-  if (status.ok()) [[likely]]
-    return end(operation, {});
+  if (status.ok()) [[likely]] {
+    if (!operation.by_writes) return end(operation, {});
+    operation.written += operation.length;
+    if (operation.written == operation.bytes) return end(operation, {});
+    prepare(operation);
+    return dispatch(operation);
+  }
+  // That a controller has a command does not mean that the medium behind each namespace takes it.
+  if (nvme::error_from_status(status, "").code == Code::kNotSupported) {
+    const auto opcode = static_cast<NvmOpcode>(operation.entry.opcode);
+    if (opcode == NvmOpcode::kDatasetManagement) return end(operation, {});  // a hint, as ever
+    if (opcode == NvmOpcode::kWriteZeroes) {
+      refuses_zeroes_ = true;
+      operation.by_writes = true;
+      prepare(operation);
+      return dispatch(operation);
+    }
+  }
   if (!status.do_not_retry) {
     if (status.type() == nvme::StatusCodeType::kPath) return on_path_error(operation);
     // The queue goes: the path is lost in a moment, and the controller has not executed it.

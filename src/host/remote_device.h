@@ -60,9 +60,10 @@ class RemoteDevice final : public BlockDevice {
   void start(IoRequest& request, Kind kind);
   void pump(Job& job);
   void issue(Job& job);
+  bool takes_zeroes() const;
   uint64_t piece_max(Kind kind) const;
   void prepare(Operation& operation);
-  void prepare_data(Operation& operation);
+  void prepare_data(Operation& operation, uint32_t bytes);
   void dispatch(Operation& operation);
   std::optional<size_t> choose(const Operation& operation);
   void hold(Operation& operation);
@@ -92,6 +93,7 @@ class RemoteDevice final : public BlockDevice {
   std::vector<PathState> states_;  // by path
   size_t last_path_ = 0;
   bool is_gone_ = false;
+  bool refuses_zeroes_ = false;         // Write Zeroes, though the controllers have it
   std::optional<Instant> stuck_since_;  // no path is of use
   SlotPool<Job> jobs_;
   SlotPool<Operation> operations_;
