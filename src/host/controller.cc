@@ -150,6 +150,8 @@ Task<Result<void>> Controller::connect() {
   admin_ = std::make_unique<Admin>(reactor_, *admin_queue_);
   FL_CO_TRY_VOID(co_await admin_queue_->connect());
   FL_CO_TRY(ControllerInfo info, co_await admin_->bring_up());
+  // The rest takes several round trips a shard, and the controller's timer runs already.
+  scope_.spawn(keep_alive_loop());
   if (info.is_discovery) co_return fail(Code::kNotSupported, "a discovery controller has no namespaces");
   if (info.subsystem_nqn != options_.nqn) co_return fail(Code::kProtocol, "a controller of another subsystem");
   FL_CO_TRY(info.io_queues, co_await admin_->set_queue_count(static_cast<uint16_t>(sides_.size())));
@@ -162,7 +164,6 @@ Task<Result<void>> Controller::connect() {
   FL_CO_TRY_VOID(co_await scan());
   FL_CO_TRY_VOID(co_await connect_io_queues(info));
   co_await publish();
-  scope_.spawn(keep_alive_loop());
   scope_.spawn(event_loop());
   scope_.spawn(watch_admin());
   for (size_t i = 0; i < sides_.size(); ++i) scope_.spawn(watch_shard(i));
@@ -302,6 +303,14 @@ Task<void> Controller::watch_shard(size_t index) {
 
 // Ending.
 
+// A controller whose timer is traffic based looks every keep-alive time-out, which it rounds up, and ends when it saw
+// nothing between two looks.
+Duration Controller::quiesce() const {
+  if (options_.quiesce) return *options_.quiesce;
+  const std::chrono::milliseconds unit(std::max(status_.info.keep_alive_unit_ms, 1U));
+  return 2 * ((options_.keep_alive + unit - Duration(1)) / unit * unit);
+}
+
 Task<void> Controller::disconnect() {
   const bool in_order = stopping_.is_cancelled() && !is_lost_ && admin_queue_->is_live();
   ending_->cancel();
@@ -318,7 +327,7 @@ Task<void> Controller::disconnect() {
   co_await scope_.close();
   admin_.reset();
   admin_queue_.reset();
-  const Instant until = reactor_.now() + options_.quiesce.value_or(options_.keep_alive);
+  const Instant until = reactor_.now() + quiesce();
   for (Fence& fence : fences) fence.until = until;
   for (ShardPaths* const side : sides_) {
     co_await call_on(reactor_, side->shard().reactor, fence_on(*side, fences));

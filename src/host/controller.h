@@ -63,6 +63,7 @@ class Controller {
   Task<Result<void>> connect_io_queues(const ControllerInfo& info);
   Task<void> serve();
   Task<void> disconnect();
+  Duration quiesce() const;
   Task<Result<void>> scan();
   Task<Result<void>> read_ana();
   void apply_ana(const AnaStates& states);

@@ -22,9 +22,9 @@ struct HostIdentity {
 HostIdentity identity_from_id(const Uuid& id);
 
 struct SubsystemOptions {
-  std::string nqn;
-  std::vector<SocketAddress> addresses;  // one controller, so one path, each; at most kPathsMax
-  HostIdentity identity;
+  std::string nqn = {};
+  std::vector<SocketAddress> addresses = {};  // one controller, so one path, each; at most kPathsMax
+  HostIdentity identity = {};
   uint16_t queue_depth = 128;  // commands in flight for each I/O queue, 1 to 1024; less when the controller takes less
   bool header_digest = false;
   bool data_digest = false;
@@ -36,8 +36,9 @@ struct SubsystemOptions {
   Duration reconnect_min = std::chrono::milliseconds(100);  // wait before the second attempt; doubles, with jitter,
   Duration reconnect_max = std::chrono::seconds(5);         // up to this
   Duration no_path_timeout = std::chrono::seconds(30);      // I/O is held so long after the last path was lost
-  // For so long after a connection was lost its controller may still execute what was sent (base 2.0 section 9.6:
-  // until its keep-alive timer ends). Writes that overlap such a command wait for it. None: keep_alive.
+  // For so long after a connection was lost its controller may still execute what was sent (base 2.0 section 9.6: until
+  // its keep-alive timer has ended it, and what it had begun by then has ended). Writes that overlap such a command
+  // wait for it. None: twice keep_alive, for the timer may be traffic based.
   std::optional<Duration> quiesce = std::nullopt;
 };
 

@@ -58,9 +58,11 @@ bool Subsystem::is_live() const {
 }
 
 Task<Result<void>> Subsystem::start() {
+  if (is_stopped_) co_return fail(Code::kShuttingDown);
   for (const auto& controller : controllers_) scope_.spawn(controller->run());
   const auto has_failed = [](const auto& each) { return each->status().attempts > 0; };
   while (!is_live()) {
+    if (is_stopped_) co_return fail(Code::kShuttingDown);
     if (std::ranges::all_of(controllers_, has_failed)) {
       const Error error = controllers_.front()->status().last_error;
       co_await stop();
