@@ -206,7 +206,8 @@ Task<Result<std::vector<NamespaceInfo>>> Admin::namespaces(const ControllerInfo&
   co_return found;
 }
 
-// Base 2.0 section 5.16.1.13, groups only. The header counts changes: both ends of one reading must agree.
+// Base 2.0 section 5.16.1.13, groups only. A log that takes several commands may change between them; its header counts
+// the changes: before and after one reading they must agree.
 Task<Result<AnaStates>> Admin::ana_states(const ControllerInfo& controller) {
   LogRequest request{.page = nvme::LogPage::kAna, .specific = nvme::kAnaLogGroupsOnly};
   const uint32_t groups_max = std::min(controller.ana_groups_max, kAnaGroupsMax);
@@ -217,8 +218,14 @@ Task<Result<AnaStates>> Admin::ana_states(const ControllerInfo& controller) {
     std::memcpy(static_cast<void*>(&header), log.data(), sizeof header);
     if (header.groups > groups_max) co_return fail(Code::kProtocol, "more ANA groups than the controller has");
     const size_t needed = sizeof header + header.groups * sizeof(nvme::AnaGroupDescriptor);
-    if (log.size() == needed) co_return read_ana_groups(log);
-    log.resize(needed);
+    if (log.size() != needed) {
+      log.resize(needed);
+      continue;
+    }
+    if (needed <= kLogPiece) co_return read_ana_groups(log);
+    nvme::AnaHeader after;
+    FL_CO_TRY_VOID(co_await read_log(request, bytes_of(after)));
+    if (after.change_count == header.change_count) co_return read_ana_groups(log);
   }
   co_return fail(Code::kBusy, "the ANA log changes too quickly to be read");
 }

@@ -14,6 +14,7 @@ using nvme::AnaState;
 namespace {
 
 constexpr uint16_t kAdminDepth = 31;
+constexpr auto kPatience = std::chrono::seconds(2);
 // A path that says no though its ANA log says yes changes its mind soon, and is not to be asked all the time.
 constexpr auto kSuspectDelay = std::chrono::milliseconds(20);
 
@@ -107,13 +108,20 @@ Task<void> Controller::run() {
     const Duration jitter(static_cast<int64_t>(home_.random.below(static_cast<uint64_t>(delay.count()) / 4 + 1)));
     (void)co_await sleep(reactor_, delay - jitter, stopping_);
   }
+  reactor_.disarm(patience_);
   become(ControllerState::kStopped);
 }
 
 void Controller::stop() {
+  if (stopping_.is_cancelled() || status_.state == ControllerState::kStopped) return;
   stopping_.cancel();
   wake_.release_waiters();
-  if (status_.state == ControllerState::kConnecting && admin_queue_) admin_queue_->close("the host stops");
+  if (status_.state == ControllerState::kConnecting) return cut_short("the host stops");
+  reactor_.arm(patience_, kPatience);
+}
+
+void Controller::cut_short(const char* reason) {
+  if (admin_queue_) admin_queue_->close(reason);
 }
 
 // Connecting.
@@ -150,8 +158,7 @@ Task<Result<void>> Controller::connect() {
   admin_ = std::make_unique<Admin>(reactor_, *admin_queue_);
   FL_CO_TRY_VOID(co_await admin_queue_->connect());
   FL_CO_TRY(ControllerInfo info, co_await admin_->bring_up());
-  // The rest takes several round trips a shard, and the controller's timer runs already.
-  scope_.spawn(keep_alive_loop());
+  scope_.spawn(keep_alive_loop());  // from here on the controller's timer runs, however long the rest takes
   if (info.is_discovery) co_return fail(Code::kNotSupported, "a discovery controller has no namespaces");
   if (info.subsystem_nqn != options_.nqn) co_return fail(Code::kProtocol, "a controller of another subsystem");
   FL_CO_TRY(info.io_queues, co_await admin_->set_queue_count(static_cast<uint16_t>(sides_.size())));
@@ -239,6 +246,7 @@ Task<void> Controller::serve() {
 void Controller::lose(Code code, const char* reason) {
   if (std::exchange(is_lost_, true)) return;
   status_.last_error = {code, 0, reason};
+  cut_short(reason);  // who waits for an answer, to scan or to connect, waits no longer
   // serve() may be waiting for an answer that never comes.
   admin_queue_->close(reason);
   wake_.release_waiters();

@@ -53,6 +53,13 @@ class Controller {
           controller(c) {}
     Controller& controller;
   };
+  // stop() waits for the controller no longer than this; then the connection just ends.
+  struct Patience : Timer {
+    explicit Patience(Controller& c)
+        : Timer([](Runnable& self) { static_cast<Patience&>(self).controller.cut_short("the host stops"); }),
+          controller(c) {}
+    Controller& controller;
+  };
   struct Abort {
     uint16_t qid = 0;
     uint16_t cid = 0;
@@ -69,6 +76,8 @@ class Controller {
   void apply_ana(const AnaStates& states);
   Task<void> publish();
   void lose(Code code, const char* reason);
+  // Whatever is asked of the controller ends soon.
+  void cut_short(const char* reason);
   void become(ControllerState state);
 
   // While it is live, in scope_.
@@ -92,6 +101,7 @@ class Controller {
   CancelSource stopping_;
   Event wake_;
   Silence silence_{*this};
+  Patience patience_{*this};
   bool is_lost_ = false;
   bool must_scan_ = false;
   bool must_read_ana_ = false;

@@ -19,6 +19,12 @@ uint64_t limit_in_bytes(uint8_t shift, uint8_t page_shift) {
   return shift + page_shift >= 62 ? uint64_t{1} << 62 : uint64_t{1} << (shift + page_shift);
 }
 
+// Older ones do not report their type.
+bool is_discovery(const nvme::IdentifyController& data) {
+  return data.cntrltype == static_cast<uint8_t>(nvme::ControllerType::kDiscovery) ||
+         nvme::read_zero_terminated(data.subnqn) == nvme::kDiscoveryNqn;
+}
+
 Result<void> check_usable(const nvme::IdentifyController& data) {
   if (data.cntrltype > static_cast<uint8_t>(nvme::ControllerType::kAdministrative)) {
     return fail(Code::kProtocol, "an unknown type of controller");
@@ -26,7 +32,7 @@ Result<void> check_usable(const nvme::IdentifyController& data) {
   if (data.cntrltype == static_cast<uint8_t>(nvme::ControllerType::kAdministrative)) {
     return fail(Code::kNotSupported, "an administrative controller has no namespaces to use");
   }
-  if (data.cntrltype == static_cast<uint8_t>(nvme::ControllerType::kDiscovery)) return {};
+  if (is_discovery(data)) return {};
   if (data.kas == 0) return fail(Code::kNotSupported, "the controller does no keep-alive");
   if ((data.sgls & 0x3) == 0) return fail(Code::kNotSupported, "the controller does not take SGLs");
   if (data.ioccsz < 4) return fail(Code::kProtocol, "IOCCSZ has no room for a command");
@@ -106,7 +112,7 @@ Result<ControllerInfo> read_controller(const nvme::IdentifyController& data, uin
   info.has_stable_ana_groups = (data.anacap & nvme::kAnacapGroupIdStable) != 0;
   info.ana_groups_max = data.nanagrpid;
   info.has_volatile_cache = (data.vwc & nvme::kVwcPresent) != 0;
-  info.is_discovery = data.cntrltype == static_cast<uint8_t>(nvme::ControllerType::kDiscovery);
+  info.is_discovery = is_discovery(data);
   info.async_events = data.oaes;
   return info;
 }

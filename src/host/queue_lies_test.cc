@@ -31,7 +31,7 @@ struct Lie {
   bool succeeds = false;  // the command had ended well before
 };
 
-Bytes zeroes(size_t length) { return Bytes(length); }
+Bytes blank(size_t length) { return Bytes(length); }
 
 // A C2HData whose builder would refuse it.
 void send_data_with_flags(ScriptedLink& link, uint16_t cid, uint8_t flags) {
@@ -43,7 +43,7 @@ void send_data_with_flags(ScriptedLink& link, uint16_t cid, uint8_t flags) {
   pdu.cccid = cid;
   pdu.datal = 4096;
   link.send_header(std::as_bytes(std::span(&pdu, 1)));
-  link.send_raw(zeroes(4096));
+  link.send_raw(blank(4096));
 }
 
 void send_plain_header(ScriptedLink& link, nvme::PduType type, size_t length) {
@@ -73,58 +73,58 @@ const Lie kLies[] = {
      FatalError::kInvalidHeaderField, true},
     {"CompletionAfterSuccessInData", NvmOpcode::kRead, kReadBytes,
      [](ScriptedLink& link, const ScriptedCommand& c) {
-       link.send_data({.cccid = c.cid(), .last = true, .success = true}, zeroes(kReadBytes));
+       link.send_data({.cccid = c.cid(), .last = true, .success = true}, blank(kReadBytes));
        link.complete(c.cid());
      },
      FatalError::kInvalidHeaderField, true},
     {"DataAfterCompletion", NvmOpcode::kRead, kReadBytes,
      [](ScriptedLink& link, const ScriptedCommand& c) {
-       link.send_data({.cccid = c.cid(), .last = true, .success = true}, zeroes(kReadBytes));
-       link.send_data({.cccid = c.cid(), .last = true}, zeroes(kReadBytes));
+       link.send_data({.cccid = c.cid(), .last = true, .success = true}, blank(kReadBytes));
+       link.send_data({.cccid = c.cid(), .last = true}, blank(kReadBytes));
      },
      FatalError::kInvalidHeaderField, true},
     {"DataOutOfOrder", NvmOpcode::kRead, kReadBytes,
      [](ScriptedLink& link, const ScriptedCommand& c) {
-       link.send_data({.cccid = c.cid(), .offset = 4096, .last = true}, zeroes(4096));
+       link.send_data({.cccid = c.cid(), .offset = 4096, .last = true}, blank(4096));
      },
      FatalError::kDataOutOfRange},
     {"DataTwice", NvmOpcode::kRead, kReadBytes,
      [](ScriptedLink& link, const ScriptedCommand& c) {
-       link.send_data({.cccid = c.cid()}, zeroes(4096));
-       link.send_data({.cccid = c.cid()}, zeroes(4096));
+       link.send_data({.cccid = c.cid()}, blank(4096));
+       link.send_data({.cccid = c.cid()}, blank(4096));
      },
      FatalError::kDataOutOfRange},
     {"DataTooLong", NvmOpcode::kRead, kReadBytes,
      [](ScriptedLink& link, const ScriptedCommand& c) {
-       link.send_data({.cccid = c.cid(), .last = true}, zeroes(kReadBytes + 4));
+       link.send_data({.cccid = c.cid(), .last = true}, blank(kReadBytes + 4));
      },
      FatalError::kDataOutOfRange},
     {"DataBehindTheEnd", NvmOpcode::kRead, kReadBytes,
      [](ScriptedLink& link, const ScriptedCommand& c) {
-       link.send_data({.cccid = c.cid(), .last = true}, zeroes(kReadBytes));
-       link.send_data({.cccid = c.cid(), .offset = kReadBytes, .last = true}, zeroes(4));
+       link.send_data({.cccid = c.cid(), .last = true}, blank(kReadBytes));
+       link.send_data({.cccid = c.cid(), .offset = kReadBytes, .last = true}, blank(4));
      },
      FatalError::kDataOutOfRange},
     {"DataForNoCommand", NvmOpcode::kRead, kReadBytes,
      [](ScriptedLink& link, const ScriptedCommand& c) {
-       link.send_data({.cccid = static_cast<uint16_t>(c.cid() + 1), .last = true}, zeroes(kReadBytes));
+       link.send_data({.cccid = static_cast<uint16_t>(c.cid() + 1), .last = true}, blank(kReadBytes));
      },
      FatalError::kInvalidHeaderField},
     {"DataForAWrite", NvmOpcode::kWrite, kWriteBytes,
      [](ScriptedLink& link, const ScriptedCommand& c) {
-       link.send_data({.cccid = c.cid(), .last = true}, zeroes(kWriteBytes));
+       link.send_data({.cccid = c.cid(), .last = true}, blank(kWriteBytes));
      },
      FatalError::kDataOutOfRange},
     {"DataForACommandWithoutAny", NvmOpcode::kFlush, 0,
-     [](ScriptedLink& link, const ScriptedCommand& c) { link.send_data({.cccid = c.cid(), .last = true}, zeroes(4)); },
+     [](ScriptedLink& link, const ScriptedCommand& c) { link.send_data({.cccid = c.cid(), .last = true}, blank(4)); },
      FatalError::kDataOutOfRange},
     {"LastTooEarly", NvmOpcode::kRead, kReadBytes,
      [](ScriptedLink& link, const ScriptedCommand& c) {
-       link.send_data({.cccid = c.cid(), .last = true}, zeroes(4096));
+       link.send_data({.cccid = c.cid(), .last = true}, blank(4096));
      },
      FatalError::kInvalidHeaderField},
     {"NoLastAtTheEnd", NvmOpcode::kRead, kReadBytes,
-     [](ScriptedLink& link, const ScriptedCommand& c) { link.send_data({.cccid = c.cid()}, zeroes(kReadBytes)); },
+     [](ScriptedLink& link, const ScriptedCommand& c) { link.send_data({.cccid = c.cid()}, blank(kReadBytes)); },
      FatalError::kInvalidHeaderField},
     {"SuccessWithoutLast", NvmOpcode::kRead, 4096,
      [](ScriptedLink& link, const ScriptedCommand& c) { send_data_with_flags(link, c.cid(), nvme::kPduSuccess); },
@@ -138,7 +138,7 @@ const Lie kLies[] = {
      [](ScriptedLink& link, const ScriptedCommand& c) { link.complete(c.cid()); }, FatalError::kInvalidHeaderField},
     {"SuccessWithHalfOfTheData", NvmOpcode::kRead, kReadBytes,
      [](ScriptedLink& link, const ScriptedCommand& c) {
-       link.send_data({.cccid = c.cid()}, zeroes(4096));
+       link.send_data({.cccid = c.cid()}, blank(4096));
        link.complete(c.cid());
      },
      FatalError::kInvalidHeaderField},

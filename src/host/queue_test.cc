@@ -27,7 +27,7 @@ Task<void> end(Queue& queue) {
   co_await queue.closed();
 }
 
-Bytes zeroes(size_t length) { return Bytes(length); }
+Bytes blank(size_t length) { return Bytes(length); }
 
 // ---- Unusual, and right.
 
@@ -112,7 +112,7 @@ Task<void> ends_with_an_error_in_the_middle(ControllerBed& bed) {
   bed.on_command([](ScriptedLink& link, const ScriptedCommand& command) {
     if (command.entry.is_fabrics() || command.entry.cdw10 != 0) return false;
     if (command.is(nvme::AdminOpcode{static_cast<uint8_t>(NvmOpcode::kRead)})) {
-      link.send_data({.cccid = command.cid()}, zeroes(4096));
+      link.send_data({.cccid = command.cid()}, blank(4096));
     } else {
       link.send_r2t({.cccid = command.cid(), .length = 8192});
     }
@@ -363,7 +363,7 @@ Task<void> data_digest_fails_the_command(ControllerBed& bed) {
   bed.on_command([count = 0](ScriptedLink& link, const ScriptedCommand& command) mutable {
     if (!command.entry.is_fabrics() && ++count <= 2) link.damage_next_data();
     if (command.entry.is_fabrics() || count != 2) return false;
-    link.send_data({.cccid = command.cid(), .last = true, .success = true}, zeroes(command.entry.sgl.length));
+    link.send_data({.cccid = command.cid(), .last = true, .success = true}, blank(command.entry.sgl.length));
     return true;
   });
   QueueOptions options = bed.queue_options();
@@ -392,7 +392,7 @@ Task<void> answers_what_was_not_sent(ControllerBed& bed) {
     link.set_reading(false);
     const uint16_t next = 0x402;  // the third slot's first command
     link.damage_next_data();
-    link.send_data({.cccid = next, .last = true, .success = true}, zeroes(4096));
+    link.send_data({.cccid = next, .last = true, .success = true}, blank(4096));
     link.close_behind_outbox();
     return true;
   });

@@ -136,6 +136,7 @@ void ScriptedLink::greet(const nvme::IcRespParameters& parameters) {
 }
 
 void ScriptedLink::complete(uint16_t cid, nvme::Status status, uint64_t result) {
+  transfers_.erase(cid);
   nvme::CompletionEntry completion;
   completion.cid = cid;
   completion.status = nvme::to_status_field(status);
@@ -167,6 +168,11 @@ void ScriptedLink::terminate(nvme::FatalError error) {
   std::array<std::byte, nvme::kTermReqSizeMax> bytes;
   const nvme::PduViolation violation{error, 0, ""};
   put(std::span(bytes).first(nvme::build_term_req(bytes, nvme::Direction::kControllerToHost, violation, {})));
+}
+
+void ScriptedLink::overlay_next(size_t offset, std::vector<std::byte> bytes) {
+  overlay_at_ = offset;
+  overlay_ = std::move(bytes);
 }
 
 void ScriptedLink::set_reading(bool on) {
@@ -312,8 +318,7 @@ bool ScriptedLink::handle(const nvme::DecodedPdu& pdu, std::span<const std::byte
 
 bool ScriptedLink::handle_data(const nvme::H2cDataPdu& pdu, std::span<const std::byte> data) {
   data_lengths_.push_back(static_cast<uint32_t>(data.size()));
-  const auto found = transfers_.find(pdu.cccid);
-  if (found != transfers_.end()) {
+  if (const auto found = transfers_.find(pdu.cccid); found != transfers_.end()) {
     Transfer& transfer = found->second;
     const nvme::DataTransferState state{pdu.cccid, transfer.received, transfer.asked};
     if (const auto wrong = nvme::check_h2c_data(pdu, state)) return complain(wrong->reason);
@@ -321,6 +326,7 @@ bool ScriptedLink::handle_data(const nvme::H2cDataPdu& pdu, std::span<const std:
     transfer.received += static_cast<uint32_t>(data.size());
   }
   if (controller_.script_ != nullptr && controller_.script_->on_data(*this, pdu)) return true;
+  const auto found = transfers_.find(pdu.cccid);  // unless the script has ended the command
   if (found == transfers_.end() || found->second.received < found->second.data.size()) return true;
   ScriptedCommand command = std::move(found->second.command);
   command.capsule = std::move(found->second.data);
@@ -417,11 +423,14 @@ void ScriptedLink::answer_identify(const ScriptedCommand& command) {
 void ScriptedLink::answer_log(const ScriptedCommand& command) {
   std::vector<std::byte> page(command.entry.sgl.length % kDataMax);
   const uint64_t offset = command.entry.cdw12 | (uint64_t{command.entry.cdw13} << 32);
-  const std::vector<std::byte>& log = controller_.nature.ana_log;
-  if ((command.entry.cdw10 & 0xff) == static_cast<uint32_t>(nvme::LogPage::kAna) && offset < log.size()) {
+  const auto copy = [&](const std::vector<std::byte>& log) {
+    if (offset >= log.size()) return;
     const auto part = std::span(log).subspan(offset);
     std::ranges::copy(part.first(std::min(part.size(), page.size())), page.begin());
-  }
+  };
+  const auto which = static_cast<nvme::LogPage>(command.entry.cdw10 & 0xff);
+  if (which == nvme::LogPage::kAna) copy(controller_.nature.ana_log);
+  if (which == nvme::LogPage::kDiscovery) copy(controller_.nature.discovery_log);
   give(command, page);
 }
 
@@ -453,7 +462,10 @@ void ScriptedLink::answer_io(const ScriptedCommand& command) {
 }
 
 void ScriptedLink::give(const ScriptedCommand& command, std::span<const std::byte> data) {
-  const std::span<const std::byte> asked = data.first(std::min<size_t>(data.size(), command.entry.sgl.length));
+  const auto part = data.first(std::min<size_t>(data.size(), command.entry.sgl.length));
+  std::vector<std::byte> asked(part.begin(), part.end());
+  const std::vector<std::byte> overlay = std::exchange(overlay_, {});
+  for (size_t i = 0; i < overlay.size() && overlay_at_ + i < asked.size(); ++i) asked[overlay_at_ + i] = overlay[i];
   send_data({.cccid = command.cid(), .last = true}, asked);
   complete(command.cid());
 }

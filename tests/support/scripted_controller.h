@@ -46,6 +46,7 @@ struct ControllerNature {
   };
   std::map<uint32_t, Namespace> namespaces;
   std::vector<std::byte> ana_log;
+  std::vector<std::byte> discovery_log;
 
   void add_namespace(uint32_t nsid, uint64_t blocks);
   // ANA groups 1 to `count`, all optimized, and the controller says so.
@@ -81,6 +82,8 @@ class ScriptedLink {
   // One bit of the next proper PDU's digest is wrong.
   void damage_next_header() { damages_header_ = true; }
   void damage_next_data() { damages_data_ = true; }
+  // The next data that a proper answer gives has these bytes at `offset`, as far as it goes.
+  void overlay_next(size_t offset, std::vector<std::byte> bytes);
   // Sends no byte beyond that many, all in all, then ends the connection.
   void cut_after(uint64_t bytes) { cut_after_ = bytes; }
   // Stops and goes on reading what the host sends.
@@ -89,6 +92,7 @@ class ScriptedLink {
   void cut();
   void close_behind_outbox();
 
+  uint64_t sent() const { return sent_; }
   ScriptedController& controller() { return controller_; }
   bool is_admin() const { return qid_ == 0; }
   uint16_t qid() const { return qid_; }
@@ -156,6 +160,8 @@ class ScriptedLink {
   bool damages_data_ = false;
   bool enabled_ = false;
   bool shut_down_ = false;
+  size_t overlay_at_ = 0;
+  std::vector<std::byte> overlay_;
   std::string complaint_;
   std::optional<nvme::TermReqPdu> termination_;
   std::map<uint16_t, Transfer> transfers_;  // by CID
