@@ -29,16 +29,19 @@ void ShardPaths::publish(size_t path, const std::vector<NamespaceView>& namespac
   if (here.queue == nullptr || here.queue->is_lost()) return;
   here.namespaces = namespaces;
   here.published = true;
-  if (!std::exchange(has_limits_, true)) {
-    limits_ = here.controller;
-  } else {
-    const ControllerInfo& more = here.controller;
-    limits_.transfer_max = std::min(limits_.transfer_max, more.transfer_max);
-    limits_.zeroes_max = std::min(limits_.zeroes_max, more.zeroes_max);
-    limits_.deallocate_max = std::min(limits_.deallocate_max, more.deallocate_max);
-    limits_.has_compare = limits_.has_compare && more.has_compare;
-  }
+  narrow_limits(here.controller);
   tell_devices();
+}
+
+void ShardPaths::narrow_limits(const ControllerInfo& controller) {
+  if (!std::exchange(has_limits_, true)) {
+    limits_ = controller;
+  } else {
+    limits_.transfer_max = std::min(limits_.transfer_max, controller.transfer_max);
+    limits_.zeroes_max = std::min(limits_.zeroes_max, controller.zeroes_max);
+    limits_.deallocate_max = std::min(limits_.deallocate_max, controller.deallocate_max);
+    limits_.has_compare = limits_.has_compare && controller.has_compare;
+  }
 }
 
 Task<ShardPaths::Event> ShardPaths::next_event(size_t path) {

@@ -80,6 +80,8 @@ class ShardPaths {
   const ControllerInfo& controller(size_t path) const { return paths_[path].controller; }
   // Limits that hold on every path known so far.
   const ControllerInfo& limits() const { return limits_; }
+  // One more path, seen on this shard or on another. Devices need one before their first request.
+  void narrow_limits(const ControllerInfo& controller);
   void suspect(size_t path);
   void join(RemoteDevice& device);
   void leave(RemoteDevice& device);

@@ -13,11 +13,15 @@ namespace {
 
 class RemoteSource final : public BlockSource {
  public:
-  RemoteSource(std::vector<ShardPaths*> sides, NamespaceInfo info) : sides_(std::move(sides)), info_(std::move(info)) {}
+  RemoteSource(std::vector<ShardPaths*> sides, NamespaceInfo info, ControllerInfo controller)
+      : sides_(std::move(sides)), info_(std::move(info)), controller_(std::move(controller)) {}
 
   Result<std::unique_ptr<BlockDevice>> open(Shard& shard) override {
     for (ShardPaths* const side : sides_) {
-      if (&side->shard() == &shard) return std::make_unique<RemoteDevice>(*side, info_);
+      if (&side->shard() != &shard) continue;
+      // The path may have been lost before this shard had it.
+      side->narrow_limits(controller_);
+      return std::make_unique<RemoteDevice>(*side, info_);
     }
     return fail(Code::kInvalidArgument, "the subsystem has no queue on this shard");
   }
@@ -25,6 +29,7 @@ class RemoteSource final : public BlockSource {
  private:
   const std::vector<ShardPaths*> sides_;
   const NamespaceInfo info_;
+  const ControllerInfo controller_;  // one that shows it
 };
 
 Task<void> shut_down_on(ShardPaths& side) {
@@ -94,11 +99,15 @@ std::vector<NamespaceInfo> Subsystem::namespaces() const {
 }
 
 Result<std::shared_ptr<BlockSource>> Subsystem::source(uint32_t nsid) const {
-  for (const NamespaceInfo& info : namespaces()) {
-    if (info.identity.nsid != nsid) continue;
+  for (const auto& controller : controllers_) {
+    const ControllerStatus& status = controller->status();
+    if (status.state != ControllerState::kLive) continue;
+    const auto view =
+        std::ranges::find(status.namespaces, nsid, [](const NamespaceView& each) { return each.info.identity.nsid; });
+    if (view == status.namespaces.end()) continue;
     std::vector<ShardPaths*> sides;
     for (const auto& side : sides_) sides.push_back(side.get());
-    return std::make_shared<RemoteSource>(std::move(sides), info);
+    return std::make_shared<RemoteSource>(std::move(sides), view->info, status.info);
   }
   return fail(Code::kNotFound, "the subsystem has no namespace of this id");
 }
