@@ -313,13 +313,12 @@ TEST(BenchRunTest, EveryPatternOnEveryKindOfMemory) {
     for (const BenchOrder order : {BenchOrder::kRandom, BenchOrder::kSequential}) {
       for (const uint32_t reads : {0U, 40U, 100U}) {
         const BenchLoad load = {
-            .order = order, .read_percent = reads, .depth = 7, .queues = 3, .runtime = milliseconds(20)};
-        const auto [complaint, outcome] = measure({load, source});
+            .order = order, .read_percent = reads, .depth = 7, .queues = 3, .runtime = std::chrono::hours(1)};
+        const auto [complaint, outcome] = measure({load, source, Ending::kStopped});
         ASSERT_EQ(complaint, "");
         EXPECT_EQ(outcome.errors(), 0U);
         EXPECT_EQ(outcome.read.latency.count() > 0, reads > 0);
         EXPECT_EQ(outcome.write.latency.count() > 0, reads < 100);
-        EXPECT_GE(outcome.elapsed, milliseconds(20));
       }
     }
   }
@@ -474,7 +473,7 @@ TEST(BenchTest, AFileIsMadeVerifiedAndReportedAsJson) {
                                              .rw = "randrw",
                                              .qd = 8,
                                              .queues = 2,
-                                             .runtime = "100ms",
+                                             .runtime = "300ms",
                                              .size = "8MiB",
                                              .verify = true,
                                              .target_pid = ::getpid(),
@@ -484,7 +483,7 @@ TEST(BenchTest, AFileIsMadeVerifiedAndReportedAsJson) {
   EXPECT_EQ(json.at("verify_errors"), 0);
   EXPECT_EQ(json.at("errors"), 0);
   EXPECT_GT(json.at("verified_reads"), 0);
-  EXPECT_GE(json.at("runtime_seconds"), 0.1);
+  EXPECT_GE(json.at("runtime_seconds"), 0.3);
   EXPECT_GT(json.at("cpu_seconds_per_million"), 0);
   EXPECT_GT(json.at("target_cpu_seconds_per_million"), 0);
   for (const nlohmann::json& side : {json, json.at("read"), json.at("write")}) {

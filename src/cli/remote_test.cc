@@ -235,7 +235,7 @@ TEST_F(CommandTest, BenchVerifiesARemoteNamespaceOverSeveralQueues) {
                                     .qd = 8,
                                     .queues = 3,
                                     .shards = 2,
-                                    .runtime = "100ms",
+                                    .runtime = "300ms",
                                     .verify = true,
                                     .overwrite = true,
                                     .hdgst = true,
