@@ -21,6 +21,7 @@ LOGS = ROOT / "build" / "test"
 LINES_SHOWN = 60
 SIM_SEEDS = 200
 SIM_SEEDS_ASAN = 20
+SIM_SEEDS_HOST = 300
 TSAN_MODULES = ("async", "io", "host", "target")
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
@@ -100,8 +101,9 @@ def run_ctest(preset, *options):
                      "--output-on-failure", *options], ctest)]
 
 
-def simulate(preset, seeds):
-    return [Command([f"build/{preset}/tests/sim/fairlead-sim", "--seeds", str(seeds)], closing_line)]
+def simulate(preset, seeds, scenario="chaos"):
+    return [Command([f"build/{preset}/tests/sim/fairlead-sim", "--seeds", str(seeds), "--scenario", scenario],
+                    closing_line)]
 
 
 def steps(options):
@@ -110,11 +112,12 @@ def steps(options):
         Step("lint", "layers, banned calls, sizes, form", [[Command([*python, "tools/lint.py"], one)]], 60),
         Step("unit", "unit tests and kept fuzz inputs, release build",
              [build("release"), run_ctest("release")], 1200),
-        Step("sim", f"{SIM_SEEDS} simulated seeds",
-             [build("release", "fairlead-sim"), simulate("release", SIM_SEEDS)], 900),
+        Step("sim", f"{SIM_SEEDS} simulated seeds, {SIM_SEEDS_HOST} of our own hosts",
+             [build("release", "fairlead-sim"), simulate("release", SIM_SEEDS),
+              simulate("release", SIM_SEEDS_HOST, "host")], 900),
         Step("asan", f"the unit tests and {SIM_SEEDS_ASAN} seeds with the address and undefined behaviour sanitizers",
              [build("asan", "test_programs", "fairlead-sim"), run_ctest("asan", "--exclude-regex", r"^tools\."),
-              simulate("asan", SIM_SEEDS_ASAN)], 1200),
+              simulate("asan", SIM_SEEDS_ASAN), simulate("asan", SIM_SEEDS_ASAN, "host")], 1200),
         Step("tsan", f"the tests of {', '.join(TSAN_MODULES)} with the thread sanitizer",
              [build("tsan", *(f"{name}_test" for name in TSAN_MODULES)),
               *([Command([f"build/tsan/src/{name}/{name}_test"], googletest)] for name in TSAN_MODULES)], 900),

@@ -44,7 +44,7 @@ class HostRequest {
   std::vector<iovec> cut(std::span<std::byte> bytes);
   void begin(const BlockSpan& span) { load_.busy_[volume_.nsid - 1].push_back(span); }
   void end_write(WriteKind kind, const WriteTicket& ticket, const Result<void>& done, Durability durability);
-  void judge(std::string_view what, const Result<void>& done);
+  void judge(std::string_view what, const Result<void>& done, const BlockSpan& span = {});
 
   Task<void> read();
   Task<void> compare();
@@ -93,7 +93,7 @@ std::vector<iovec> HostRequest::cut(std::span<std::byte> bytes) {
 }
 
 // Whether such an end may be, in this run.
-void HostRequest::judge(std::string_view what, const Result<void>& done) {
+void HostRequest::judge(std::string_view what, const Result<void>& done, const BlockSpan& span) {
   if (done || load_.node_.stopping(0).is_set()) return;
   const ChaosPlan& chaos = load_.cluster_.plan().chaos;
   const sim::SimWorld& world = load_.cluster_.world();
@@ -121,14 +121,17 @@ void HostRequest::judge(std::string_view what, const Result<void>& done) {
       break;
   }
   if (plausible) return;
-  load_.cluster_.fail(fmt::format("host {}: {} of volume {} ended with {} ({})", load_.index_, what, volume_.index,
-                                  to_string(done.error()), done.error().what));
+  load_.cluster_.fail(fmt::format("host {}: {} of volume {} (blocks {}+{}) ended with {}", load_.index_, what,
+                                  volume_.index, span.lba, span.blocks, to_string(done.error())));
 }
 
 void HostRequest::end_write(WriteKind kind, const WriteTicket& ticket, const Result<void>& done,
                             Durability durability) {
   std::erase_if(load_.busy_[volume_.nsid - 1], [&](const BlockSpan& each) { return each.lba == ticket.span.lba; });
-  judge(kind == WriteKind::kData ? "write" : kind == WriteKind::kZeroes ? "write of zeroes" : "discard", done);
+  judge(kind == WriteKind::kData     ? "write"
+        : kind == WriteKind::kZeroes ? "write of zeroes"
+                                     : "discard",
+        done, ticket.span);
   const bool forced = durability == Durability::kForced || !volume_.plan.volatile_cache;
   // Discard is a hint: done or not, the old bytes may still be there.
   if (done && kind != WriteKind::kDeallocate) {
@@ -145,7 +148,7 @@ Task<void> HostRequest::read() {
   const ReadTicket ticket = volume_.checker->begin_read();
   const Result<void> done =
       co_await block_read(reactor_, device_, ByteOffset{span.lba * volume_.plan.block_bytes}, pieces);
-  judge("read", done);
+  judge("read", done, span);
   if (!done) {
     volume_.checker->read_abandoned(ticket);
     co_return;
@@ -166,7 +169,7 @@ Task<void> HostRequest::compare() {
   const ReadTicket ticket = volume_.checker->begin_read();
   const Result<void> done = co_await device_.compare(ByteOffset{span.lba * block}, pieces);
   const bool differs = !done && done.error().code == Code::kMiscompare;
-  if (!differs) judge("compare", done);
+  if (!differs) judge("compare", done, span);
   if (!done && !differs) {
     volume_.checker->read_abandoned(ticket);
     co_return;

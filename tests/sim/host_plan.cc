@@ -39,6 +39,14 @@ HostPlan draw_host(Prng& random, const Plan& plan) {
   host.reconnect_min_ms = static_cast<uint32_t>(random.skewed(1, 200));
   host.reconnect_max_ms = host.reconnect_min_ms + static_cast<uint32_t>(random.skewed(1, 2'000));
   host.no_path_timeout_ms = random.coin() ? kPatientMs : static_cast<uint32_t>(random.skewed(20, 3'000));
+  // Where a few bytes are a round trip, and now and then a late one, shorter limits would let nobody in.
+  const bool is_slow = plan.settings.network.window_min < 16 * kKiB;
+  if (is_slow || plan.chaos.actions == 0) {
+    host.keep_alive_ms = std::max(host.keep_alive_ms, 3'000U);
+    host.connect_timeout_ms = std::max(host.connect_timeout_ms, 6'000U);
+    host.admin_timeout_ms = std::max(host.admin_timeout_ms, 6'000U);
+    host.command_timeout_ms = std::max(host.command_timeout_ms, 3'000U);
+  }
   const size_t paths = target.engines * target.listeners;
   for (size_t path = 0; path < paths; ++path) {
     if (host.paths.empty() ? path + 1 == paths || random.coin() : !random.one_in(4)) host.paths.push_back(path);
@@ -102,6 +110,16 @@ void make_small(Plan& plan, uint32_t blocks_max, uint32_t commands_max) {
   }
 }
 
+// Writes that a target takes its time for, and connections that are lost meanwhile.
+void make_late(Plan& plan) {
+  plan.settings.disk.slow_max = std::chrono::milliseconds(1'000);
+  plan.chaos = ChaosPlan{};
+  plan.chaos.actions = 12;
+  plan.chaos.links = plan.chaos.resets = true;
+  plan.chaos.disk.slow_ppm = 100'000;
+  for (VolumePlan& volume : plan.targets.front().volumes) volume.blocks = 24;
+}
+
 }  // namespace
 
 Plan draw_host_plan(uint64_t seed, Scenario scenario) {
@@ -112,6 +130,8 @@ Plan draw_host_plan(uint64_t seed, Scenario scenario) {
   plan.settings.disk.slow_max = std::min<Duration>(plan.settings.disk.slow_max, std::chrono::milliseconds(1'000));
   plan.targets.push_back(draw_target(random));
   plan.chaos = draw_host_chaos(random);
+  const bool is_late = scenario == Scenario::kHasty || random.one_in(5);
+  if (is_late) make_late(plan);
   if (plan.chaos.actions == 0) {
     plan.settings.network.reset_ppm = 0;
     plan.settings.network.accept_exhausted_ppm = 0;
@@ -120,11 +140,11 @@ Plan draw_host_plan(uint64_t seed, Scenario scenario) {
   for (uint64_t i = 0; i < hosts; ++i) plan.hosts.push_back(draw_host(random, plan));
   plan.rounds = static_cast<uint32_t>(random.between(1, 2));
   plan.commands = static_cast<uint32_t>(random.skewed(40, 600));
+  if (is_late) plan.commands = std::max(plan.commands, 200U);
   plan.blocks_max = static_cast<uint32_t>(random.skewed(1, 12));
   if (plan.settings.network.chop == sim::Chop::kSingleBytes) make_small(plan, 1, 40);
   if (plan.settings.network.window_min < 4 * kKiB) make_small(plan, 4, 100);
   if (scenario == Scenario::kHasty) {
-    plan.chaos.links = true;
     for (HostPlan& host : plan.hosts) host.quiesce_ms = 0;
   }
   return plan;

@@ -40,5 +40,20 @@ TEST(Scenario, LostWritesAreFound) {
   EXPECT_GE(found, 5U);
 }
 
+// Hosts that do not wait for what a dead connection left behind are found out: acknowledged writes are overwritten.
+TEST(Scenario, OverwrittenWritesAreFound) {
+  size_t found = 0;
+  std::string message;
+  for (uint64_t seed = 1; seed <= 12; ++seed) found += run(seed, Scenario::kHasty, &message).passed ? 0 : 1;
+  EXPECT_GE(found, 2U);
+}
+
+TEST(Scenario, HostsWithSeveralPathsSurvive) {
+  std::string message;
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    EXPECT_TRUE(run(seed, Scenario::kHost, &message).passed) << "seed " << seed << ": " << message;
+  }
+}
+
 }  // namespace
 }  // namespace fairlead::sim_test
