@@ -510,6 +510,41 @@ TEST(PathsTest, KeepAlivesGoOutWhileItConnects) {
   TargetBed({.settings = settings, .client_shards = 3}).run(keeps_alive_while_connecting);
 }
 
+// All connections are reset at some moment of connecting, on two shards: the home shard may think that the path is live
+// when the other shard has never had it. A device there must know the limits of the controller nevertheless.
+Task<void> writes_from_second_shard(TargetBed& bed, Duration reset_after, Duration& took) {
+  const Instant begin = bed.reactor().now();
+  if (reset_after > Duration{}) {
+    bed.world.after(reset_after, [&bed] { bed.world.network().reset_connections(bed.address); });
+  }
+  HostSession session(bed, {.reconnect_min = milliseconds(1)});
+  if (!co_await session.open()) co_return co_await session.close();  // it had no path yet
+  took = bed.reactor().now() - begin;
+  Result<std::shared_ptr<BlockSource>> source = session.subsystem().source(1);
+  if (source) {
+    Shard& second = *bed.client_shards().back();
+    Outstanding write(1);
+    co_await call_on(bed.reactor(), second.reactor, write_on(second, *source, 0, write));
+    EXPECT_TRUE(*write.result);
+  }
+  co_await session.close();
+}
+TEST(PathsTest, ADeviceKnowsTheLimitsThoughItsShardHadNoPathYet) {
+  BedOptions options{.client_shards = 2};
+  options.settings.turn_cost_ns_max = 5'000;  // so that there is time between two turns
+  options.settings.order = sim::Order::kRandom;
+  Duration took{};
+  TargetBed first(options);
+  first.run_task(writes_from_second_shard(first, {}, took));
+  for (Duration moment = took - std::chrono::microseconds(400); moment < took; moment += Duration(1'000)) {
+    SCOPED_TRACE(moment.count());
+    ++options.seed;
+    TargetBed bed(options);
+    Duration ignored{};
+    bed.run_task(writes_from_second_shard(bed, moment, ignored));
+  }
+}
+
 Task<void> two_subsystems(TargetBed& bed) {
   constexpr const char* kOtherNqn = "nqn.2024-01.example.fairlead:other";
   co_await bed.add_subsystem({.nqn = kOtherNqn, .serial = "", .allowed_hosts = {}});
