@@ -168,5 +168,58 @@ TEST_F(CheckerTest, CompareIsARead) {
   EXPECT_FALSE(checker.compare_done(checker.begin_read(), kOne, bytes(kZeroes), true).empty());
 }
 
+// Writes of a host of ours.
+
+TEST_F(CheckerTest, AHostsGivenUpWriteMayHappenLateButNotBehindALaterOne) {
+  const WriteTicket before = write();
+  const WriteTicket lost = checker.begin_host_write(kOne, WriteKind::kData);
+  checker.write_given_up(lost);
+  EXPECT_TRUE(reads(before.id));
+  EXPECT_TRUE(reads(lost.id)) << "it happened after that read";
+  const WriteTicket later = checker.begin_host_write(kOne, WriteKind::kData);
+  checker.write_done(later, Checker::Forced::kNo);
+  EXPECT_TRUE(reads(later.id));
+  EXPECT_FALSE(reads(lost.id)) << "whatever it left under way is over";
+}
+
+TEST_F(CheckerTest, AHostsGivenUpWriteDoesNotHappenWhenAllIsQuiet) {
+  const WriteTicket before = write();
+  const WriteTicket lost = checker.begin_host_write(kOne, WriteKind::kData);
+  checker.write_given_up(lost);
+  checker.settled();
+  EXPECT_TRUE(reads(before.id));
+  EXPECT_FALSE(reads(lost.id));
+}
+
+TEST_F(CheckerTest, AHostsWriteGoesOnThroughACrash) {
+  const WriteTicket before = checker.begin_host_write(kOne, WriteKind::kData);
+  checker.write_done(before, Checker::Forced::kYes);
+  const WriteTicket ticket = checker.begin_host_write(kOne, WriteKind::kData);
+  checker.target_died(true);
+  EXPECT_TRUE(reads(before.id)) << "not sent again yet";
+  EXPECT_TRUE(reads(ticket.id));
+  EXPECT_FALSE(reads(before.id));
+  checker.write_done(ticket, Checker::Forced::kYes);
+  checker.target_died(true);
+  EXPECT_TRUE(reads(ticket.id));
+  EXPECT_FALSE(reads(before.id));
+}
+
+// The part of it that was answered before the crash may be gone.
+TEST_F(CheckerTest, AHostsWriteThatSpansALossOfPowerIsCertainOnlyWhenForced) {
+  const WriteTicket before = checker.begin_host_write(kOne, WriteKind::kData);
+  checker.write_done(before, Checker::Forced::kYes);
+  const WriteTicket open = checker.begin_host_write(kOne, WriteKind::kData);
+  checker.target_died(true);
+  checker.write_done(open, Checker::Forced::kNo);
+  EXPECT_TRUE(reads(before.id));
+  const WriteTicket forced = checker.begin_host_write(kOne, WriteKind::kData);
+  checker.target_died(true);
+  checker.write_done(forced, Checker::Forced::kYes);
+  EXPECT_FALSE(reads(before.id));
+  EXPECT_FALSE(reads(open.id));
+  EXPECT_TRUE(reads(forced.id));
+}
+
 }  // namespace
 }  // namespace fairlead::sim_test
