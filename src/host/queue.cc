@@ -180,6 +180,7 @@ void Queue::pump() {
 
 void Queue::start(Command& command, Slot& slot) {
   ++in_flight_;
+  sender_->set_batch_min(in_flight_ / 8);
   slot.command = &command;
   slot.cid = static_cast<uint16_t>(slot.index | (uint32_t{++slot.generation} << kCidIndexBits));
   slot.answered = slot.expired = slot.in_capsule = slot.data_damaged = slot.has_next_r2t = false;

@@ -37,8 +37,8 @@ class IoRequest : public ListNode<IoRequest> {
   std::span<const iovec> buffers;                 // kRead, kWrite: `length` bytes in sum; borrowed until done
   Done done = nullptr;
   Result<void> result;
-  // kRead: the owner sets both before submit(). Where it allows it, a device that knows the whole range to be zeroes may
-  // say so in place of filling the buffers.
+  // kRead: the owner sets both before submit(). Where it allows it, a device that knows the whole range to be zeroes
+  // may say so in place of filling the buffers.
   bool may_say_zeroes = false;
   bool says_zeroes = false;
 

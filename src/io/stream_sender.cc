@@ -13,11 +13,18 @@ void StreamSender::enqueue(SendItem& item) {
   FL_CHECK(!failed_ && !item.all().empty());
   item.started = false;
   queue_.push_back(item);
+  ++queued_;
   if (!under_way_ && !flush_.is_linked()) reactor_.post(flush_);
 }
 
 void StreamSender::flush() {
   if (under_way_ || failed_ || queue_.empty()) return;
+  if (queued_ < batch_min_ && deferrals_ < kDeferralsMax) {
+    ++deferrals_;
+    reactor_.post(flush_);
+    return;
+  }
+  deferrals_ = 0;
   size_t count = 0;
   size_t bytes = 0;
   size_t skip = first_sent_;
@@ -56,6 +63,7 @@ void StreamSender::on_sent() {
     if (first_sent_ < length) break;
     first_sent_ -= length;
     queue_.remove(item);
+    --queued_;
     item.sent(item);
   }
   if (failed_) drop_queue();  // stopped meanwhile
@@ -74,6 +82,7 @@ void StreamSender::stop() {
 
 void StreamSender::drop_queue() {
   while (!queue_.empty()) queue_.pop_front();
+  queued_ = 0;
   first_sent_ = 0;
 }
 

@@ -45,6 +45,9 @@ class StreamSender {
 
   // Requires: not stopped; the item stands in no queue. It goes out with everything else of this turn of the reactor.
   void enqueue(SendItem& item);
+  // Fewer items than this wait for more, as long as receives of this turn bring some: a deep queue goes in few large
+  // pieces instead of many small ones.
+  void set_batch_min(size_t items) { batch_min_ = items; }
   // Drops what waits (without calling `sent`); what is under way ends when the stream does.
   void stop();
 
@@ -53,6 +56,7 @@ class StreamSender {
 
  private:
   static constexpr size_t kBatchPieces = 256;
+  static constexpr int kDeferralsMax = 2;
   static constexpr size_t kBatchBytes = 1 << 20;  // others on the shard want their turn
 
   struct Operation : StreamOp {
@@ -75,6 +79,9 @@ class StreamSender {
   OnIdle on_idle_;
   void* context_;
   IntrusiveList<SendItem> queue_;
+  size_t queued_ = 0;  // items
+  size_t batch_min_ = 0;
+  int deferrals_ = 0;
   size_t first_sent_ = 0;  // bytes of the first item that went out already
   bool under_way_ = false;
   bool failed_ = false;

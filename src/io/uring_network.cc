@@ -151,11 +151,15 @@ class UringListener final : public Listener {
   bool closed_ = false;
 };
 
+struct Ends {
+  SocketAddress peer;
+  SocketAddress local;
+};
+
 class UringStream final : public Stream {
  public:
-  UringStream(UringRing& ring, Reactor& reactor, Descriptor socket, const SocketAddress& peer,
-              const SocketAddress& local)
-      : ring_(ring), reactor_(reactor), socket_(std::move(socket)), peer_(peer), local_(local) {}
+  UringStream(UringRing& ring, Reactor& reactor, AwakeReceives* receives, Descriptor socket, const Ends& ends)
+      : ring_(ring), reactor_(reactor), receives_(receives), socket_(std::move(socket)), ends_(ends) {}
   ~UringStream() override {
     FL_CHECK(receive_.user == nullptr && send_.user == nullptr && behind_sends_.receive == nullptr);
   }
@@ -173,20 +177,36 @@ class UringStream final : public Stream {
     if (std::exchange(is_shut_down_, true)) return;
     // Ends what waits in the socket; the cancellations catch what the ring has not handed to the socket yet.
     ::shutdown(socket_.get(), SHUT_RDWR);
-    if (receive_.user != nullptr) ring_.cancel(receive_);
+    if (receive_.is_linked()) {
+      receives_->remove(receive_);
+      finish(receive_, -ECANCELED);
+    } else if (receive_.user != nullptr) {
+      ring_.cancel(receive_);
+    }
     if (send_.user != nullptr) ring_.cancel(send_);
   }
 
-  SocketAddress peer() const override { return peer_; }
-  SocketAddress local() const override { return local_; }
+  SocketAddress peer() const override { return ends_.peer; }
+  SocketAddress local() const override { return ends_.local; }
 
  private:
   enum class Direction : uint8_t { kReceive, kSend };
-  struct Half : UringOp {
+  struct Half final : UringOp, AwakeReceive {
     Half(UringStream& owner, Direction way) : UringOp(on_complete), stream(owner), direction(way) {}
     static void on_complete(UringOp& op, int result, uint32_t) {
       auto& half = static_cast<Half&>(op);
       half.stream.finish(half, result);
+    }
+    bool try_again() override {
+      const int result = stream.try_now(*this);
+      if (result == -EAGAIN) return false;
+      stream.receives_->remove(*this);
+      stream.finish(*this, result);
+      return true;
+    }
+    void hand_over() override {
+      stream.receives_->remove(*this);
+      stream.submit(*this);
     }
     UringStream& stream;
     const Direction direction;
@@ -213,7 +233,33 @@ class UringStream final : public Stream {
       return;
     }
     half.user = &op;
-    submit(half);
+    // Most often it can be done at once, by one plain call; the ring is there to wait.
+    const int result = try_now(half);
+    if (result != -EAGAIN) return finish(half, result);
+    if (half.direction == Direction::kReceive && receives_ != nullptr && receives_->has_room()) {
+      receives_->add(half);
+    } else {
+      submit(half);
+    }
+  }
+
+  bool is_cut(const Half& half) const {
+    return fault(half.direction == Direction::kSend ? FaultPoint::kShortSend : FaultPoint::kShortReceive);
+  }
+
+  // What the call returns, or a negative errno; -EAGAIN: it would have to wait.
+  int try_now(Half& half) {
+    const std::span<const iovec> buffers = half.user->buffers;
+    iovec one{buffers.front().iov_base, 1};
+    msghdr message{};
+    message.msg_iov = is_cut(half) ? &one : const_cast<iovec*>(buffers.data());
+    message.msg_iovlen = message.msg_iov == &one ? 1 : buffers.size();
+    ssize_t result = 0;
+    do {
+      result = half.direction == Direction::kSend ? ::sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+                                                  : ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
+    } while (result < 0 && errno == EINTR);
+    return result < 0 ? -errno : static_cast<int>(result);
   }
 
   void submit(Half& half) {
@@ -222,9 +268,9 @@ class UringStream final : public Stream {
     const bool is_send = half.direction == Direction::kSend;
     // A send may go on in the kernel until all is out: fewer turns than short sends.
     const unsigned flags = is_send ? MSG_NOSIGNAL | MSG_WAITALL : 0;
-    const bool is_cut = fault(is_send ? FaultPoint::kShortSend : FaultPoint::kShortReceive);
-    if (buffers.size() == 1 || is_cut) {
-      const size_t length = is_cut ? 1 : buffers.front().iov_len;
+    const bool is_short = is_cut(half);
+    if (buffers.size() == 1 || is_short) {
+      const size_t length = is_short ? 1 : buffers.front().iov_len;
       io_uring_prep_rw(is_send ? IORING_OP_SEND : IORING_OP_RECV, entry, socket_.get(), buffers.front().iov_base,
                        static_cast<unsigned>(std::min<size_t>(length, 1U << 30)), 0);
     } else {
@@ -267,22 +313,23 @@ class UringStream final : public Stream {
 
   UringRing& ring_;
   Reactor& reactor_;
+  AwakeReceives* const receives_;
   const Descriptor socket_;
-  const SocketAddress peer_;
-  const SocketAddress local_;
+  const Ends ends_;
   Half receive_{*this, Direction::kReceive};
   Half send_{*this, Direction::kSend};
   BehindSends behind_sends_{*this};
   bool is_shut_down_ = false;
 };
 
-Result<std::unique_ptr<Stream>> make_stream(UringRing& ring, Reactor& reactor, Descriptor socket) {
+Result<std::unique_ptr<Stream>> make_stream(UringRing& ring, Reactor& reactor, AwakeReceives* receives,
+                                            Descriptor socket) {
   const int on = 1;
   ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   const Result<SocketAddress> peer = address_of(socket.get(), End::kPeer);
   const Result<SocketAddress> local = address_of(socket.get(), End::kLocal);
   if (!peer || !local) return fail(Code::kConnectionLost, "the peer left before it was served");
-  return std::make_unique<UringStream>(ring, reactor, std::move(socket), *peer, *local);
+  return std::make_unique<UringStream>(ring, reactor, receives, std::move(socket), Ends{*peer, *local});
 }
 
 // Takes back an operation when its time is over.
@@ -306,6 +353,20 @@ Error explain_connect_failure(int os_errno) {
 
 }  // namespace
 
+bool AwakeReceives::try_all() {
+  bool any = false;
+  for (size_t left = count_; left > 0; --left) {
+    AwakeReceive& receive = waiting_.pop_front();
+    waiting_.push_back(receive);
+    any = receive.try_again() || any;
+  }
+  return any;
+}
+
+void AwakeReceives::hand_over() {
+  while (!waiting_.empty()) waiting_.front().hand_over();
+}
+
 Result<std::unique_ptr<Listener>> UringNetwork::listen(const SocketAddress& address) {
   FL_TRY(Descriptor socket, make_socket(address.family));
   FL_TRY_VOID(set_option(socket, SOL_SOCKET, SO_REUSEADDR));
@@ -321,7 +382,7 @@ Result<std::unique_ptr<Listener>> UringNetwork::listen(const SocketAddress& addr
 Result<std::unique_ptr<Stream>> UringNetwork::adopt(std::unique_ptr<Accepted> accepted) {
   auto* const ours = dynamic_cast<UringAccepted*>(accepted.get());
   FL_CHECK(ours != nullptr);
-  return make_stream(ring_, reactor_, std::move(ours->socket));
+  return make_stream(ring_, reactor_, receives_, std::move(ours->socket));
 }
 
 Task<Result<std::unique_ptr<Stream>>> UringNetwork::connect(SocketAddress address, Duration timeout) {
@@ -335,7 +396,7 @@ Task<Result<std::unique_ptr<Stream>>> UringNetwork::connect(SocketAddress addres
   reactor_.disarm(limit);
   reactor_.unpost(limit);  // it may have fired on this very turn
   if (result < 0) co_return std::unexpected(explain_connect_failure(-result));
-  co_return make_stream(ring_, reactor_, std::move(socket));
+  co_return make_stream(ring_, reactor_, receives_, std::move(socket));
 }
 
 }  // namespace fairlead

@@ -64,7 +64,7 @@ UringShard::UringShard(const Options& options, std::unique_ptr<UringRing> ring, 
                           .shared_max = options.buffers_shared_max,
                           .observer = this}),
       storage_(*ring_, buffers_),
-      network_(*ring_, reactor_),
+      network_(*ring_, reactor_, options.poll == PollMode::kNever ? nullptr : &receives_),
       shard_{options.id, reactor_, clock_, random_, storage_, network_, buffers_} {
   reactor_.set_now(clock_.now());
   arm_wake();
@@ -127,6 +127,7 @@ void UringShard::turn() {
   const size_t ran = reactor_.run_ready(kReadyBudget);
   if (reactor_.has_ready() || reactor_.has_mail()) {
     ring_->submit();
+    receives_.try_all();
   } else if (options_.poll != PollMode::kNever && (may_spin(now) || ran > 0)) {
     // What was just submitted is often done at once; look before anything else.
     ring_->submit();
@@ -163,7 +164,7 @@ void UringShard::spin(Instant now) {
   const std::optional<Instant> deadline = reactor_.next_deadline();
   do {
     for (int look = 0; look < kLooksBetweenClocks; ++look) {
-      if (must_look()) return;
+      if (must_look() || receives_.try_all()) return;
       relax_cpu();
     }
     now = clock_.now();
@@ -171,6 +172,7 @@ void UringShard::spin(Instant now) {
 }
 
 void UringShard::sleep() {
+  receives_.hand_over();
   std::optional<Duration> limit;
   if (const std::optional<Instant> deadline = reactor_.next_deadline(); deadline.has_value()) {
     limit = std::max(*deadline - clock_.now(), Duration(0));

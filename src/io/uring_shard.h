@@ -102,6 +102,7 @@ class UringShard final : private Waker, private SlabObserver {
   Reactor reactor_;
   BufferPool buffers_;
   UringStorage storage_;
+  AwakeReceives receives_;
   UringNetwork network_;
   Shard shard_;
   WakeOp wake_op_{*this};
