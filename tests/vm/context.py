@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import re
+import subprocess
 
 import guest as guests
+import host
 import reference
 import target as targets
 
@@ -40,6 +43,19 @@ def case(function):
     return function
 
 
+def host_case(*kinds):
+    """Registers a case in which Fairlead is the host, once for each kind of target: "kernel" or "fairlead"."""
+    def register(function):
+        for kind in kinds or host.FARS:
+            each = functools.partial(function, kind=kind)
+            each.__name__ = f"host_{function.__name__}_{kind}"
+            each.__doc__ = function.__doc__
+            each.needs_guest = kind == "kernel"
+            case(each)
+        return function
+    return register
+
+
 def cases():
     return {function.__name__: function for function in _CASES}
 
@@ -62,6 +78,7 @@ class Context:
     """Lives for one case; end() takes away what the case left behind in the guest and on the machine."""
 
     def __init__(self, guest, directory, fairlead, steered, use_reference):
+        """`guest` is None for a case that needs none."""
         self.guest = guest
         self.directory = directory
         self.fairlead = fairlead
@@ -89,6 +106,38 @@ class Context:
             target = targets.SteeredTarget(self.steered_program, self.directory, **options)
         self._cleanup.callback(target.close)
         return target
+
+    # Fairlead as the host
+
+    def far(self, kind, **options):
+        """A target of that kind with two paths, or as many as `paths` says; see host.py."""
+        if self.use_reference:
+            raise targets.Unsupported("Fairlead is the host here")
+        far = host.FARS[kind](self.guest, self.directory, self.steered_program, **options)
+        self._cleanup.callback(far.close)
+        return far
+
+    def steered_host(self):
+        each = host.SteeredHost(self.steered_program.with_name("steered_host"), self.directory / "host.log")
+        self._cleanup.callback(each.close)
+        return each
+
+    def connected_host(self, far, **options):
+        """A steered host that is connected by all paths and has namespace 1 open."""
+        each = self.steered_host()
+        each.connect(far.nqn, far.addresses, **options)
+        each.wait_live(len(far.addresses))
+        each.ask("open 1")
+        return each
+
+    def run_fairlead(self, *arguments, seconds_max=60):
+        """Runs the program and returns its exit status, output and errors."""
+        with open(self.directory / "host.log", "a") as log:
+            log.write(f"--- fairlead {' '.join(arguments)}\n")
+            done = subprocess.run([self.fairlead, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                                  timeout=seconds_max, preexec_fn=guests.die_with_parent)
+            log.write(f"{done.stdout}{done.stderr}status {done.returncode}\n")
+        return done
 
     def on_end(self, function):
         self._cleanup.callback(function)
@@ -179,17 +228,22 @@ class Context:
     # The end
 
     def check_kernel_log(self):
+        if self.guest is None:
+            return
         log = self.guest.sh("dmesg")
         pattern = _KERNEL_FAULTS if self.may_see_io_errors else f"{_KERNEL_FAULTS}|{_KERNEL_IO_ERRORS}"
         bad = [line for line in log.splitlines() if re.search(pattern, line)]
         check(not bad, "the guest's kernel says: " + " / ".join(bad[:5]))
 
     def begin(self):
-        self.guest.sh(f"dmesg -c >/dev/null; mkdir -p {MOUNT}")
+        if self.guest:
+            self.guest.sh(f"dmesg -c >/dev/null; mkdir -p {MOUNT}")
 
     def end(self):
         """Takes everything away. An error here means that the guest cannot be used any more."""
         with self._cleanup:
+            if self.guest is None:
+                return
             self.guest.sh(f"""killall -q -9 fio
                               while mountpoint -q {MOUNT}; do umount -l {MOUNT} || exit 1; done
                               timeout 40 nvme disconnect-all

@@ -16,6 +16,7 @@ import ctypes
 import itertools
 import json
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -236,6 +237,22 @@ class Guest:
     def set_link(self, up):
         """Plugs the guest's network cable in or out."""
         self.qmp("set_link", name="nic", up=up)
+
+    def forward(self, port):
+        """Makes a TCP port of the guest reachable from the machine; returns the port of 127.0.0.1 that leads there."""
+        self._monitor(f"hostfwd_add network tcp:127.0.0.1:0-:{port}")
+        found = re.search(rf"HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+{port}\b", self._monitor("info usernet"))
+        if not found:
+            raise GuestError(f"port {port} is not forwarded")
+        return int(found[1])
+
+    def unforward(self, host_port):
+        """Takes a forward() back; connections that are there go on."""
+        self._monitor(f"hostfwd_remove network tcp:127.0.0.1:{host_port}")
+
+    def _monitor(self, command):
+        """One command of QEMU's monitor for people, for what QMP does not have; returns what it says."""
+        return self.qmp("human-monitor-command", **{"command-line": command})
 
     def off(self):
         """Powers the guest off."""

@@ -17,7 +17,7 @@ class KernelTarget:
     """A subsystem of nvmet, with a file in the guest's memory as each namespace. Its port n has ANA group n."""
 
     def __init__(self, guest, size_mib=64, listeners=("127.0.0.1",), memory=False, read_only=False, hosts=(), nqn=None,
-                 file=None, options=()):
+                 file=None, options=(), in_capsule_bytes=None):
         if read_only or file or options or any(":" in address for address in listeners):
             raise Unsupported("not of the reference target")
         self._guest = guest
@@ -25,8 +25,8 @@ class KernelTarget:
         self.nqn = nqn or f"nqn.2026-01.io.fairlead:reference-{self._number}"
         self._subsystem = f"{_CONFIGFS}/subsystems/{self.nqn}"
         self._ports = [f"{_CONFIGFS}/ports/{self._number * 10 + index}" for index, _ in enumerate(listeners)]
-        self.listeners = [Listener("127.0.0.1", 4000 + self._number * 10 + index)
-                          for index, _ in enumerate(listeners)]
+        self.listeners = [Listener(address, 4000 + self._number * 10 + index)
+                          for index, address in enumerate(listeners)]
         guest.sh(f"modprobe -a nvmet nvmet_tcp && mkdir {self._subsystem} && "
                  f"echo {int(not hosts)} >{self._subsystem}/attr_allow_any_host")
         for host in hosts:
@@ -34,10 +34,11 @@ class KernelTarget:
                      f"{self._subsystem}/allowed_hosts/")
         self._files = {}
         self.add(1, size_mib)
-        for port, listener in zip(self._ports, self.listeners):
-            guest.sh(f"mkdir {port} && cd {port} && echo tcp >addr_trtype && echo ipv4 >addr_adrfam && "
-                     f"echo {listener.address} >addr_traddr && echo {listener.port} >addr_trsvcid && "
-                     f"ln -s {self._subsystem} subsystems/")
+        in_capsule = "" if in_capsule_bytes is None else f"echo {in_capsule_bytes} >param_inline_data_size && "
+        guest.sh(" && ".join(
+            f"mkdir {port} && cd {port} && echo tcp >addr_trtype && echo ipv4 >addr_adrfam && {in_capsule}"
+            f"echo {listener.address} >addr_traddr && echo {listener.port} >addr_trsvcid && "
+            f"ln -s {self._subsystem} subsystems/" for port, listener in zip(self._ports, self.listeners)))
 
     @property
     def listener(self):
@@ -62,8 +63,7 @@ class KernelTarget:
         return int(self._guest.sh(f"stat -c %b {self._files[1]}")) * 512
 
     def grow(self, size_mib):
-        self._guest.sh(f"truncate -s {size_mib * MIB} {self._files[1]}; "
-                       f"echo 1 >{self._subsystem}/namespaces/1/revalidate_size")
+        self.resize(1, size_mib)
 
     def read(self, offset, length):
         raise Unsupported("its file is in the guest")
@@ -78,6 +78,19 @@ class KernelTarget:
     def ana(self, listener, state):
         self._guest.sh(f"echo {state} >{self._ports[listener]}/ana_groups/1/ana_state")
 
+    def take(self, listener):
+        """Takes the subsystem from a port: its controllers there end, and the port listens no more."""
+        self._guest.sh(f"rm {self._ports[listener]}/subsystems/{self.nqn}")
+
+    def give(self, listener):
+        self._guest.sh(f"ln -s {self._subsystem} {self._ports[listener]}/subsystems/")
+
+    def refer(self, listener, address, port):
+        """Lets the discovery controller of a port refer hosts to another one."""
+        self._guest.sh(f"mkdir {self._ports[listener]}/referrals/other && cd {self._ports[listener]}/referrals/other && "
+                       f"echo tcp >addr_trtype && echo ipv4 >addr_adrfam && echo {address} >addr_traddr && "
+                       f"echo {port} >addr_trsvcid && echo 1 >enable")
+
     def add(self, nsid, size_mib):
         file = self._files[nsid] = f"/tmp/reference-{self._number}-{nsid}"
         self._guest.sh(f"truncate -s {size_mib * MIB} {file} && mkdir {self._subsystem}/namespaces/{nsid} && "
@@ -90,11 +103,11 @@ class KernelTarget:
                        f"rmdir {self._subsystem}/namespaces/{nsid} && rm {self._files.pop(nsid)}")
 
     def resize(self, nsid, size_mib):
-        assert nsid == 1
-        self.grow(size_mib)
+        self._guest.sh(f"truncate -s {size_mib * MIB} {self._files[nsid]}; "
+                       f"echo 1 >{self._subsystem}/namespaces/{nsid}/revalidate_size")
 
     def close(self):
-        commands = [f"rm -f {port}/subsystems/*; rmdir {port}" for port in self._ports]
+        commands = [f"rm -f {port}/subsystems/*; rmdir {port}/referrals/*; rmdir {port}" for port in self._ports]
         commands += [f"rm -f {self._subsystem}/allowed_hosts/*", f"rmdir {self._subsystem}/namespaces/*",
                      f"rmdir {self._subsystem}", f"rm -f /tmp/reference-{self._number}-*"]
         self._guest.sh("; ".join(commands))

@@ -18,6 +18,7 @@ class Relay:
         self._lock = threading.Lock()
         self._damage_left = {"to target": 0, "to host": 0}
         self.port = self._listener.getsockname()[1]
+        self._is_cut = False
         self.connections = 0
         self.digests = set()  # the DGST bytes seen in either direction
         self.damaged = {"to target": 0, "to host": 0}
@@ -28,19 +29,41 @@ class Relay:
         with self._lock:
             self._damage_left[direction] = count
 
+    def cut(self):
+        """Ends all connections; new ones end as soon as they come, until restore()."""
+        with self._lock:
+            self._is_cut = True
+            self._shut_down(self._sockets[1:])
+            del self._sockets[1:]
+
+    def restore(self):
+        with self._lock:
+            self._is_cut = False
+
     def close(self):
         with self._lock:
-            for each in self._sockets:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
-                each.close()
+            self._shut_down(self._sockets)
+
+    @staticmethod
+    def _shut_down(sockets):
+        for each in sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
 
     def _accept(self):
         with contextlib.suppress(OSError):
             while True:
                 host, _ = self._listener.accept()
-                target = socket.create_connection(self._target)
+                try:
+                    target = socket.create_connection(self._target)
+                except OSError:
+                    host.close()
+                    continue
                 with self._lock:
+                    if self._is_cut:
+                        self._shut_down([host, target])
+                        continue
                     self._sockets += [host, target]
                     self.connections += 1
                 for arguments in ((host, target, "to target"), (target, host, "to host")):

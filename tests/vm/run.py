@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Runs real-kernel cases: Debian's kernel in QEMU is the host, Fairlead the target. See README.md.
+"""Runs real-kernel cases: Debian's kernel in QEMU is the host and Fairlead the target, or the other way round.
+
+See README.md.
 
     python3 tests/vm/run.py                       all cases
     python3 tests/vm/run.py ext4 digests          those
@@ -14,9 +16,10 @@ import sys
 import time
 import traceback
 
-import cases_commands  # noqa: F401  (these three register the cases)
+import cases_commands  # noqa: F401  (these four register the cases)
 import cases_data  # noqa: F401
 import cases_faults  # noqa: F401
+import cases_host  # noqa: F401
 import context as contexts
 import guest as guests
 import image as images
@@ -32,13 +35,13 @@ def main():
     known = contexts.cases()
     if options.list:
         for name, function in known.items():
-            print(f"{name:22} {function.__doc__.strip().splitlines()[0]}")
+            print(f"{name:30} {function.__doc__.strip().splitlines()[0]}")
         return 0
     unknown = [name for name in options.names if name not in known]
     if unknown:
         sys.exit(f"vm: no such case: {' '.join(unknown)} (see --list)")
     if not options.reference:
-        for program in (options.fairlead, options.steered):
+        for program in (options.fairlead, options.steered, options.steered.with_name("steered_host")):
             if not program.is_file():
                 sys.exit(f"vm: {program} is not there: build it first, or name another")
     runner = Runner(options, images.ensure())
@@ -54,7 +57,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="cases to run; all if none is named")
     parser.add_argument("--fairlead", type=pathlib.Path, default=BUILD / "release/src/cli/fairlead")
-    parser.add_argument("--steered", type=pathlib.Path, default=BUILD / "release/tests/vm/steered_target")
+    parser.add_argument("--steered", type=pathlib.Path, default=BUILD / "release/tests/vm/steered_target",
+                        help="the steered target; the steered host is beside it")
     parser.add_argument("--reference", action="store_true", help="run against the kernel's own target instead")
     parser.add_argument("--list", action="store_true", help="list the cases")
     return parser.parse_args()
@@ -83,7 +87,8 @@ class Runner:
         skipped = None
         context = None
         try:
-            context = contexts.Context(self._ready_guest(), directory, self._options.fairlead, self._options.steered,
+            guest = self._ready_guest() if getattr(function, "needs_guest", True) else None
+            context = contexts.Context(guest, directory, self._options.fairlead, self._options.steered,
                                        self._options.reference)
             context.begin()
             function(context)
@@ -94,7 +99,7 @@ class Runner:
             reason = str(error)
         except Exception:  # a fault of the case itself must not end the others
             reason = traceback.format_exc()
-        if reason and self._guest:
+        if reason and context and context.guest:
             self._keep_kernel_log(directory)
         reason = self._end(context, reason)
         self._report(name, time.monotonic() - started, reason, skipped, directory)
@@ -145,7 +150,7 @@ class Runner:
 
     def _show_logs(self, directory):
         for log in sorted(directory.glob("*")):
-            if log.name in ("dmesg", "target.log"):
+            if log.name in ("dmesg", "target.log", "host.log"):
                 lines = log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
                 print(f"     --- {log.relative_to(BUILD.parent)}, last {len(lines)} lines")
                 print("".join(f"     {line}\n" for line in lines), end="")

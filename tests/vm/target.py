@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -20,6 +21,10 @@ EXIT_SECONDS_MAX = 30
 
 class TargetError(Exception):
     """A target did not do what was asked, or in time."""
+
+
+class Refused(TargetError):
+    """A steered program answered with an error."""
 
 
 class Unsupported(Exception):
@@ -47,6 +52,7 @@ class LineProcess:
     """A child process that is spoken to in lines. What it says is kept and written to a log as well."""
 
     def __init__(self, command, log):
+        self._name = pathlib.Path(command[0]).name
         self._log = open(log, "ab", buffering=0)
         self._log.write(f"--- {' '.join(map(str, command))}\n".encode())
         self._process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE,
@@ -92,12 +98,21 @@ class LineProcess:
                 since = len(self._lines)
                 left = deadline - time.monotonic()
                 if self._ended:
-                    raise TargetError(f"the target ended with status {self._process.wait()} and did not say "
+                    raise TargetError(f"{self._name} ended with status {self._process.wait()} and did not say "
                                       f"'{pattern}': {' / '.join(self._lines[-3:])}")
                 if left <= 0:
-                    raise TargetError(f"the target did not say '{pattern}' in {seconds_max} s, last: "
+                    raise TargetError(f"{self._name} did not say '{pattern}' in {seconds_max} s, last: "
                                       f"{' / '.join(self._lines[-3:])}")
                 self._said.wait(left)
+
+    def ask(self, line, seconds_max=30):
+        """Says a line to a steered program and returns its answer: what follows "ok". "error …" raises Refused."""
+        since = self.mark()
+        self.say(line)
+        answer = self.wait_for("^(ok|error)(?: (.*))?$", seconds_max, since)
+        if answer[1] == "error":
+            raise Refused(f"{line}: {answer[2]}")
+        return answer[2] or ""
 
     def say(self, line):
         self._process.stdin.write(f"{line}\n".encode())
@@ -111,7 +126,7 @@ class LineProcess:
         try:
             status = self._process.wait(seconds_max)
         except subprocess.TimeoutExpired:
-            raise TargetError(f"the target did not end in {seconds_max} s") from None
+            raise TargetError(f"{self._name} did not end in {seconds_max} s") from None
         self._reader.join()
         return status
 
@@ -196,8 +211,14 @@ class ServeTarget:
             return file.read(length)
 
     def crash(self):
-        """kill -9."""
+        """kill -9. Returns when its ports can be listened to again: the kernel takes apart a dead ring by and by."""
         self.process.kill()
+        deadline = time.monotonic() + EXIT_SECONDS_MAX
+        for address in self._bind:
+            while not _is_free(address):
+                if time.monotonic() > deadline:
+                    raise TargetError(f"{address} is still in use")
+                time.sleep(0.01)
 
     def stop(self):
         """Ends it as an administrator would and checks that it drained."""
@@ -210,10 +231,17 @@ class ServeTarget:
         self.process.kill()
 
 
+def _is_free(address):
+    """Whether an address can be listened to."""
+    try:
+        socket.create_server(address, family=socket.AF_INET6 if ":" in address[0] else socket.AF_INET).close()
+    except OSError:
+        return False
+    return True
+
+
 class SteeredTarget:
     """The target of steered_target.cc: one subsystem, told at run time to change ANA states and namespaces."""
-
-    ANSWER_SECONDS_MAX = 30
 
     def __init__(self, program, directory, size_mib=64, listeners=("127.0.0.1",),
                  nqn="nqn.2026-01.io.fairlead:steered"):
@@ -222,20 +250,12 @@ class SteeredTarget:
         self._files = {}
         self.process = LineProcess([program], self.directory / "target.log")
         self.process.wait_for("^ready", 20)
-        self._ask(f"subsystem {nqn}")
+        self.process.ask(f"subsystem {nqn}")
         self.listeners = []
         for address in listeners:
-            _, _, advertised = self._ask(f"listen {address} {guests.HOST_ADDRESS}").split()
+            _, advertised = self.process.ask(f"listen {address} {guests.HOST_ADDRESS}").split()
             self.listeners.append(Listener.parse(advertised))
         self.add(1, size_mib)
-
-    def _ask(self, line):
-        since = self.process.mark()
-        self.process.say(line)
-        answer = self.process.wait_for("^(ok|error)( .*)?$", self.ANSWER_SECONDS_MAX, since)
-        if answer[1] == "error":
-            raise TargetError(f"{line}: {answer[0]}")
-        return answer[0]
 
     @property
     def listener(self):
@@ -245,19 +265,19 @@ class SteeredTarget:
         file = self._files[nsid] = self.directory / f"disk-of-namespace-{nsid}"
         file.touch()
         os.truncate(file, size_mib * MIB)
-        self._ask(f"add {self.nqn} {nsid} {file}")
+        self.process.ask(f"add {self.nqn} {nsid} {file}")
 
     def remove(self, nsid):
-        self._ask(f"remove {self.nqn} {nsid}")
+        self.process.ask(f"remove {self.nqn} {nsid}")
         self._files.pop(nsid).unlink()
 
     def resize(self, nsid, size_mib):
         os.truncate(self._files[nsid], size_mib * MIB)
-        self._ask(f"rescan {self.nqn} {nsid}")
+        self.process.ask(f"rescan {self.nqn} {nsid}")
 
     def ana(self, listener, state):
         """How hosts see all namespaces through that listener."""
-        self._ask(f"ana {self.nqn} {listener} {state}")
+        self.process.ask(f"ana {self.nqn} {listener} {state}")
 
     def close(self):
         self.process.kill()
