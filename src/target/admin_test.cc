@@ -29,7 +29,7 @@ Task<void> controller_structure(TargetBed& bed) {
   EXPECT_EQ(id.ver, nvme::kVersion_2_0);
   EXPECT_EQ(id.cntrltype, static_cast<uint8_t>(nvme::ControllerType::kIo));
   EXPECT_EQ(4096U << id.mdts, 1 * kMiB);
-  EXPECT_EQ(id.ioccsz, (64U + 16 * 1024) / 16);
+  EXPECT_EQ(id.ioccsz, (64U + target::TargetOptions{}.in_capsule_bytes) / 16);
   EXPECT_EQ(id.iorcsz, 1U);
   EXPECT_EQ(id.icdoff, 0U);
   EXPECT_EQ(id.sqes, 0x66);

@@ -21,12 +21,12 @@ inline constexpr uint32_t kAnaGroupsMax = 128;    // group ids are 1 to this
 inline constexpr size_t kListenersMax = 64;
 
 struct TargetOptions {
-  uint16_t queue_entries_max = 1024;      // of one submission queue; a power of two is not needed
-  uint16_t io_queues_max = 128;           // of one controller
-  uint32_t connections_max = 4096;        // of the target; more are closed as they come
-  uint32_t in_capsule_bytes = 16 * 1024;  // of an I/O queue's capsule; multiple of 16
-  uint8_t transfer_shift = 8;             // MDTS: 4 KiB << this is the largest transfer; 1 (0 is no limit) to 8 (1 MiB)
-  uint16_t controller_id_min = 1;         // engines that serve one subsystem together use ranges apart
+  uint16_t queue_entries_max = 1024;       // of one submission queue; a power of two is not needed
+  uint16_t io_queues_max = 128;            // of one controller
+  uint32_t connections_max = 4096;         // of the target; more are closed as they come
+  uint32_t in_capsule_bytes = 128 * 1024;  // of an I/O queue's capsule; multiple of 16
+  uint8_t transfer_shift = 8;      // MDTS: 4 KiB << this is the largest transfer; 1 (0 is no limit) to 8 (1 MiB)
+  uint16_t controller_id_min = 1;  // engines that serve one subsystem together use ranges apart
   uint16_t controller_id_max = 0xffef;
   uint32_t keep_alive_min_ms = 100;            // KATO is rounded up to a multiple of this
   uint32_t handshake_timeout_ms = 30'000;      // from accept to Connect

@@ -89,7 +89,7 @@ std::vector<Violation> violations() {
                  kDataTransferLimitExceeded, 0, 8});
   all.push_back({"in-capsule data above the limit", true, capsule_with([](auto& p) {
                    p.header.pdo = 72;
-                   p.header.plen = 72 + 16 * 1024 + 1;
+                   p.header.plen = 72 + target::TargetOptions{}.in_capsule_bytes + 1;
                  }),
                  kDataTransferLimitExceeded, 0, 8});
   all.push_back({"PDO in the header", true, capsule_with([](auto& p) {
@@ -305,19 +305,20 @@ TEST(R2t, LargeWritesInPieces) { run_in_worlds(large_writes); }
 
 Task<void> capsule_sizes(TargetBed& bed) {
   HostOptions options = TargetBed::io_options(1);
-  options.queue.in_capsule_max = 16 * 1024;
+  const uint32_t capsule = target::TargetOptions{}.in_capsule_bytes;
+  options.queue.in_capsule_max = capsule;
   const auto opened = co_await bed.open_host(options);
   CO_ASSERT_TRUE(opened.has_value());
   NvmeConnection& io = (*opened)->io();
-  const auto data = pattern(20 * kKiB, 9);
-  CO_ASSERT_OK(co_await io.write(1, 0, 4, std::span(data).first(16 * kKiB)));
+  const auto data = pattern(capsule + 4096, 9);
+  CO_ASSERT_OK(co_await io.write(1, 0, capsule / 4096, std::span(data).first(capsule)));
   EXPECT_EQ(io.r2ts(), 0U);
-  CO_ASSERT_OK(co_await io.write(1, 0, 5, data));
+  CO_ASSERT_OK(co_await io.write(1, 0, capsule / 4096 + 1, data));
   EXPECT_EQ(io.r2ts(), 1U);
-  CO_ASSERT_OK(co_await io.compare(1, 0, 5, data));
+  CO_ASSERT_OK(co_await io.compare(1, 0, capsule / 4096 + 1, data));
 }
 
-TEST(R2t, UpTo16KibTravelInTheCapsule) { run_in_worlds(capsule_sizes); }
+TEST(R2t, WhatFitsTravelsInTheCapsule) { run_in_worlds(capsule_sizes); }
 
 nvme::SubmissionEntry write_entry(nvme::SglDescriptor sgl) {
   nvme::SubmissionEntry write;
