@@ -344,7 +344,7 @@ Task<void> device_errors(TargetBed& bed) {
 TEST(Io, ErrorsOfTheDeviceReachTheHost) { run_in_worlds(device_errors); }
 
 // What a device says to be zeroes comes from elsewhere than the buffer, which holds what went through it before.
-Task<void> said_zeroes(TargetBed& bed) {
+Task<void> expect_said_zeroes(TargetBed& bed, std::vector<uint32_t> lengths) {
   auto source = make_null_source({.size_bytes = kGiB});
   CO_ASSERT_TRUE(source.has_value());
   const uint32_t nsid = co_await bed.add_source(kNqn, std::move(*source));
@@ -353,7 +353,7 @@ Task<void> said_zeroes(TargetBed& bed) {
   const auto opened = co_await bed.open_host(options);
   CO_ASSERT_TRUE(opened.has_value());
   NvmeConnection& io = (*opened)->io();
-  for (const uint32_t blocks : {1U, 32U, 256U}) {
+  for (const uint32_t blocks : lengths) {
     const auto data = pattern(size_t{blocks} * 4096, blocks);
     CO_ASSERT_OK(co_await io.write(1, 0, blocks, data));
     std::vector<std::byte> got(data.size());
@@ -366,7 +366,11 @@ Task<void> said_zeroes(TargetBed& bed) {
   }
 }
 
+Task<void> said_zeroes(TargetBed& bed) { return expect_said_zeroes(bed, {1, 5}); }
+Task<void> said_many_zeroes(TargetBed& bed) { return expect_said_zeroes(bed, {32, 256}); }
+
 TEST(Io, ADeviceMaySayThatItIsAllZeroes) { run_in_worlds(said_zeroes); }
+TEST(Io, ADeviceMaySayThatAMebibyteIsZeroes) { TargetBed().run(said_many_zeroes); }
 
 Task<void> durability(TargetBed& bed) {
   sim::SimDevice& disk = bed.world.create_disk(bed.server, "/disk", 1 * kMiB);

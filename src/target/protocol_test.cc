@@ -305,7 +305,7 @@ TEST(R2t, LargeWritesInPieces) { run_in_worlds(large_writes); }
 
 Task<void> capsule_sizes(TargetBed& bed) {
   HostOptions options = TargetBed::io_options(1);
-  const uint32_t capsule = target::TargetOptions{}.in_capsule_bytes;
+  const uint32_t capsule = bed.options.target.in_capsule_bytes;
   options.queue.in_capsule_max = capsule;
   const auto opened = co_await bed.open_host(options);
   CO_ASSERT_TRUE(opened.has_value());
@@ -318,7 +318,8 @@ Task<void> capsule_sizes(TargetBed& bed) {
   CO_ASSERT_OK(co_await io.compare(1, 0, capsule / 4096 + 1, data));
 }
 
-TEST(R2t, WhatFitsTravelsInTheCapsule) { run_in_worlds(capsule_sizes); }
+TEST(R2t, WhatFitsTravelsInTheCapsule) { run_in_worlds(capsule_sizes, {.target = {.in_capsule_bytes = 16 * 1024}}); }
+TEST(R2t, WhatFitsTravelsInALargeCapsule) { TargetBed().run(capsule_sizes); }
 
 nvme::SubmissionEntry write_entry(nvme::SglDescriptor sgl) {
   nvme::SubmissionEntry write;
