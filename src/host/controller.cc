@@ -190,9 +190,10 @@ Task<Result<void>> Controller::connect_io_queues(const ControllerInfo& info) {
 
 // What the controller has and which of it is accessible.
 Task<Result<void>> Controller::scan() {
+  const Instant asked = reactor_.now();
   FL_CO_TRY(const std::vector<NamespaceInfo> found, co_await admin_->namespaces(status_.info));
-  status_.namespaces.clear();
-  for (const NamespaceInfo& info : found) status_.namespaces.push_back({info, PathState::kOptimized});
+  namespaces_.clear();
+  for (const NamespaceInfo& info : found) namespaces_.push_back({info, asked, PathState::kOptimized});
   if (status_.info.has_ana) FL_CO_TRY_VOID(co_await read_ana());
   co_return Result<void>();
 }
@@ -204,7 +205,7 @@ Task<Result<void>> Controller::read_ana() {
 }
 
 void Controller::apply_ana(const AnaStates& states) {
-  for (NamespaceView& view : status_.namespaces) {
+  for (NamespaceView& view : namespaces_) {
     const auto found = states.find(view.info.ana_group);
     view.state = found == states.end() ? PathState::kUnusable : path_state(found->second);
   }
@@ -212,8 +213,9 @@ void Controller::apply_ana(const AnaStates& states) {
 
 Task<void> Controller::publish() {
   for (ShardPaths* const side : sides_) {
-    co_await call_on(reactor_, side->shard().reactor, publish_on(*side, path_, status_.namespaces));
+    co_await call_on(reactor_, side->shard().reactor, publish_on(*side, path_, namespaces_));
   }
+  status_.namespaces = namespaces_;
   changed_.release_waiters();
 }
 

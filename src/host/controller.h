@@ -93,6 +93,7 @@ class Controller {
   const std::vector<ShardPaths*> sides_;
   Event& changed_;
   ControllerStatus status_;
+  std::vector<NamespaceView> namespaces_;  // as last read; in status_ once every shard has it
 
   std::unique_ptr<Queue> admin_queue_;
   std::unique_ptr<Admin> admin_;

@@ -398,6 +398,41 @@ Task<void> follows_size(TargetBed& bed) {
 }
 TEST(PathsTest, TheGeometryFollowsTheSize) { TargetBed().run(follows_size); }
 
+// One path has told of the growth, the other has not yet.
+Task<void> follows_latest_size(TargetBed& bed, size_t slow) {
+  sim::SimDevice& disk = bed.world.create_disk(bed.server, "/disk", 1 * kMiB);
+  const Result<std::shared_ptr<BlockSource>> source = open_disk_source(bed.server.shard(0), {.path = "/disk"});
+  CO_ASSERT_TRUE(source.has_value());
+  co_await bed.add_source(kNqn, *source, 2);
+  const std::vector<SocketAddress> addresses{bed.address, co_await listen_also(bed)};
+  HostSession session(bed, {.addresses = addresses});
+  CO_ASSERT_TRUE(co_await session.open(2));
+  CO_ASSERT_TRUE(co_await all_live(session, bed, seconds(5)));
+  bed.world.network().cut_endpoint(addresses[slow], Way::kFrom);
+  disk.resize(3 * kMiB);
+  EXPECT_TRUE(co_await bed.at_target(bed.target().rescan_namespace(kNqn, 2)));
+  (void)co_await bed.sleep(milliseconds(100));
+  const auto size_by = [&](size_t path) {
+    return session.subsystem().controllers()[path].namespaces[1].info.geometry.size_bytes;
+  };
+  EXPECT_EQ(size_by(slow), 1 * kMiB);
+  EXPECT_EQ(size_by(1 - slow), 3 * kMiB);
+  EXPECT_EQ(session.device().geometry().size_bytes, 3 * kMiB);
+  EXPECT_EQ(session.subsystem().namespaces()[1].geometry.size_bytes, 3 * kMiB);
+  bed.world.network().heal_endpoint(addresses[slow]);
+  Outstanding write(1);
+  co_await write_to(bed.reactor(), session.device(), 2 * kMiB / kBlock, write);
+  EXPECT_TRUE(*write.result);
+  (void)co_await bed.sleep(milliseconds(100));
+  EXPECT_EQ(size_by(slow), 3 * kMiB);
+  EXPECT_EQ(session.device().geometry().size_bytes, 3 * kMiB);
+  co_await session.close();
+}
+TEST(PathsTest, TheGeometryIsThatOfThePathThatAskedLast) {
+  TargetBed().run([](TargetBed& bed) { return follows_latest_size(bed, 0); });
+  TargetBed().run([](TargetBed& bed) { return follows_latest_size(bed, 1); });
+}
+
 Task<void> add_with_uuid(TargetBed& bed, uint64_t uuid) {
   auto memory = make_memory_source({.size_bytes = 1 * kMiB, .logical_block = kBlock});
   FL_CHECK(memory.has_value());

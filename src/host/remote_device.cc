@@ -385,8 +385,7 @@ void RemoteDevice::on_retry() {
 void RemoteDevice::read_states() {
   bool is_shown = false;
   bool is_anywhere = false;
-  const NamespaceInfo* best = nullptr;
-  PathState best_state = PathState::kNone;
+  const NamespaceView* latest = nullptr;
   for (size_t path = 0; path < states_.size(); ++path) {
     const bool is_up = paths_.queue(path) != nullptr;
     const NamespaceView* const view = paths_.find(path, identity_.nsid);
@@ -401,13 +400,10 @@ void RemoteDevice::read_states() {
     states_[path] = is_same ? view->state : PathState::kNone;
     if (!is_same) continue;
     is_shown = true;
-    if (best == nullptr || (best_state != PathState::kOptimized && view->state == PathState::kOptimized)) {
-      best = &view->info;
-      best_state = view->state;
-    }
+    if (latest == nullptr || latest->asked < view->asked) latest = view;
   }
   is_gone_ = is_anywhere && !is_shown;
-  if (best != nullptr) geometry_.size_bytes = best->geometry.size_bytes;
+  if (latest != nullptr) geometry_.size_bytes = latest->info.geometry.size_bytes;
   const bool is_usable = std::ranges::any_of(
       states_, [](PathState state) { return state == PathState::kOptimized || state == PathState::kNonOptimized; });
   if (is_usable) {

@@ -26,6 +26,7 @@ enum class PathState : uint8_t {
 
 struct NamespaceView {
   NamespaceInfo info;
+  Instant asked;  // when `info` was asked for: of several paths the one that asked last knows the size
   PathState state = PathState::kNone;
 };
 

@@ -86,15 +86,16 @@ Task<void> Subsystem::stop() {
 }
 
 std::vector<NamespaceInfo> Subsystem::namespaces() const {
-  std::map<uint32_t, NamespaceInfo> found;
+  std::map<uint32_t, const NamespaceView*> latest;
   for (const auto& controller : controllers_) {
     if (controller->status().state != ControllerState::kLive) continue;
     for (const NamespaceView& view : controller->status().namespaces) {
-      found.try_emplace(view.info.identity.nsid, view.info);
+      const NamespaceView*& known = latest[view.info.identity.nsid];
+      if (known == nullptr || known->asked < view.asked) known = &view;
     }
   }
   std::vector<NamespaceInfo> list;
-  for (auto& [nsid, info] : found) list.push_back(std::move(info));
+  for (const auto& [nsid, view] : latest) list.push_back(view->info);
   return list;
 }
 
