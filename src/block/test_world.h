@@ -60,7 +60,8 @@ class VectorStorage final : public Storage {
   explicit VectorStorage(Reactor& reactor) : reactor_(reactor) {}
   Result<std::shared_ptr<DiskFile>> open(const OpenDisk& options) override;
   Result<std::unique_ptr<Disk>> attach(std::shared_ptr<DiskFile> file) override;
-  std::shared_ptr<VectorDiskFile> file;  // what open() gives for the path "disk"
+  Uuid boot_id() const override { return kFairleadNamespace; }  // never another: its disks lose nothing
+  std::shared_ptr<VectorDiskFile> file;                         // what open() gives for the path "disk"
 
  private:
   Reactor& reactor_;

@@ -1,6 +1,7 @@
 // Storage by io_uring: block devices, partitions and files. See disk.h for the contracts.
 #pragma once
 
+#include "io/boot_id.h"
 #include "io/buffer_pool.h"
 #include "io/disk.h"
 #include "io/uring_ring.h"
@@ -14,6 +15,7 @@ class UringStorage final : public Storage {
   // See open_disk_file().
   Result<std::shared_ptr<DiskFile>> open(const OpenDisk& options) override;
   Result<std::unique_ptr<Disk>> attach(std::shared_ptr<DiskFile> file) override;
+  Uuid boot_id() const override { return kernel_boot_id(); }
 
  private:
   UringRing& ring_;

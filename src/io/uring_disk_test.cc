@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "async/scope.h"
+#include "io/boot_id.h"
 #include "io/disk_file.h"
 #include "io/runtime.h"
 
@@ -47,6 +48,23 @@ std::string open_reason(const OpenDisk& options) {
   const auto file = open_disk_file(options);
   EXPECT_FALSE(file) << options.path;
   return file ? "" : to_string(file.error());
+}
+
+TEST(BootIdTest, IsThatOfTheKernelAndRandomWhereThereIsNone) {
+  const TemporaryDirectory directory;
+  const std::string path = directory / "boot_id";
+  std::ofstream(path) << "6f0d3b5e-5c1d-4c36-9a53-1a8e2774f109\n";
+  EXPECT_EQ(read_boot_id(path.c_str()), kFairleadNamespace);
+  EXPECT_EQ(kernel_boot_id(), kernel_boot_id());
+  EXPECT_FALSE(kernel_boot_id().is_nil());
+  for (const char* text : {"", "6f0d3b5e\n", "00000000-0000-0000-0000-000000000000\n"}) {
+    std::ofstream(path) << text;
+    const Uuid drawn = read_boot_id(path.c_str());
+    EXPECT_FALSE(drawn.is_nil()) << text;
+    EXPECT_NE(read_boot_id(path.c_str()), drawn) << text;
+  }
+  const std::string missing = directory / "missing";
+  EXPECT_NE(read_boot_id(missing.c_str()), read_boot_id(missing.c_str()));
 }
 
 TEST(DiskFileTest, ErrorsSayWhatIsWrong) {

@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "async/time.h"
+#include "base/uuid.h"
 #include "sim/action.h"
 #include "sim/prng.h"
 #include "sim/settings.h"
@@ -44,11 +45,12 @@ enum class CrashKind : uint8_t {
   kProcessKilled,  // the disk's cache lives on; the system ends the connections
 };
 
-// One life of a node, from boot to crash. shared_ptr: everything made in that life looks at it to know whether it still
-// counts, and some of it (a DiskFile that a test kept) may outlive the node's shards.
+// One life of a node's process, from boot to crash. shared_ptr: everything made in that life looks at it to know
+// whether it still counts, and some of it (a DiskFile that a test kept) may outlive the node's shards.
 struct Boot {
   uint32_t node = 0;
   uint64_t number = 0;
+  Uuid kernel;        // another after each loss of power, the same after the end of a process
   bool alive = true;  // false: nothing that is done has an effect any more
 };
 

@@ -154,6 +154,7 @@ class SimStorage final : public Storage {
       : devices_(devices), reactor_(reactor), boot_(std::move(boot)) {}
   Result<std::shared_ptr<DiskFile>> open(const OpenDisk& options) override;
   Result<std::unique_ptr<Disk>> attach(std::shared_ptr<DiskFile> file) override;
+  Uuid boot_id() const override { return boot_->kernel; }
 
  private:
   DeviceTable& devices_;

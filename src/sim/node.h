@@ -119,6 +119,7 @@ class SimNode {
   const SimNodeOptions options_;
   const std::vector<SocketAddress> addresses_;
   uint64_t boots_ = 0;
+  uint64_t power_losses_ = 0;
   NodeClock clock_;
   std::shared_ptr<Boot> boot_;
   std::vector<std::unique_ptr<SimShard>> shards_;  // empty: down

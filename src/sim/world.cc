@@ -93,7 +93,9 @@ void SimWorld::boot(SimNode& node) {
       static_cast<int64_t>(boot_random_.between(0, 2 * drift_max)) - static_cast<int64_t>(drift_max);
   node.clock_.offset_ns = static_cast<int64_t>(boot_random_.between(1'000'000'000, 1'000'000'000'000)) - core_.now().ns;
   node.clock_.wall_offset_ms = kWallStartMs + boot_random_.below(2'000);
-  node.boot_ = std::make_shared<Boot>(Boot{.node = node.index(), .number = ++node.boots_});
+  const uint64_t kernel = mix_hash(mix_hash(seed_, node.index()), node.power_losses_);
+  node.boot_ = std::make_shared<Boot>(
+      Boot{.node = node.index(), .number = ++node.boots_, .kernel = uuid_from_random(kernel, mix_hash(kernel, 1))});
   core_.record({.kind = TraceKind::kBoot, .place = {.node = node.index()}, .a = node.boots_});
   for (size_t i = 0; i < node.options_.shards; ++i) {
     node.shards_.push_back(std::make_unique<SimShard>(core_, static_cast<DeviceTable&>(*this), fabric_, node.clock_,
@@ -226,6 +228,7 @@ void SimWorld::crash(SimNode& node, CrashKind kind) {
   core_.injected(SimFault::kCrash, node.index());
   core_.record({.kind = TraceKind::kCrash, .place = {.node = node.index()}, .a = static_cast<uint64_t>(kind)});
   node.boot_->alive = false;
+  if (kind == CrashKind::kPowerLost) ++node.power_losses_;
   for (const auto& [key, device] : devices_) {
     if (key.first == node.index()) device->crash(kind);
   }

@@ -303,6 +303,28 @@ TEST(WorldTest, ACrashTakesNoTimeAndARestartRunsTheProgramAgain) {
   EXPECT_EQ(ended, 2);
 }
 
+TEST(WorldTest, TheBootIdIsOfTheKernelNotOfTheProcess) {
+  SimWorld world(4, SimSettings::calm());
+  SimWorld same(4, SimSettings::calm());
+  SimNode& node = world.add_node("10.0.0.1", {.shards = 2, .more_addresses = {}});
+  SimNode& other = world.add_node("10.0.0.2");
+  const auto boot_id = [](SimNode& of) { return of.shard(0).storage.boot_id(); };
+  const Uuid first = boot_id(node);
+  EXPECT_FALSE(first.is_nil());
+  EXPECT_EQ(node.shard(1).storage.boot_id(), first);
+  EXPECT_EQ(boot_id(same.add_node("10.0.0.1")), first);
+  EXPECT_NE(boot_id(other), first);
+  world.crash(node, CrashKind::kProcessKilled);
+  world.restart(node);
+  EXPECT_EQ(boot_id(node), first);
+  ASSERT_TRUE(world.stop(node, seconds(1)));
+  world.restart(node);
+  EXPECT_EQ(boot_id(node), first);
+  world.crash(node, CrashKind::kPowerLost);
+  world.restart(node);
+  EXPECT_NE(boot_id(node), first);
+}
+
 TEST(WorldTest, ACrashEndsEverythingThatIsUnderWay) {
   // Crashes at many instants, over all the programs above: each must drain.
   for (uint64_t seed = 100; seed < 130; ++seed) {
