@@ -48,6 +48,16 @@ std::string_view probe_name(Probe reached) noexcept {
       return "crash_torn_write";
     case Probe::kCrashDroppedWrite:
       return "crash_dropped_write";
+    case Probe::kJournalWrapped:
+      return "journal_wrapped";
+    case Probe::kPoolCheckpoint:
+      return "pool_checkpoint";
+    case Probe::kPoolTailDropped:
+      return "pool_tail_dropped";
+    case Probe::kPoolMergeCopied:
+      return "pool_merge_copied";
+    case Probe::kPoolRepairedCopy:
+      return "pool_repaired_copy";
   }
   return "?";
 }

@@ -32,8 +32,14 @@ enum class Probe : uint8_t {
   kAbortedWaiting,      // Abort took back a command that was waiting
   kCrashTornWrite,      // SimDisk tore a write at a crash
   kCrashDroppedWrite,   // SimDisk lost an un-flushed write at a crash
+  // From here on those of pools.
+  kJournalWrapped,    // a journal went on at its area's start
+  kPoolCheckpoint,    // a pool made a checkpoint
+  kPoolTailDropped,   // an import dropped batches that no barrier covered
+  kPoolMergeCopied,   // reclaiming a layer copied units to its child
+  kPoolRepairedCopy,  // a bad copy of metadata was written anew from the good one
 };
-inline constexpr int kProbeCount = static_cast<int>(Probe::kCrashDroppedWrite) + 1;
+inline constexpr int kProbeCount = static_cast<int>(Probe::kPoolRepairedCopy) + 1;
 
 std::string_view fault_point_name(FaultPoint point) noexcept;
 std::string_view probe_name(Probe probe) noexcept;

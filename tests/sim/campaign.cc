@@ -163,7 +163,8 @@ void Campaign::print_coverage() const {
   for (size_t p = 0; p < sum.probes.size(); ++p) {
     const std::string_view name = probe_name(static_cast<Probe>(p));
     text += fmt::format(" {}={}", name, sum.probes[p]);
-    if (sum.probes[p] == 0) missed += fmt::format(" {}", name);
+    const bool is_of_pool = static_cast<Probe>(p) >= Probe::kJournalWrapped;
+    if (sum.probes[p] == 0 && !is_of_pool) missed += fmt::format(" {}", name);
   }
   text += "\nfault points:";
   for (size_t p = 0; p < sum.fault_points.size(); ++p) {
