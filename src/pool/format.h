@@ -106,10 +106,11 @@ struct Superblock {
   bool is_destroyed = false;
 
   // The checkpoint: everything up to its batch is in the directory.
-  Sequence next_sequence{1};      // of the first batch after it
-  uint64_t journal_position = 0;  // bytes from the area's start, below journal_bytes, where that batch is looked for
-  uint32_t chain = 0;             // what that batch continues
-  uint64_t directory_bytes = 0;   // 0: there was no checkpoint yet
+  Sequence next_sequence{1};  // of the first batch after it
+  uint64_t journal_position =
+      0;                         // bytes from the area's start to where that batch is looked for; the end: at the start
+  uint32_t chain = 0;            // what that batch continues
+  uint64_t directory_bytes = 0;  // 0: there was no checkpoint yet
   uint32_t directory_crc = 0;
   std::array<std::vector<Place>, kCopies> directory;  // the extents that hold it, in order
 

@@ -186,7 +186,7 @@ Result<void> check_journal(const Superblock& superblock, Ranges& ranges) {
     }
     ranges.push_back({area.disk, area.offset, area.offset + bytes, true});
   }
-  if (superblock.journal_position >= bytes || !is_aligned(superblock.journal_position, kPageBytes)) {
+  if (superblock.journal_position > bytes || !is_aligned(superblock.journal_position, kPageBytes)) {
     return fail(Code::kCorrupt, "superblock: the journal position is outside of the journal or not aligned to 4096");
   }
   if (superblock.next_sequence.value == 0) return fail(Code::kCorrupt, "superblock: the next sequence number is zero");
@@ -251,8 +251,9 @@ Result<void> check_shape(const Shape& shape) {
   if ((shape.flags & ~(kExported | kDestroyed)) != 0) {
     return fail(Code::kCorrupt, "superblock: it has an unknown flag");
   }
-  if (shape.disks > kDisksMax) return fail(Code::kCorrupt, "superblock: the number of disks is not from 1 to 32");
-  if (shape.segments > kSegmentsMax) {
+  if (shape.disks == 0 || shape.disks > kDisksMax)
+    return fail(Code::kCorrupt, "superblock: the number of disks is not from 1 to 32");
+  if (shape.segments == 0 || shape.segments > kSegmentsMax) {
     return fail(Code::kCorrupt, "superblock: the number of segments is not from 1 to 64");
   }
   if (std::ranges::max(shape.directory) > kDirectoryExtentsMax) {
@@ -311,7 +312,7 @@ Result<Superblock> decode_superblock(std::span<const std::byte, kPageBytes> byte
   FL_CHECK(!reader.is_short() && reader.remaining() == 0);
   // A compatible feature that is not ours may live there.
   if (reader.has_reserved() && shape.compatible == 0) {
-    return fail(Code::kCorrupt, "superblock: reserved room is not zero");
+    return fail(Code::kCorrupt, "superblock: reserved or unused room is not zero");
   }
   FL_TRY_VOID(check(superblock));
   return superblock;
