@@ -100,7 +100,7 @@ void Source::draw_layout(Superblock& superblock) {
     const size_t count = below(std::min<uint64_t>(kDirectoryExtentsMax, (next - 1) / 2)) + 1;
     while (places.size() < count) {
       const uint32_t place = from_to32(1, next - 1);
-      if (used.insert(place).second) places.push_back(Place(place));
+      if (used.insert(place).second) places.emplace_back(place);
     }
   }
   const size_t fewest = std::min(superblock.directory[0].size(), superblock.directory[1].size());
