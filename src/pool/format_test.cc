@@ -605,6 +605,12 @@ TEST(RecordFormatTest, EachWrongFieldIsNamed) {
   }
 }
 
+TEST(RecordFormatTest, NoObjectIsItsOwnOrigin) {
+  Bytes payload = payload_of({samples::records()[3]});
+  std::copy_n(payload.begin() + 4, 16, payload.begin() + 20);
+  expect_error(decode_records(payload, 1), {.what = "its own origin"});
+}
+
 TEST(RecordFormatTest, LimitsOfObjects) {
   ObjectState object = samples::snapshot();
   object.name = std::string(kNameBytesMax, 'n');
