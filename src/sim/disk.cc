@@ -94,6 +94,7 @@ void SimDevice::submit(std::unique_ptr<DiskOp> op) {
   }
   if (op->request->op == IoOp::kFlush) op->flush_to = content_.newest();
   trace(TraceKind::kDiskSubmit, *op, op->request->offset.value, mix_hash(op->request->length, hash_bytes(op->data)));
+  if (observer_ != nullptr) observer_->submitted(*op->request);
   waiting_.push_back(op->id);
   ops_.emplace(op->id, std::move(op));
   start_waiting();
@@ -147,6 +148,7 @@ void SimDevice::finish(uint64_t id) {
   ops_.erase(at);
   --in_service_;
   op->outcome = perform(*op);
+  if (observer_ != nullptr) observer_->performed(*op->request);
   const uint64_t code = op->outcome ? 0 : static_cast<uint64_t>(op->outcome.error().code) + 1;
   const bool has_bytes = op->request->op == IoOp::kRead && op->outcome.has_value();
   trace(TraceKind::kDiskDone, *op, code, has_bytes ? hash_bytes(op->data) : 0);
@@ -240,9 +242,13 @@ void SimDevice::mend(uint64_t sector, uint64_t number, DiskContent::Reach reach)
   }
 }
 
+DiskContent::Reach SimDevice::reach_of(const DiskOp& op) const {
+  const bool is_forced = op.request->durability == Durability::kForced && !options_.ignores_flushes;
+  return is_forced ? DiskContent::Reach::kStable : DiskContent::Reach::kCache;
+}
+
 void SimDevice::apply(const DiskOp& op, uint64_t begin, uint64_t end) {
-  const auto reach =
-      op.request->durability == Durability::kForced ? DiskContent::Reach::kStable : DiskContent::Reach::kCache;
+  const DiskContent::Reach reach = reach_of(op);
   const uint64_t number = content_.begin_write();
   for (uint64_t sector = begin; sector < end; ++sector) apply_at(op, number, sector, sector, reach);
 }
@@ -264,8 +270,7 @@ void SimDevice::apply_misdirected(const DiskOp& op, const Victim& victim) {
   const uint64_t block = options_.logical_block;
   const uint64_t count = victim.end - victim.begin;
   const uint64_t to = random_.between(victim.zone.begin / block, victim.zone.end / block - count);
-  const auto reach =
-      op.request->durability == Durability::kForced ? DiskContent::Reach::kStable : DiskContent::Reach::kCache;
+  const DiskContent::Reach reach = reach_of(op);
   const uint64_t number = content_.begin_write();
   damage(victim.begin, victim.end);
   for (uint64_t i = 0; i < count; ++i) apply_at(op, number, victim.begin + i, to + i, reach);
@@ -316,6 +321,7 @@ Result<void> SimDevice::perform_flush(DiskOp& op) {
     injected(SimFault::kFlushError);
     return fail(Code::kIo, "flush");
   }
+  if (options_.ignores_flushes) return {};
   content_.flush(op.flush_to);
   std::erase_if(mended_in_cache_, [&](const auto& entry) { return entry.second <= op.flush_to; });
   return {};

@@ -37,10 +37,21 @@ struct SimDiskOptions {
   bool read_only = false;
   bool is_file = true;                 // OpenDisk::size_bytes may grow it
   uint64_t room_bytes = ~uint64_t{0};  // what the medium can hold: beyond, writes to new places fail with kNoSpace
+  // A liar: a flush and forced unit access say that they are done, and are not. To test oracles with.
+  bool ignores_flushes = false;
   DiskFaults faults;
 
   // Another device for each seed: block sizes, cache, discards. No faults.
   static SimDiskOptions drawn(Prng& random);
+};
+
+// Is told of what reaches a device, to crash a node at a chosen point: it sets a flag for run_until() to see.
+class DiskObserver {
+ public:
+  virtual ~DiskObserver() = default;
+  virtual void submitted(const IoRequest& request) = 0;
+  // It took effect, or failed. Its owner does not know yet.
+  virtual void performed(const IoRequest& request) = 0;
 };
 
 // One request under way. The device owns it until it took effect, then the SimDisk until it is told.
@@ -67,6 +78,8 @@ class SimDevice {
   uint64_t size_bytes() const { return size_bytes_; }
   void resize(uint64_t size_bytes);  // Requires: a multiple of the logical block. Seen on refresh_size().
   void set_faults(DiskFaults faults) { options_.faults = std::move(faults); }
+  // Borrowed; null: none.
+  void set_observer(DiskObserver* observer) { observer_ = observer; }
   void set_room(uint64_t room_bytes) { options_.room_bytes = room_bytes; }
   // Looks past all faults: the newest bytes, or what a crash now could not take away. Requires: whole sectors.
   void peek(uint64_t offset, std::span<std::byte> out) const;
@@ -110,6 +123,7 @@ class SimDevice {
   Result<void> perform_write(DiskOp& op);
   Result<void> perform_flush(DiskOp& op);
   Result<void> perform_discard(DiskOp& op);
+  DiskContent::Reach reach_of(const DiskOp& op) const;
   // Applies sectors [begin, end) of the disk, which lie in the operation.
   void apply(const DiskOp& op, uint64_t begin, uint64_t end);
   void apply_at(const DiskOp& op, uint64_t number, uint64_t from_sector, uint64_t to_sector, DiskContent::Reach reach);
@@ -127,6 +141,7 @@ class SimDevice {
   uint64_t size_bytes_;
   SimDiskOptions options_;
   Prng random_;
+  DiskObserver* observer_ = nullptr;
   DiskContent content_;
   uint64_t next_op_ = 1;
   uint64_t next_token_ = 1;

@@ -212,6 +212,52 @@ TEST_F(SimDiskTest, FlushedAndForcedBytesSurvivePowerLossAndOthersMay) {
   EXPECT_GT(world.probe_count(Probe::kCrashDroppedWrite), 0U);
 }
 
+TEST_F(SimDiskTest, ADiskThatIgnoresFlushesLosesWhatItPromisedToKeep) {
+  SimDiskOptions options;
+  options.ignores_flushes = true;
+  world.create_disk(node, "/disk", kMiB, options);
+  attach();
+  std::set<uint8_t> flushed;
+  std::set<uint8_t> forced;
+  for (uint64_t round = 0; round < 40; ++round) {
+    ASSERT_TRUE(write(2 * round, 1));
+    ASSERT_TRUE(write(2 * round + 1, 2, Durability::kForced));
+    ASSERT_TRUE(flush());
+    crash_and_return();
+    flushed.insert(*read(2 * round));
+    forced.insert(*read(2 * round + 1));
+  }
+  EXPECT_TRUE(flushed.contains(0));
+  EXPECT_TRUE(forced.contains(0));
+}
+
+struct CountingObserver final : DiskObserver {
+  void submitted(const IoRequest& request) override { asked.push_back(request.op); }
+  void performed(const IoRequest& request) override { done.push_back(request.op); }
+  std::vector<IoOp> asked;
+  std::vector<IoOp> done;
+};
+
+TEST_F(SimDiskTest, AnObserverSeesWhatIsAskedAndWhatTookEffect) {
+  CountingObserver observer;
+  SimDevice& device = world.create_disk(node, "/disk", kMiB);
+  device.set_observer(&observer);
+  attach();
+  ASSERT_TRUE(write(0, 1));
+  ASSERT_TRUE(flush());
+  std::optional<Result<void>> out;
+  Block block(2);
+  world.spawn(node, 0,
+              perform(node.shard(0), *disk,
+                      {.op = IoOp::kWrite, .offset = {}, .length = kSectorBytes, .buffers = block.list}, out));
+  while (observer.asked.size() < 3) ASSERT_TRUE(world.step());
+  EXPECT_EQ(observer.done, (std::vector{IoOp::kWrite, IoOp::kFlush}));
+  ASSERT_EQ(world.run_until([&] { return out.has_value(); }, seconds(1)), RunResult::kDone);
+  device.set_observer(nullptr);
+  ASSERT_TRUE(flush());
+  EXPECT_EQ(observer.done, (std::vector{IoOp::kWrite, IoOp::kFlush, IoOp::kWrite}));
+}
+
 TEST_F(SimDiskTest, AKilledProcessLosesNothingThatWasAcknowledged) {
   world.create_disk(node, "/disk", kMiB);
   attach();
