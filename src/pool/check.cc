@@ -16,6 +16,39 @@ constexpr uint64_t kReadBytes = 1 * kMiB;
 
 constexpr std::array<const char*, kCopies> kCopyNames = {"first", "second"};
 
+Task<Result<void>> read_bytes(Reactor& reactor, BlockDevice& device, uint64_t offset, std::span<std::byte> bytes) {
+  const uint64_t size = device.geometry().size_bytes;
+  if (bytes.size() > size || offset > size - bytes.size()) co_return fail(Code::kOutOfRange, "behind the disk's end");
+  while (!bytes.empty()) {
+    const std::span<std::byte> piece = bytes.first(std::min<uint64_t>(bytes.size(), kReadBytes));
+    iovec buffer{piece.data(), piece.size()};
+    FL_CO_TRY_VOID(co_await block_read(reactor, device, ByteOffset(offset), {&buffer, 1}));
+    offset += piece.size();
+    bytes = bytes.subspan(piece.size());
+  }
+  co_return Result<void>();
+}
+
+// `device` is null when it could not be opened, and `error` says why.
+Task<void> read_superblocks_of(Reactor& reactor, BlockDevice* device, Error error, CheckedDisk& disk) {
+  for (size_t copy = 0; copy < kCopies; ++copy) {
+    disk.copies[copy].offset = kSuperblockOffsets[copy];
+    disk.copies[copy].error = error;
+  }
+  if (device == nullptr) co_return;
+  disk.size_bytes = device->geometry().size_bytes;
+  for (SuperblockCopy& copy : disk.copies) {
+    Page page;
+    const Result<void> read = co_await read_bytes(reactor, *device, copy.offset, page);
+    Result<Superblock> superblock = read ? decode_superblock(page) : std::unexpected(read.error());
+    if (superblock) {
+      copy.superblock = std::move(*superblock);
+    } else {
+      copy.error = superblock.error();
+    }
+  }
+}
+
 class Checker {
  public:
   Checker(Shard& shard, std::vector<PoolDisk> disks, Uuid boot_id)
@@ -30,7 +63,6 @@ class Checker {
   };
 
   Task<void> read_disk(size_t index);
-  Task<Result<void>> read_bytes(BlockDevice& device, uint64_t offset, std::span<std::byte> bytes);
   Task<Result<void>> read_place(Place place, uint64_t offset, std::span<std::byte> bytes);
   Result<void> choose_superblock();
   void check_copies(const CheckedDisk& disk);
@@ -86,25 +118,12 @@ Task<Result<CheckReport>> Checker::run() {
 
 // ---- Bytes
 
-Task<Result<void>> Checker::read_bytes(BlockDevice& device, uint64_t offset, std::span<std::byte> bytes) {
-  const uint64_t size = device.geometry().size_bytes;
-  if (bytes.size() > size || offset > size - bytes.size()) co_return fail(Code::kOutOfRange, "behind the disk's end");
-  while (!bytes.empty()) {
-    const std::span<std::byte> piece = bytes.first(std::min<uint64_t>(bytes.size(), kReadBytes));
-    iovec buffer{piece.data(), piece.size()};
-    FL_CO_TRY_VOID(co_await block_read(shard_.reactor, device, ByteOffset(offset), {&buffer, 1}));
-    offset += piece.size();
-    bytes = bytes.subspan(piece.size());
-  }
-  co_return Result<void>();
-}
-
 // Requires: the layout contains it; the range lies in an extent.
 Task<Result<void>> Checker::read_place(Place place, uint64_t offset, std::span<std::byte> bytes) {
   const Layout::Location at = layout_.locate(place);
   BlockDevice* const device = members_[at.disk];
   if (device == nullptr) co_return fail(Code::kNotFound, "its disk is missing");
-  co_return co_await read_bytes(*device, at.offset + offset, bytes);
+  co_return co_await read_bytes(shard_.reactor, *device, at.offset + offset, bytes);
 }
 
 std::string Checker::where(Place place) const {
@@ -116,25 +135,10 @@ std::string Checker::where(Place place) const {
 
 Task<void> Checker::read_disk(size_t index) {
   CheckedDisk& disk = report_.disks[index];
-  disk.path = given_[index].path;
-  for (size_t copy = 0; copy < kCopies; ++copy) disk.copies[copy].offset = kSuperblockOffsets[copy];
   Result<std::unique_ptr<BlockDevice>> device = given_[index].source->open(shard_);
-  if (!device) {
-    for (SuperblockCopy& copy : disk.copies) copy.error = device.error();
-    co_return;
-  }
-  opened_[index].device = std::move(*device);
-  disk.size_bytes = opened_[index].device->geometry().size_bytes;
-  for (SuperblockCopy& copy : disk.copies) {
-    Page page;
-    const Result<void> read = co_await read_bytes(*opened_[index].device, copy.offset, page);
-    Result<Superblock> superblock = read ? decode_superblock(page) : std::unexpected(read.error());
-    if (superblock) {
-      copy.superblock = std::move(*superblock);
-    } else {
-      copy.error = superblock.error();
-    }
-  }
+  if (device) opened_[index].device = std::move(*device);
+  disk.path = given_[index].path;
+  co_await read_superblocks_of(shard_.reactor, opened_[index].device.get(), device ? Error{} : device.error(), disk);
 }
 
 Result<void> Checker::choose_superblock() {
@@ -143,11 +147,9 @@ Result<void> Checker::choose_superblock() {
   for (size_t i = 0; i < opened_.size(); ++i) {
     for (const SuperblockCopy& copy : report_.disks[i].copies) {
       if (!copy.superblock && copy.error.code == Code::kNotSupported) first_error = copy.error;
-      if (!copy.superblock) continue;
-      const Superblock*& best = opened_[i].best;
-      if (best == nullptr || copy.superblock->generation > best->generation) best = &*copy.superblock;
     }
-    const Superblock* const best = opened_[i].best;
+    const Superblock* const best = newest_superblock(report_.disks[i]);
+    opened_[i].best = best;
     if (best == nullptr || best->is_destroyed) continue;
     if (pool_id.is_nil()) pool_id = best->pool_id;
     if (best->pool_id != pool_id) continue;
@@ -442,6 +444,25 @@ const char* severity_name(Severity severity) {
 
 uint64_t CheckReport::count(Severity severity) const {
   return static_cast<uint64_t>(std::ranges::count(findings, severity, &Finding::severity));
+}
+
+const Superblock* newest_superblock(const CheckedDisk& disk) {
+  const Superblock* newest = nullptr;
+  for (const SuperblockCopy& copy : disk.copies) {
+    if (copy.superblock && (newest == nullptr || copy.superblock->generation > newest->generation)) {
+      newest = &*copy.superblock;
+    }
+  }
+  return newest;
+}
+
+Task<CheckedDisk> read_superblocks(Shard& shard, PoolDisk disk) {
+  CheckedDisk read;
+  read.path = disk.path;
+  const Result<std::unique_ptr<BlockDevice>> device = disk.source->open(shard);
+  co_await read_superblocks_of(shard.reactor, device ? device->get() : nullptr, device ? Error{} : device.error(),
+                               read);
+  co_return read;
 }
 
 Task<Result<CheckReport>> check_pool(Shard& shard, std::vector<PoolDisk> disks, Uuid boot_id) {

@@ -89,5 +89,9 @@ inline constexpr size_t kFindingsMax = 1000;
 // `boot_id`: of the kernel that runs now. Bytes are never the reason for an error but for these: kNotFound (no disk is
 // of a pool, or the pool was destroyed), kNotSupported (a newer format). kInvalidArgument: no disks.
 Task<Result<CheckReport>> check_pool(Shard& shard, std::vector<PoolDisk> disks, Uuid boot_id);
+// What one disk's superblocks say, whatever pool it is of. `index` stays empty.
+Task<CheckedDisk> read_superblocks(Shard& shard, PoolDisk disk);
+// The newer one of those that are whole; null: none.
+const Superblock* newest_superblock(const CheckedDisk& disk);
 
 }  // namespace fairlead::pool

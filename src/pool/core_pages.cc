@@ -1,0 +1,249 @@
+// Map pages in memory: brought in, completed with what ancestors have, and let go.
+#include <algorithm>
+#include <bit>
+
+#include "base/crc32c.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "pool/core.h"
+
+namespace fairlead::pool {
+namespace {
+
+constexpr uint64_t kCacheBytesMin = 4 * kMiB;
+constexpr uint64_t kCacheBytesPerTiB = 12 * kMiB;
+
+}  // namespace
+
+// A page as it will show: its own entries, the first ancestor's where it has none, and who has the other units.
+struct PoolCore::Resolution {
+  std::array<Entry, kEntriesPerPage> borrowed;
+  std::array<std::unique_ptr<UnitTable>, kEntriesPerPage> tables;
+  std::array<uint64_t, kEntriesPerPage> known{};  // units that were found
+  std::array<bool, kEntriesPerPage> has_entry{};
+  size_t incomplete = kEntriesPerPage;
+
+  void start(const MapPage& page) {
+    for (size_t i = 0; i < kEntriesPerPage; ++i) {
+      const Entry own = page.own(i);
+      has_entry[i] = !own.is_absent();
+      learn(i, own.held);
+    }
+  }
+  void learn(size_t i, uint64_t units) {
+    if (known[i] == kAllUnits) return;
+    known[i] |= units;
+    if (known[i] == kAllUnits) --incomplete;
+  }
+  void add(size_t i, const Entry& entry) {
+    const uint64_t found = entry.held & ~known[i];
+    if (found == 0) return;
+    if (!has_entry[i]) {
+      has_entry[i] = true;
+      borrowed[i] = {.place = entry.place, .stamp = {}, .held = entry.held};
+    } else {
+      put(i, found, entry.place);
+    }
+    learn(i, found);
+  }
+  void put(size_t i, uint64_t units, Place place) {
+    if (tables[i] == nullptr) tables[i] = std::make_unique<UnitTable>();
+    for (; units != 0; units &= units - 1) (*tables[i])[static_cast<size_t>(std::countr_zero(units))] = place;
+  }
+  // An ancestor's page that shows all of its own ancestors': nothing more is to be found.
+  void add_resolved(const MapPage& page) {
+    for (size_t i = 0; i < kEntriesPerPage; ++i) {
+      if (known[i] == kAllUnits) continue;
+      add(i, page.load(i).entry);
+      const UnitTable* const units = page.units(i);
+      if (units == nullptr) continue;
+      for (size_t unit = 0; unit < kUnitsPerExtent; ++unit) {
+        if ((*units)[unit].value != 0 && (known[i] >> unit & 1) == 0) put(i, uint64_t{1} << unit, (*units)[unit]);
+      }
+    }
+  }
+};
+
+MapPage* PoolCore::find_page(LayerId layer, uint32_t leaf) {
+  const auto found = cache_.find(page_key(layer, leaf));
+  return found == cache_.end() ? nullptr : found->second.get();
+}
+
+Task<Result<PagePin>> PoolCore::page(Layer& layer, uint32_t leaf) {
+  const uint64_t key = page_key(layer.id, leaf);
+  while (true) {
+    if (MapPage* const resident = find_page(layer.id, leaf); resident != nullptr && resident->is_resolved()) {
+      resident->is_referenced.store(true, std::memory_order_relaxed);
+      co_return PagePin(*resident);
+    }
+    if (const auto loading = loading_.find(key); loading != loading_.end()) {
+      co_await loading->second->wait();
+      continue;
+    }
+    loading_.emplace(key, std::make_unique<Event>(reactor()));
+    Result<void> outcome = co_await bring_in(layer, leaf);
+    if (outcome) {
+      const PagePin pin(*find_page(layer.id, leaf));
+      outcome = co_await resolve(layer, *pin);
+    }
+    const auto loading = loading_.find(key);
+    loading->second->release_waiters();
+    loading_.erase(loading);
+    if (!outcome) co_return std::unexpected(outcome.error());
+    PagePin pin(*find_page(layer.id, leaf));
+    evict();
+    co_return pin;
+  }
+}
+
+// What the layer itself has.
+Task<Result<void>> PoolCore::bring_in(Layer& layer, uint32_t leaf) {
+  auto page = std::make_unique<MapPage>(layer.id, leaf);
+  while (find_page(layer.id, leaf) == nullptr) {
+    const LeafRef* const ref = layer.find(leaf);
+    if (ref != nullptr && ref->address != kNoAddress) {
+      const LeafRef wanted = *ref;
+      const Result<Page> bytes = co_await read_page(wanted.address, wanted.crc);
+      const LeafRef* const now = layer.find(leaf);
+      if (now == nullptr || now->address != wanted.address) continue;  // a checkpoint moved it
+      if (!bytes) co_return std::unexpected(bytes.error());
+      if (!page->decode(*bytes, layout_.extents())) co_return fail(Code::kCorrupt, "a map page names no extent");
+    }
+    if (layer.parent == nullptr) page->set_resolved();
+    cache_bytes_ += page->memory_bytes();
+    cache_order_.push_back(*page);
+    cache_.emplace(page_key(layer.id, leaf), std::move(page));
+  }
+  co_return Result<void>();
+}
+
+// From the second copy when the first is bad; it is then written anew at the next checkpoint.
+Task<Result<Page>> PoolCore::read_page(uint32_t address, uint32_t crc) {
+  Error error{Code::kCorrupt, 0, "both copies of a map page are damaged"};
+  Buffer memory = co_await buffer(kPageBytes);
+  for (size_t copy = 0; copy < kCopies; ++copy) {
+    const PageStore::Where where = pages_.locate(address, copy);
+    const Layout::Location at = layout_.locate(where.place);
+    iovec piece{memory.data(), kPageBytes};
+    const Result<void> read =
+        co_await block_read(reactor(), home().disk(at.disk), ByteOffset(at.offset + where.offset), {&piece, 1});
+    if (!read) {
+      error = read.error();
+    } else if (crc32c(memory.bytes(kPageBytes)) == crc) {
+      if (copy > 0) ++repaired_copies_;
+      Page page;
+      std::ranges::copy(memory.bytes(kPageBytes), page.begin());
+      co_return page;
+    }
+  }
+  co_return std::unexpected(error);
+}
+
+Task<Result<void>> PoolCore::resolve(Layer& layer, MapPage& page) {
+  while (!page.is_resolved()) {
+    const uint64_t version = map_version_;
+    auto found = std::make_unique<Resolution>();
+    found->start(page);
+    FL_CO_TRY(const bool is_complete, co_await ask_ancestors(layer, page.leaf, *found));
+    if (!is_complete || map_version_ != version) continue;
+    cache_bytes_ -= page.memory_bytes();
+    for (size_t i = 0; i < kEntriesPerPage; ++i) {
+      if (found->tables[i] != nullptr) retire(page.set_units(i, std::move(found->tables[i])));
+      if (!found->borrowed[i].is_absent()) page.borrow(i, found->borrowed[i]);
+    }
+    cache_bytes_ += page.memory_bytes();
+    page.set_resolved();
+  }
+  co_return Result<void>();
+}
+
+// False: something moved meanwhile; ask again.
+Task<Result<bool>> PoolCore::ask_ancestors(Layer& layer, uint32_t leaf, Resolution& found) {
+  const uint64_t version = map_version_;
+  for (Layer* from = layer.parent; from != nullptr && found.incomplete > 0; from = from->parent) {
+    if (const MapPage* const resident = find_page(from->id, leaf); resident != nullptr) {
+      if (resident->is_resolved()) {
+        found.add_resolved(*resident);
+        co_return true;
+      }
+      for (size_t i = 0; i < kEntriesPerPage; ++i) found.add(i, resident->own(i));
+      continue;
+    }
+    const LeafRef* const ref = from->find(leaf);
+    if (ref == nullptr) continue;
+    const LeafRef wanted = *ref;
+    const Result<Page> bytes = co_await read_page(wanted.address, wanted.crc);
+    if (map_version_ != version || from->find(leaf)->address != wanted.address) co_return false;
+    if (!bytes) co_return std::unexpected(bytes.error());
+    const auto read = std::make_unique<MapPage>(from->id, leaf);
+    if (!read->decode(*bytes, layout_.extents())) co_return fail(Code::kCorrupt, "a map page names no extent");
+    for (size_t i = 0; i < kEntriesPerPage; ++i) found.add(i, read->own(i));
+  }
+  co_return true;
+}
+
+Task<Result<void>> PoolCore::load_view(Object& object, uint32_t leaf) {
+  while (true) {
+    Layer& layer = *object.layer;
+    FL_CO_TRY(const PagePin pin, co_await page(layer, leaf));
+    if (object.layer != &layer) continue;
+    if (leaf < object.view->slots.size()) object.view->slots[leaf].store(&*pin, std::memory_order_release);
+    co_return Result<void>();
+  }
+}
+
+uint64_t PoolCore::cache_limit() const {
+  if (options_.cache_bytes != 0) return options_.cache_bytes;
+  const uint64_t mapped_bytes = mapped_ << layout_.extent_shift();
+  return std::max(kCacheBytesMin, kCacheBytesPerTiB * (mapped_bytes / kMiB) / (kTiB / kMiB));
+}
+
+// Second chance, in the order in which pages came.
+void PoolCore::evict() {
+  size_t left = 2 * cache_.size();
+  for (; cache_bytes_ > cache_limit() && left > 0; --left) {
+    MapPage& page = cache_order_.pop_front();
+    cache_order_.push_back(page);
+    if (page.pins > 0 || page.is_dirty || page.is_being_checkpointed) continue;
+    if (page.is_referenced.exchange(false, std::memory_order_relaxed)) continue;
+    remove_page(page);
+  }
+  if (cache_bytes_ > cache_limit()) checkpoint_wanted_.set();  // too many are dirty
+}
+
+void PoolCore::remove_page(MapPage& page) {
+  if (const Layer* const layer = find_layer(page.layer); layer != nullptr && layer->object != nullptr) {
+    const std::shared_ptr<View>& view = layer->object->view;
+    if (view != nullptr && page.leaf < view->slots.size()) {
+      view->slots[page.leaf].store(nullptr, std::memory_order_release);
+    }
+  }
+  cache_bytes_ -= page.memory_bytes();
+  cache_order_.remove(page);
+  const auto found = cache_.find(page_key(page.layer, page.leaf));
+  std::unique_ptr<MapPage> owned = std::move(found->second);
+  cache_.erase(found);
+  retire(std::move(owned));
+}
+
+void PoolCore::drop_pages(Layer& layer) {
+  for (const LeafRef& ref : layer.leaves) {
+    if (MapPage* const page = find_page(layer.id, ref.leaf); page != nullptr) remove_page(*page);
+  }
+}
+
+void PoolCore::ancestors_changed(Layer& changed, uint32_t leaf) {
+  ++map_version_;
+  for (const auto& [id, each] : layers_) {
+    MapPage* const page = find_page(each->id, leaf);
+    if (page == nullptr) continue;
+    const Layer* above = each.get();
+    while (above != nullptr && above != &changed) above = above->parent;
+    if (above == nullptr || each.get() == &changed) continue;
+    cache_bytes_ -= page->memory_bytes();
+    for (std::unique_ptr<UnitTable>& table : page->forget_ancestors()) retire(std::move(table));
+    cache_bytes_ += page->memory_bytes();
+  }
+}
+
+}  // namespace fairlead::pool

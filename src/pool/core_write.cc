@@ -1,0 +1,364 @@
+// What changes a replica's content and its map: first writes, copy-on-write, unmapping. On the home shard.
+#include <algorithm>
+
+#include "block/zeroes.h"
+#include "pool/core.h"
+#include "pool/io_pieces.h"
+
+namespace fairlead::pool {
+namespace {
+
+// What it found in the maps may be read from the disk as long as this lives. Not across allocate(), which may wait for
+// everyone to leave.
+class Inside {
+ public:
+  explicit Inside(Epochs& epochs) : epochs_(epochs), epoch_(epochs.enter()) {}
+  ~Inside() { epochs_.leave(epoch_); }
+  Inside(const Inside&) = delete;
+  Inside& operator=(const Inside&) = delete;
+
+ private:
+  Epochs& epochs_;
+  const uint8_t epoch_;
+};
+
+uint32_t leaf_of(ExtentIndex extent) { return extent.value / static_cast<uint32_t>(kEntriesPerPage); }
+size_t index_of(ExtentIndex extent) { return extent.value % kEntriesPerPage; }
+bool is_hole(const Entry& entry) { return entry.place.value == 0 && entry.held != 0; }
+
+// The entry as it will be when all that was appended is applied.
+Entry latest(const ExtentLocks::Lock& lock, const MapPage& page, size_t index) {
+  return lock->entry ? *lock->entry : page.own(index);
+}
+
+// Where a unit that the layer does not hold is. 0: zeroes.
+Place below(const MapPage& page, size_t index, uint32_t unit) {
+  const ShownEntry shown = page.load(index);
+  if (shown.is_borrowed && (shown.entry.held >> unit & 1) != 0) return shown.entry.place;
+  const UnitTable* const units = page.units(index);
+  return units == nullptr ? Place() : (*units)[unit];
+}
+
+bool has_anything_below(const MapPage& page, size_t index, uint32_t first, uint32_t end) {
+  for (uint32_t unit = first; unit < end; ++unit) {
+    if (below(page, index, unit).value != 0) return true;
+  }
+  return false;
+}
+
+// Gives an allocated place back that nobody put into a map.
+class PlaceKeeper {
+ public:
+  PlaceKeeper(Allocator& allocator, const ExtentLocks::Lock& lock) : allocator_(allocator), lock_(lock) {}
+  ~PlaceKeeper() {
+    if (lock_->place.value == 0 || !lock_.is_last()) return;
+    allocator_.release(lock_->place);
+    lock_->place = {};
+  }
+  PlaceKeeper(const PlaceKeeper&) = delete;
+  PlaceKeeper& operator=(const PlaceKeeper&) = delete;
+
+ private:
+  Allocator& allocator_;
+  const ExtentLocks::Lock& lock_;
+};
+
+iovec edge(const Buffer& memory, size_t length) { return {memory ? memory.data() : zeroes(length).data(), length}; }
+
+}  // namespace
+
+// A write's part in one extent.
+struct PoolCore::Piece {
+  ExtentIndex extent;
+  uint32_t begin = 0;  // bytes in the extent
+  uint32_t end = 0;
+  std::vector<iovec> buffers;
+  // Of the edges, where the write covers units in part that the layer does not have.
+  Buffer head;
+  Buffer tail;
+  uint32_t from = 0;  // bytes in the extent, with the edges
+  uint32_t to = 0;
+};
+
+Task<Result<void>> PoolCore::flush() {
+  FL_CO_TRY_VOID(co_await journal_->sync());
+  if (!journal_->is_dirty()) is_dirty_.store(false, std::memory_order_release);
+  co_return Result<void>();
+}
+
+Task<Buffer> PoolCore::buffer(size_t length) {
+  BufferPool& pool = home().shard.buffers;
+  if (Buffer memory = pool.try_allocate(buffers_, length)) co_return memory;
+  struct Wait : BufferWaiter {
+    Wait() : BufferWaiter([](Runnable& self) { static_cast<Wait&>(self).caller.resume(); }) {}
+    bool await_ready() const noexcept { return false; }
+    void await_suspend(std::coroutine_handle<> handle) {
+      caller = handle;
+      from->wait(*this, *account, wanted);
+    }
+    Buffer await_resume() { return std::move(buffer); }
+    std::coroutine_handle<> caller;
+    BufferPool* from = nullptr;
+    BufferAccount* account = nullptr;
+    size_t wanted = 0;
+  };
+  Wait wait;
+  wait.from = &pool;
+  wait.account = &buffers_;
+  wait.wanted = length;
+  co_return co_await wait;
+}
+
+Task<Result<void>> PoolCore::write(Object& object, const IoRequest& request) {
+  const uint64_t begin = request.offset.value;
+  const uint64_t end = begin + request.length;
+  if (request.op != IoOp::kWrite) {
+    FL_CO_TRY_VOID(co_await zero_range(object, begin, end, request.op));
+  } else {
+    for (uint64_t at = begin; at < end;) {
+      const uint64_t next = std::min(end, align_down(at, layout_.extent_bytes()) + layout_.extent_bytes());
+      Piece piece;
+      piece.extent = ExtentIndex(static_cast<uint32_t>(at >> layout_.extent_shift()));
+      piece.begin = static_cast<uint32_t>(at & (layout_.extent_bytes() - 1));
+      piece.end = piece.begin + static_cast<uint32_t>(next - at);
+      slice_buffers(request.buffers, at - begin, next - at, piece.buffers);
+      FL_CO_TRY_VOID(co_await write_extent(object, std::move(piece)));
+      at = next;
+    }
+  }
+  if (request.durability == Durability::kForced) co_return co_await flush();
+  co_return Result<void>();
+}
+
+Task<Result<void>> PoolCore::write_extent(Object& object, Piece piece) {
+  Layer& layer = *object.layer;
+  const uint32_t shift = layout_.unit_shift();
+  const uint32_t first = piece.begin >> shift;
+  const uint32_t last = (piece.end - 1) >> shift;
+  const size_t index = index_of(piece.extent);
+  FL_CO_TRY(const PagePin pin, co_await page(layer, leaf_of(piece.extent)));
+
+  uint64_t units = unit_mask(first, last + 1);
+  ExtentLocks::Lock lock = co_await locks_.lock(layer.id, piece.extent, units);
+  if (is_hole(latest(lock, *pin, index))) {
+    units = kAllUnits;  // the others become zeroes on the disk
+    lock.release();
+    lock = co_await locks_.lock(layer.id, piece.extent, units);
+  }
+  const PlaceKeeper keeper(allocator_, lock);
+  Entry now = latest(lock, *pin, index);
+  const StampOrdinal stamp = object.state.stamp;
+  if (now.place.value != 0 && now.stamp != stamp) {
+    // On stable storage before the data: see rule 2 of replication.
+    now.stamp = stamp;
+    FL_CO_TRY_VOID(co_await append_entry(lock, layer.id, piece.extent, now));
+    if (stamp.value != 0) FL_CO_TRY_VOID(co_await flush());
+    now = latest(lock, *pin, index);
+  }
+  Place place = now.place.value != 0 ? now.place : lock->place;
+  if (place.value == 0) {
+    const Place before = index == 0 ? Place() : pin->own(index - 1).place;
+    FL_CO_TRY(place, co_await allocate(object, before.value == 0 ? before : Place(before.value + 1)));
+    if (lock->place.value != 0) {  // another write to the extent was quicker
+      allocator_.release(place);
+      place = lock->place;
+    }
+    lock->place = place;
+  }
+  const Layout::Location at = layout_.locate(place);
+  if (is_hole(now)) {
+    FL_CO_TRY_VOID(co_await block_write_zeroes(reactor(), home().disk(at.disk), ByteOffset(at.offset),
+                                               layout_.extent_bytes(), ZeroMode::kMayDeallocate));
+  }
+  const uint64_t missing = unit_mask(first, last + 1) & ~now.held;
+  FL_CO_TRY_VOID(co_await fill_edges(layer, piece, missing));
+  FL_CO_TRY_VOID(
+      co_await block_write(reactor(), home().disk(at.disk), ByteOffset(at.offset + piece.from), piece.buffers));
+  now = latest(lock, *pin, index);
+  if (now.place == place && (missing & ~now.held) == 0) co_return Result<void>();
+  now.place = place;
+  now.held |= missing;
+  now.stamp = stamp;
+  lock->place = {};
+  co_return co_await append_entry(lock, layer.id, piece.extent, now);
+}
+
+Task<Result<void>> PoolCore::append_entry(ExtentLocks::Lock& lock, LayerId layer, ExtentIndex extent, Entry entry) {
+  lock->entry = entry;
+  std::vector<Record> records;
+  records.emplace_back(EntryRecord{layer, extent, entry});
+  co_return co_await journal_->write(std::move(records));
+}
+
+// Completes the units that are written in part with what can be read there now.
+Task<Result<void>> PoolCore::fill_edges(Layer& layer, Piece& piece, uint64_t missing) {
+  const uint32_t shift = layout_.unit_shift();
+  const uint32_t unit_bytes = layout_.unit_bytes();
+  const uint32_t first = piece.begin >> shift;
+  const uint32_t last = (piece.end - 1) >> shift;
+  const bool needs_head = (missing >> first & 1) != 0 && piece.begin % unit_bytes != 0;
+  const bool needs_tail = (missing >> last & 1) != 0 && piece.end % unit_bytes != 0;
+  piece.from = needs_head ? first << shift : piece.begin;
+  piece.to = needs_tail ? (last + 1) << shift : piece.end;
+  if (needs_head) {
+    const uint32_t length = piece.begin - piece.from;
+    FL_CO_TRY(piece.head, co_await read_below(layer, piece.extent, piece.from, length));
+    piece.buffers.insert(piece.buffers.begin(), edge(piece.head, length));
+  }
+  if (needs_tail) {
+    const uint32_t length = piece.to - piece.end;
+    FL_CO_TRY(piece.tail, co_await read_below(layer, piece.extent, piece.end, length));
+    piece.buffers.push_back(edge(piece.tail, length));
+  }
+  co_return Result<void>();
+}
+
+// Bytes of one unit that the layer does not hold. An empty buffer: zeroes.
+Task<Result<Buffer>> PoolCore::read_below(Layer& layer, ExtentIndex extent, uint32_t begin, uint32_t length) {
+  const Inside inside(home().epochs);
+  FL_CO_TRY(const PagePin pin, co_await page(layer, leaf_of(extent)));
+  const Place place = below(*pin, index_of(extent), begin >> layout_.unit_shift());
+  if (place.value == 0) co_return Buffer();
+  const Layout::Location at = layout_.locate(place);
+  Buffer memory = co_await buffer(length);
+  iovec piece{memory.data(), length};
+  FL_CO_TRY_VOID(co_await block_read(reactor(), home().disk(at.disk), ByteOffset(at.offset + begin), {&piece, 1}));
+  co_return memory;
+}
+
+// Unmapping, and writing of zeroes, which is the same where whole units are concerned.
+
+Task<Result<void>> PoolCore::zero_range(Object& object, uint64_t begin, uint64_t end, IoOp op) {
+  const uint64_t extent_bytes = layout_.extent_bytes();
+  for (uint64_t at = begin; at < end;) {
+    const ExtentIndex extent(static_cast<uint32_t>(at >> layout_.extent_shift()));
+    if (is_aligned(at, extent_bytes) && end - at >= extent_bytes) {
+      const auto index = static_cast<uint32_t>(index_of(extent));
+      const uint64_t count = std::min<uint64_t>((end - at) / extent_bytes, kEntriesPerPage - index);
+      FL_CO_TRY_VOID(co_await drop_extents(object, leaf_of(extent), index, index + static_cast<uint32_t>(count)));
+      at += count * extent_bytes;
+      continue;
+    }
+    const uint64_t next = std::min(end, align_down(at, extent_bytes) + extent_bytes);
+    const auto from = static_cast<uint32_t>(at & (extent_bytes - 1));
+    FL_CO_TRY_VOID(co_await zero_part(object, extent, from, from + static_cast<uint32_t>(next - at), op));
+    at = next;
+  }
+  co_return Result<void>();
+}
+
+// Entries [first, end) of a leaf, wholly.
+Task<Result<void>> PoolCore::drop_extents(Object& object, uint32_t leaf, uint32_t first, uint32_t end) {
+  Layer& layer = *object.layer;
+  if (layer.parent == nullptr && layer.find(leaf) == nullptr && loading_.empty()) {
+    if (find_page(layer.id, leaf) == nullptr) co_return Result<void>();
+  }
+  FL_CO_TRY(PagePin pin, co_await page(layer, leaf));
+  std::vector<ExtentLocks::Lock> locks;
+  std::vector<Record> records;
+  for (uint32_t index = first; index < end; ++index) {
+    const ExtentIndex extent(leaf * static_cast<uint32_t>(kEntriesPerPage) + index);
+    if (!pin->is_resolved()) {
+      FL_CO_TRY(pin, co_await page(layer, leaf));
+    }
+    const bool is_nothing = pin->load(index).entry.is_absent() && pin->units(index) == nullptr;
+    if (is_nothing && !locks_.is_used(layer.id, extent)) continue;
+    ExtentLocks::Lock lock = co_await locks_.lock(layer.id, extent, kAllUnits);
+    const Entry now = latest(lock, *pin, index);
+    // With a parent the zeroes must hide what it has.
+    const Entry then = {.place = {}, .stamp = object.state.stamp, .held = layer.parent == nullptr ? 0 : kAllUnits};
+    if (then == now) continue;
+    lock->entry = then;
+    records.emplace_back(EntryRecord{layer.id, extent, then});
+    locks.push_back(std::move(lock));
+  }
+  if (records.empty()) co_return Result<void>();
+  co_return co_await journal_->write(std::move(records));
+}
+
+// Whole units of one extent leave the map; what is left at the edges is written as zeroes, unless it was only a hint.
+Task<Result<void>> PoolCore::zero_part(Object& object, ExtentIndex extent, uint32_t begin, uint32_t end, IoOp op) {
+  const uint32_t unit_bytes = layout_.unit_bytes();
+  const auto inner_begin = static_cast<uint32_t>(align_up(begin, unit_bytes));
+  const auto inner_end = static_cast<uint32_t>(align_down(end, unit_bytes));
+  if (inner_begin >= inner_end) {
+    if (op == IoOp::kDiscard) co_return Result<void>();
+    co_return co_await write_zeroes(object, extent, begin, end);
+  }
+  if (op == IoOp::kWriteZeroes && begin < inner_begin) {
+    FL_CO_TRY_VOID(co_await write_zeroes(object, extent, begin, inner_begin));
+  }
+  FL_CO_TRY(const bool is_dropped, co_await drop_units(object, extent, inner_begin, inner_end));
+  if (!is_dropped && op == IoOp::kWriteZeroes) {
+    FL_CO_TRY_VOID(co_await write_zeroes(object, extent, inner_begin, inner_end));
+  }
+  if (op == IoOp::kWriteZeroes && inner_end < end) co_return co_await write_zeroes(object, extent, inner_end, end);
+  co_return Result<void>();
+}
+
+// False: something below would show, so zeroes must be written over it.
+Task<Result<bool>> PoolCore::drop_units(Object& object, ExtentIndex extent, uint32_t begin, uint32_t end) {
+  Layer& layer = *object.layer;
+  const size_t index = index_of(extent);
+  const uint32_t first = begin >> layout_.unit_shift();
+  const uint32_t last = end >> layout_.unit_shift();
+  const uint64_t units = unit_mask(first, last);
+  ExtentLocks::Lock lock = co_await locks_.lock(layer.id, extent, units);
+  FL_CO_TRY(const PagePin pin, co_await page(layer, leaf_of(extent)));
+  if (has_anything_below(*pin, index, first, last)) co_return false;
+  Entry now = latest(lock, *pin, index);
+  if ((now.held & units) == 0) co_return true;
+  if (is_hole(now)) co_return true;  // zeroes already
+  now.held &= ~units;
+  now.stamp = object.state.stamp;
+  // While others write to the extent it keeps its place.
+  if (now.held == 0 && lock.is_alone()) now.place = {};
+  FL_CO_TRY_VOID(co_await append_entry(lock, layer.id, extent, now));
+  co_return true;
+}
+
+// Data of zeroes, where anything else can be read. Requires: inside one extent.
+Task<Result<void>> PoolCore::write_zeroes(Object& object, ExtentIndex extent, uint32_t begin, uint32_t end) {
+  Layer& layer = *object.layer;
+  const uint32_t shift = layout_.unit_shift();
+  for (uint32_t at = begin; at < end;) {
+    const uint32_t unit = at >> shift;
+    const uint32_t next = std::min(end, (unit + 1) << shift);
+    FL_CO_TRY(const PagePin pin, co_await page(layer, leaf_of(extent)));
+    const Entry own = pin->own(index_of(extent));
+    const bool is_data = own.place.value != 0 && (own.held >> unit & 1) != 0;
+    const bool is_unsure = locks_.is_used(layer.id, extent);
+    if (is_data || is_unsure || (!is_hole(own) && below(*pin, index_of(extent), unit).value != 0)) {
+      Piece piece;
+      piece.extent = extent;
+      piece.begin = at;
+      piece.end = next;
+      piece.buffers.push_back({zeroes(next - at).data(), next - at});
+      FL_CO_TRY_VOID(co_await write_extent(object, std::move(piece)));
+    }
+    at = next;
+  }
+  co_return Result<void>();
+}
+
+// Room.
+
+std::optional<Place> PoolCore::try_allocate(const Object& object, Place near) {
+  const uint64_t promised_to_others = reserved_extents() - reserved_extents(object);
+  if (allocator_.free() <= metadata_reserve() + promised_to_others) return std::nullopt;
+  return allocator_.take(near);
+}
+
+Task<Result<Place>> PoolCore::allocate(const Object& object, Place near) {
+  while (true) {
+    if (const std::optional<Place> place = try_allocate(object, near)) {
+      watch_room();
+      co_return *place;
+    }
+    // What was given up is free as soon as that is on stable storage.
+    if (freed_.empty() && !releasing_lock_.is_locked()) co_return fail(Code::kNoSpace, "the pool is full");
+    FL_CO_TRY_VOID(co_await release_freed());
+  }
+}
+
+}  // namespace fairlead::pool
