@@ -26,6 +26,7 @@ PoolCore::PoolCore(std::vector<std::unique_ptr<ShardSide>> sides, Superblock sup
       checkpointing_(reactor()),
       releasing_lock_(reactor()),
       scope_(reactor()),
+      checkpointer_(reactor()),
       checkpoint_wanted_(reactor()),
       reclaim_wanted_(reactor()),
       reclaim_progress_(reactor()),
@@ -190,6 +191,7 @@ void PoolCore::apply_record(const ObjectRecord& record) {
   if (slot == nullptr) slot = std::make_unique<Object>();
   Object& object = *slot;
   thick_objects_ += (record.object.is_thick ? 1 : 0) - (object.state.is_thick ? 1 : 0);
+  object_bytes_ += encoded_bytes(record.object) - (object.layer == nullptr ? 0 : encoded_bytes(object.state));
   object.state = record.object;
   Layer& layer = this->layer(record.object.layer);
   if (object.layer == &layer) return;
@@ -204,6 +206,7 @@ void PoolCore::apply_record(const ObjectRecord& record) {
 void PoolCore::apply_record(const ObjectRemoval& record) {
   const auto found = objects_.find(record.id);
   if (found->second->state.is_thick) --thick_objects_;
+  object_bytes_ -= encoded_bytes(found->second->state);
   if (found->second->layer->object == found->second.get()) found->second->layer->object = nullptr;
   objects_.erase(found);
   if (!is_replaying_) reclaim_wanted_.set();

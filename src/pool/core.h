@@ -226,6 +226,7 @@ class PoolCore final : public JournalSink {
   Task<Result<void>> write_durably(std::vector<Record> records);
   Result<void> check_new(std::string_view name, const Uuid& id) const;
   Result<void> check_state(const ObjectState& state) const;
+  Result<void> check_room_for_object() const;
   ObjectState new_object(const ReplicaOptions& options);
   Task<Result<Uuid>> add_object(ObjectState state, LayerId parent);
   Task<void> close_gates(Object& object);
@@ -252,6 +253,7 @@ class PoolCore final : public JournalSink {
 
   // core_reclaim.cc
   uint64_t metadata_reserve() const;
+  bool has_metadata_room() const;
   uint64_t reserved_extents() const;
   uint64_t reserved_extents(const Object& object) const;
   Task<Result<void>> release_freed();
@@ -271,6 +273,7 @@ class PoolCore final : public JournalSink {
   void watch_room();
 
   // core_import.cc
+  Task<void> stop_background();
   void open_journal(const JournalMark& tail, const JournalMark& head, Sequence durable);
   Task<Result<Directory>> read_directory();
   Result<void> restore(Directory directory);
@@ -329,6 +332,7 @@ class PoolCore final : public JournalSink {
   std::vector<Place> given_up_;
   std::vector<Place> gained_;
   size_t thick_objects_ = 0;
+  uint64_t object_bytes_ = 0;           // that the objects take in a directory
   std::vector<uint32_t> unused_pages_;  // the last directory on the disks may name them, the next one will not
   std::vector<Place> unnamed_places_;   // likewise, extents that held pages
   uint64_t releasing_ = 0;
@@ -338,6 +342,8 @@ class PoolCore final : public JournalSink {
 
   Scope scope_;
   CancelSource stopping_;
+  Scope checkpointer_;
+  bool is_ending_ = false;
   Event checkpoint_wanted_;
   Event reclaim_wanted_;
   Event reclaim_progress_;

@@ -261,11 +261,12 @@ void PoolCore::release_capture(Capture& capture) {
 }
 
 Task<void> PoolCore::checkpoint_loop() {
-  while (!stopping_.is_cancelled()) {
+  while (true) {
     co_await checkpoint_wanted_.wait();
-    if (stopping_.is_cancelled()) co_return;
-    const Result<void> done = co_await checkpoint();
-    if (!done) (void)co_await sleep(reactor(), options_.sync_interval, stopping_);
+    if (is_ending_) co_return;
+    if (co_await checkpoint() || journal_->failure()) continue;
+    (void)co_await sleep(reactor(), options_.sync_interval, stopping_);
+    checkpoint_wanted_.set();
   }
 }
 

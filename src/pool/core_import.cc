@@ -39,13 +39,20 @@ Task<Result<void>> PoolCore::open_on_others(std::shared_ptr<BlockSource> source)
   co_return Result<void>();
 }
 
-// What lives on other shards dies there.
-Task<void> PoolCore::abandon() {
+// Checkpoints go on: what is to be stopped may be waiting for room in the journal.
+Task<void> PoolCore::stop_background() {
   stopping_.cancel();
-  checkpoint_wanted_.set();
   reclaim_wanted_.set();
   sync_wanted_.set();
   co_await scope_.close();
+}
+
+// What lives on other shards dies there.
+Task<void> PoolCore::abandon() {
+  co_await stop_background();
+  is_ending_ = true;
+  checkpoint_wanted_.set();
+  co_await checkpointer_.close();
   if (journal_ != nullptr) co_await journal_->close();
   while (sides_.size() > 1) {
     std::unique_ptr<ShardSide> side = std::move(sides_.back());
@@ -106,7 +113,7 @@ Task<Result<void>> PoolCore::load(Uuid boot_id) {
   }
   open_journal(mark, mark, Sequence(mark.next.value - 1));
   evict();
-  scope_.spawn(checkpoint_loop());
+  checkpointer_.spawn(checkpoint_loop());
   scope_.spawn(reclaim_loop());
   scope_.spawn(sync_loop());
   reclaim_wanted_.set();
@@ -357,6 +364,7 @@ Task<Result<void>> PoolCore::close() {
   for (const auto& [id, object] : objects_) {
     if (co_await is_open(*object)) co_return fail(Code::kBusy, "a replica or snapshot of the pool is served");
   }
+  co_await stop_background();
   Result<void> outcome = co_await flush();
   if (outcome) {
     superblock_.is_exported = true;

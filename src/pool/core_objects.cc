@@ -72,6 +72,12 @@ Result<void> PoolCore::check_new(std::string_view name, const Uuid& id) const {
   return {};
 }
 
+Result<void> PoolCore::check_room_for_object() const {
+  if (objects_.size() >= kObjectsMax) return fail(Code::kResourceExhausted, "the pool has too many objects");
+  if (!has_metadata_room()) return fail(Code::kNoSpace, "the pool is full");
+  return {};
+}
+
 Result<void> PoolCore::check_state(const ObjectState& state) const {
   if (state.size_bytes == 0 || state.size_bytes % superblock_.logical_block != 0) {
     return fail(Code::kInvalidArgument, "a size is a multiple of the logical block, and not 0");
@@ -119,7 +125,7 @@ Task<Result<Uuid>> PoolCore::add_object(ObjectState state, LayerId parent) {
       co_return fail(Code::kNoSpace, "the pool has no room for a thick replica of this size");
     }
   }
-  if (objects_.size() >= kObjectsMax) co_return fail(Code::kResourceExhausted, "the pool has too many objects");
+  FL_CO_TRY_VOID(check_room_for_object());
   state.layer = LayerId(next_layer_);
   std::vector<Record> records;
   records.emplace_back(LayerRecord{state.layer, parent});
@@ -144,7 +150,7 @@ Task<Result<Uuid>> PoolCore::snapshot(std::string replica, std::string name) {
   taken.origin = object->state.id;
   taken.created_ms = home().shard.clock.wall_ms();
   FL_CO_TRY_VOID(check_new(taken.name, taken.id));
-  if (objects_.size() >= kObjectsMax) co_return fail(Code::kResourceExhausted, "the pool has too many objects");
+  FL_CO_TRY_VOID(check_room_for_object());
   if (object->state.is_thick &&
       extent_count(object->state.size_bytes) + metadata_reserve() + reserved_extents() - reserved_extents(*object) >
           allocator_.free()) {
@@ -278,6 +284,9 @@ Task<Result<void>> PoolCore::change(std::string name, Changes changes) {
   merge_changes(state.properties, changes.properties);
   if (changes.volume_id) state.volume_id = *changes.volume_id;
   FL_CO_TRY_VOID(check_state(state));
+  if (encoded_bytes(state) > encoded_bytes(object->state) && !has_metadata_room()) {
+    co_return fail(Code::kNoSpace, "the pool is full");
+  }
   std::vector<Record> records;
   records.emplace_back(ObjectRecord{std::move(state)});
   co_return co_await write_durably(std::move(records));

@@ -22,9 +22,14 @@ uint64_t PoolCore::metadata_reserve() const {
   const uint64_t needed = pages - std::min<uint64_t>(pages, pages_.free_pages());
   const uint64_t page_extents = (needed + layout_.pages_per_extent() - 1) / layout_.pages_per_extent();
   // Generous: what the encoding takes for each.
-  const uint64_t directory = 4096 + leaves_ * 16 + layers_.size() * 16 + objects_.size() * 512 + stamps_.size() * 64;
+  const uint64_t directory = 4096 + leaves_ * 16 + layers_.size() * 16 + object_bytes_ + stamps_.size() * 64;
   const uint64_t directory_extents = (directory >> layout_.extent_shift()) + 1;
   return kCopies * (page_extents + 1 + directory_extents);
+}
+
+// For what makes the maps or the directory larger and takes no extent by itself.
+bool PoolCore::has_metadata_room() const {
+  return allocator_.free() + freed_.size() > metadata_reserve() + 2 * kCopies;
 }
 
 uint64_t PoolCore::reserved_extents(const Object& object) const {

@@ -273,6 +273,7 @@ Task<Result<void>> PoolCore::drop_extents(Object& object, uint32_t leaf, uint32_
     locks.push_back(std::move(lock));
   }
   if (records.empty()) co_return Result<void>();
+  if (layer.find(leaf) == nullptr && !has_metadata_room()) co_return fail(Code::kNoSpace, "the pool is full");
   co_return co_await journal_->write(std::move(records));
 }
 
