@@ -164,7 +164,7 @@ void Campaign::print_coverage() const {
     const std::string_view name = probe_name(static_cast<Probe>(p));
     text += fmt::format(" {}={}", name, sum.probes[p]);
     const bool is_of_pool = static_cast<Probe>(p) >= Probe::kJournalWrapped;
-    if (sum.probes[p] == 0 && !is_of_pool) missed += fmt::format(" {}", name);
+    if (sum.probes[p] == 0 && is_of_pool == (options_.scenario == Scenario::kPool)) missed += fmt::format(" {}", name);
   }
   text += "\nfault points:";
   for (size_t p = 0; p < sum.fault_points.size(); ++p) {
@@ -180,7 +180,8 @@ void Campaign::print_coverage() const {
   text += fmt::format("\n{:.1f} million turns, {:.0f} s of virtual time\n", static_cast<double>(sum.turns) / 1e6,
                       static_cast<double>(sum.virtual_ms) / 1e3);
   // The other scenarios leave things out by intent, and a few seeds reach little.
-  const bool should_reach_all = options_.scenario == Scenario::kChaos && options_.seeds.size() >= 100;
+  const bool is_full = options_.scenario == Scenario::kChaos || options_.scenario == Scenario::kPool;
+  const bool should_reach_all = is_full && options_.seeds.size() >= 100;
   if (should_reach_all && !missed.empty()) text += "warning: probes never reached:" + missed + "\n";
   std::fputs(text.c_str(), stdout);
 }

@@ -50,7 +50,8 @@ sim::DiskRates draw_rates(Prng& random) {
 
 namespace {
 
-constexpr std::array<std::string_view, 6> kScenarioNames = {"chaos", "calm", "power", "host", "hasty", "broken"};
+constexpr std::array<std::string_view, 8> kScenarioNames = {"chaos", "calm",   "power", "host",
+                                                            "hasty", "broken", "pool",  "lying"};
 
 ClientPlan draw_client(Prng& random, size_t targets) {
   ClientPlan client;

@@ -106,6 +106,8 @@ enum class Scenario : uint8_t {
   kHost,   // hosts of src/host, with several paths to one target
   kHasty,  // the same, but they do not wait for what a dead connection left: the checker must find it. Not in campaigns
   kBroken,  // disks that lose writes and say nothing: the checker must find it. Not in campaigns
+  kPool,    // a pool whose node crashes at all kinds of points
+  kLying,   // the same on disks whose flushes do nothing: the oracle must find it. Not in campaigns
 };
 std::optional<Scenario> parse_scenario(std::string_view name);
 std::string_view scenario_name(Scenario scenario);

@@ -35,6 +35,8 @@ struct RunOptions {
 Outcome run_seed(uint64_t seed, const RunOptions& options);
 // For Scenario::kHost and kHasty.
 Outcome run_host_seed(uint64_t seed, const RunOptions& options);
+// For Scenario::kPool and kLying.
+Outcome run_pool_seed(uint64_t seed, const RunOptions& options);
 Outcome outcome_of(const sim::SimWorld& world, bool passed);
 
 }  // namespace fairlead::sim_test
