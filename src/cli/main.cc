@@ -5,6 +5,7 @@
 
 #include "cli/bench.h"
 #include "cli/completion.h"
+#include "cli/pool_commands.h"
 #include "cli/remote.h"
 #include "cli/serve.h"
 #include "cli/version.h"
@@ -37,6 +38,15 @@ void define_serve(CLI::App& serve, ServeArguments& arguments) {
   serve.add_option("--memory", arguments.memory, "Adds a namespace in memory of this size; may be given several times");
   serve.add_option("--null", arguments.null,
                    "Adds a namespace of this size that keeps nothing and reads as zeroes, for measuring");
+  serve
+      .add_option("--pool", arguments.pool,
+                  "DISK[,DISK…]: adds the replicas and snapshots of the pool on these disks; see fairlead pool --help")
+      ->delimiter(',');
+  serve.add_option("--replica", arguments.replicas,
+                   "Of the pool serves only this replica or snapshot; may be given several times");
+  serve.add_flag("--commands", arguments.commands,
+                 "Reads commands for the pool from standard input, one a line: help lists them. Each is answered by a "
+                 "line that begins with ok or error");
   serve.add_flag("--read-only", arguments.read_only, "Refuses writes");
   serve.add_option("--host", arguments.hosts,
                    "NQN of a host that may connect; may be given several times. Default: any");
@@ -149,7 +159,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", fmt::format("fairlead {}", fairlead::cli::kVersion));
   app.require_subcommand(0, 1);
   ServeArguments serve_arguments;
-  CLI::App& serve = *app.add_subcommand("serve", "Export files, devices or memory as NVMe-oF namespaces");
+  CLI::App& serve = *app.add_subcommand("serve", "Export files, devices, a pool or memory as NVMe-oF namespaces");
   define_serve(serve, serve_arguments);
   BenchArguments bench_arguments;
   CLI::App& bench = *app.add_subcommand("bench", "Measure a file, a device or a remote namespace");
@@ -160,6 +170,7 @@ int main(int argc, char** argv) {
   IdentifyArguments identify_arguments;
   CLI::App& identify = *app.add_subcommand("identify", "Describe a remote controller and its namespaces");
   define_identify(identify, identify_arguments);
+  const fairlead::cli::PoolCommands pool_commands(app);
   std::string shell;
   CLI::App& completion = *app.add_subcommand("completion", "Print a completion script for bash, zsh or fish");
   completion.add_option("SHELL", shell, "bash, zsh or fish")->required();
@@ -177,6 +188,7 @@ int main(int argc, char** argv) {
   if (bench.parsed()) return check_and_run("bench", bench_arguments, fairlead::cli::bench);
   if (discover.parsed()) return check_and_run("discover", discover_arguments, fairlead::cli::discover);
   if (identify.parsed()) return check_and_run("identify", identify_arguments, fairlead::cli::identify);
+  if (const std::optional<int> code = pool_commands.run()) return *code;
   const auto script = fairlead::cli::completion_script(app, shell);
   if (!script) {
     fmt::print(stderr, "fairlead completion: {}\n", script.error());

@@ -3,13 +3,17 @@
 #include <algorithm>
 #include <cstdio>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "async/cancel.h"
 #include "async/scope.h"
+#include "base/uuid.h"
 #include "block/disk.h"
 #include "block/memory.h"
 #include "block/null.h"
+#include "cli/serve_pool.h"
 #include "cli/version.h"
+#include "io/line_input.h"
 #include "io/signals.h"
 #include "nvme/nqn.h"
 #include "target/target.h"
@@ -56,8 +60,11 @@ class Server {
       : runtime_(runtime),
         plan_(plan),
         home_(runtime.shard(0)),
+        subsystem_(plan.subsystem),
         watching_(home_.reactor),
-        target_(all_shards(), options(), &announcer_) {}
+        target_(all_shards(), options(), &announcer_),
+        pool_(all_shards(), target_),
+        input_(runtime.uring_shard(0), STDIN_FILENO) {}
 
   Task<int> run() {
     Result<std::unique_ptr<SignalWatch>> signals = SignalWatch::open(runtime_.uring_shard(0));
@@ -69,15 +76,19 @@ class Server {
     if (started) {
       watching_.spawn(watch_sizes());
       say("ready");
+      if (plan_.takes_commands) watching_.spawn(take_commands(**signals));
       (void)co_await (*signals)->next();
       say("stopping: draining and flushing");
     }
     stopping_.cancel();
+    input_.close();
     co_await watching_.close();
     const Result<void> stopped = co_await target_.stop();
     if (!stopped) complain("flush at the end {}", to_string(stopped.error()));
+    const auto closed = co_await pool_.close();
+    if (!closed) complain("{}", closed.error());
     if (started) say("stopped");
-    co_return started&& stopped ? 0 : 1;
+    co_return started&& stopped&& closed ? 0 : 1;
   }
 
  private:
@@ -93,10 +104,12 @@ class Server {
   }
 
   Task<bool> start() {
-    if (const Result<void> added = co_await target_.add_subsystem(plan_.subsystem); !added) {
-      complain("{} {}", plan_.subsystem.nqn, to_string(added.error()));
+    if (!plan_.pool.empty() && !co_await open_pool()) co_return false;
+    if (const Result<void> added = co_await target_.add_subsystem(subsystem_); !added) {
+      complain("{} {}", subsystem_.nqn, to_string(added.error()));
       co_return false;
     }
+    if (!plan_.pool.empty() && !co_await export_pool()) co_return false;
     for (const OpenDisk& disk : plan_.disks) {
       if (!co_await export_disk(disk)) co_return false;
     }
@@ -122,6 +135,49 @@ class Server {
     co_return true;
   }
 
+  // The same name on each machine that the pool comes to: there too it is the same data.
+  Task<bool> open_pool() {
+    const auto opened = co_await pool_.open(plan_.pool);
+    if (!opened) {
+      complain("{}", opened.error());
+      co_return false;
+    }
+    if (subsystem_.nqn.empty()) {
+      subsystem_.nqn = nvme::nqn_from_uuid(uuid_from_name(kFairleadNamespace, "pool:" + to_string(pool_.pool().id())));
+    }
+    co_return true;
+  }
+
+  Task<bool> export_pool() {
+    pool_.set_subsystem(subsystem_.nqn);
+    const std::vector<std::string> names = plan_.replicas.empty() ? pool_.names() : plan_.replicas;
+    if (names.empty()) say("pool {} has no replicas yet", pool_.pool().name());
+    for (const std::string& name : names) {
+      const auto served = co_await pool_.serve(name);
+      if (!served) {
+        complain("{}", served.error());
+        co_return false;
+      }
+      say("serving {} as {} nsid {}, {}", served->what, subsystem_.nqn, served->nsid, format_size(served->size_bytes));
+    }
+    co_return true;
+  }
+
+  // Each line of standard input gets a line as its answer. At the end of the input serving goes on; `quit` ends both.
+  Task<void> take_commands(SignalWatch& signals) {
+    while (true) {
+      const Result<std::optional<std::string>> line = co_await input_.next();
+      if (!line && line.error().code != Code::kCancelled) complain("standard input {}", to_string(line.error()));
+      if (!line || !*line) co_return;
+      if (**line == "quit") {
+        say("ok");
+        signals.close();
+        co_return;
+      }
+      say("{}", co_await pool_.execute(**line));
+    }
+  }
+
   Task<bool> export_disk(OpenDisk disk) {
     Result<std::shared_ptr<DiskFile>> file = home_.storage.open(disk);
     if (!file) {
@@ -142,12 +198,12 @@ class Server {
   Task<std::optional<uint32_t>> export_source(std::string name, std::shared_ptr<BlockSource> source, uint64_t size,
                                               uint32_t block) {
     const Result<uint32_t> nsid =
-        co_await target_.add_namespace(plan_.subsystem.nqn, {.source = std::move(source), .uuid = {}});
+        co_await target_.add_namespace(subsystem_.nqn, {.source = std::move(source), .uuid = {}});
     if (!nsid) {
       complain("{} {}", name, to_string(nsid.error()));
       co_return std::nullopt;
     }
-    say("serving {} as {} nsid {}, {}, {} B blocks", name, plan_.subsystem.nqn, *nsid, format_size(size), block);
+    say("serving {} as {} nsid {}, {}, {} B blocks", name, subsystem_.nqn, *nsid, format_size(size), block);
     co_return *nsid;
   }
 
@@ -169,7 +225,7 @@ class Server {
           *parse_socket_address(advertised.family == AddressFamily::kIpv4 ? "127.0.0.1" : "::1", advertised.port);
       remark = "   (or any address of this machine)";
     }
-    say("nvme connect -t tcp -a {} -s {} -n {}{}", advertised.ip_text(), advertised.port, plan_.subsystem.nqn, remark);
+    say("nvme connect -t tcp -a {} -s {} -n {}{}", advertised.ip_text(), advertised.port, subsystem_.nqn, remark);
     co_return true;
   }
 
@@ -179,7 +235,7 @@ class Server {
       for (ServedDisk& disk : disks_) {
         const Result<uint64_t> size = disk.file->refresh_size();
         if (!size || *size == disk.size_bytes) continue;
-        const Result<uint64_t> told = co_await target_.rescan_namespace(plan_.subsystem.nqn, disk.nsid);
+        const Result<uint64_t> told = co_await target_.rescan_namespace(subsystem_.nqn, disk.nsid);
         if (!told) continue;
         say("{} changed its size from {} to {}", disk.path, format_size(disk.size_bytes), format_size(*told));
         disk.size_bytes = *size;
@@ -190,10 +246,13 @@ class Server {
   Runtime& runtime_;
   const ServePlan& plan_;
   Shard& home_;
+  target::SubsystemOptions subsystem_;
   CancelSource stopping_;
   Scope watching_;
   Announcer announcer_;
   target::Target target_;
+  PoolService pool_;
+  LineInput input_;
   std::vector<ServedDisk> disks_;
 };
 

@@ -44,6 +44,19 @@ std::expected<uint64_t, Complaint> parse_blocks(std::string_view option, std::st
   return *parsed;
 }
 
+std::expected<void, Complaint> check_pool(const ServeArguments& arguments, ServePlan& plan) {
+  if (arguments.pool.empty()) {
+    if (!arguments.replicas.empty()) return std::unexpected("--replica: names one of a pool: give --pool DISK");
+    if (arguments.commands) return std::unexpected("--commands: are about a pool: give --pool DISK");
+    return {};
+  }
+  if (arguments.read_only) return std::unexpected("--read-only: is for files; of a pool serve a snapshot");
+  for (const std::string& path : arguments.pool) plan.pool.push_back({.path = path});
+  plan.replicas = arguments.replicas;
+  plan.takes_commands = arguments.commands;
+  return {};
+}
+
 // The same for this machine and path after each restart, and for no other: hosts take two subsystems of one name for
 // two paths to the same data.
 std::string derive_nqn(const std::string& what) {
@@ -53,13 +66,25 @@ std::string derive_nqn(const std::string& what) {
   return nvme::nqn_from_uuid(uuid_from_name(kFairleadNamespace, machine_name() + ":" + path));
 }
 
+// The name that was given, or one for what is served; empty for a pool, whose id is not known before it is open.
+std::expected<std::string, Complaint> choose_nqn(const ServeArguments& arguments) {
+  if (arguments.nqn.empty()) {
+    if (!arguments.pool.empty() && arguments.paths.empty()) return std::string();
+    return derive_nqn(arguments.paths.empty() ? "memory" : arguments.paths.front());
+  }
+  const auto valid = nvme::validate_nqn(arguments.nqn);
+  if (!valid) return complain_about(fmt::format("--nqn {}", arguments.nqn), valid.error());
+  return arguments.nqn;
+}
+
 }  // namespace
 
 std::expected<ServePlan, Complaint> check(const ServeArguments& arguments) {
   ServePlan plan;
-  if (arguments.paths.empty() && arguments.memory.empty() && arguments.null.empty()) {
-    return std::unexpected("give a PATH to serve, or --memory SIZE, or --null SIZE");
+  if (arguments.paths.empty() && arguments.memory.empty() && arguments.null.empty() && arguments.pool.empty()) {
+    return std::unexpected("give a PATH to serve, or --pool DISK, or --memory SIZE, or --null SIZE");
   }
+  if (const auto pool = check_pool(arguments, plan); !pool) return std::unexpected(pool.error());
   std::optional<uint64_t> size;
   if (!arguments.size.empty()) {
     const auto parsed = parse_blocks("--size", arguments.size);
@@ -87,11 +112,9 @@ std::expected<ServePlan, Complaint> check(const ServeArguments& arguments) {
     if (!listener) return std::unexpected(listener.error());
     plan.listeners.push_back(*listener);
   }
-  plan.subsystem.nqn =
-      arguments.nqn.empty() ? derive_nqn(arguments.paths.empty() ? "memory" : arguments.paths.front()) : arguments.nqn;
-  if (const auto valid = nvme::validate_nqn(plan.subsystem.nqn); !valid) {
-    return complain_about(fmt::format("--nqn {}", plan.subsystem.nqn), valid.error());
-  }
+  const auto nqn = choose_nqn(arguments);
+  if (!nqn) return std::unexpected(nqn.error());
+  plan.subsystem.nqn = *nqn;
   for (const std::string& host : arguments.hosts) {
     if (const auto valid = nvme::validate_nqn(host); !valid)
       return complain_about(fmt::format("--host {}", host), valid.error());

@@ -158,6 +158,7 @@ Result<void> Checker::choose_superblock() {
   if (newest_ == nullptr) {
     const bool was_destroyed = std::ranges::any_of(opened_, [](const Given& given) { return given.best != nullptr; });
     if (was_destroyed) return fail(Code::kNotFound, "the pool that was here was destroyed");
+    if (first_error.code == Code::kNotFound) return fail(Code::kNotFound, "no pool is here");
     return std::unexpected(first_error);
   }
   report_.superblock = *newest_;

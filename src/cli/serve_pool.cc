@@ -1,0 +1,196 @@
+#include "cli/serve_pool.h"
+
+#include <array>
+#include <fmt/format.h>
+
+#include "base/units.h"
+#include "cli/pool_disks.h"
+#include "cli/pool_report.h"
+
+namespace fairlead::cli {
+namespace {
+
+std::vector<std::string> words_of(std::string_view line) {
+  std::vector<std::string> words;
+  while (true) {
+    const size_t begin = line.find_first_not_of(" \t\r");
+    if (begin == std::string_view::npos) return words;
+    line.remove_prefix(begin);
+    const size_t end = std::min(line.find_first_of(" \t\r"), line.size());
+    words.emplace_back(line.substr(0, end));
+    line.remove_prefix(end);
+  }
+}
+
+std::unexpected<Complaint> about(std::string_view name, const Error& error) {
+  return std::unexpected(fmt::format("{} {}", name, to_string(error)));
+}
+
+std::string_view kind_name(pool::ObjectKind kind) {
+  return kind == pool::ObjectKind::kSnapshot ? "snapshot" : "replica";
+}
+
+}  // namespace
+
+Task<std::expected<void, Complaint>> PoolService::open(std::vector<OpenDisk> disks) {
+  auto imported = co_await import_pool(shards_, std::move(disks));
+  if (!imported) co_return std::unexpected(imported.error());
+  pool_ = std::move(*imported);
+  co_return std::expected<void, Complaint>();
+}
+
+Task<std::expected<void, Complaint>> PoolService::close() {
+  if (pool_ == nullptr) co_return std::expected<void, Complaint>();
+  const Result<void> closed = co_await pool_->close();
+  const std::string name = pool_->name();
+  pool_.reset();
+  if (!closed) {
+    co_return std::unexpected(fmt::format("pool {} could not be closed: {}", name, to_string(closed.error())));
+  }
+  co_return std::expected<void, Complaint>();
+}
+
+std::vector<std::string> PoolService::names() const {
+  std::vector<std::string> names;
+  for (const pool::ObjectInfo& object : pool_->list()) names.push_back(object.state.name);
+  return names;
+}
+
+Task<std::expected<PoolService::Served, Complaint>> PoolService::serve(std::string name) {
+  const Result<pool::ObjectInfo> object = pool_->find(name);
+  if (!object) co_return about(name, object.error());
+  const pool::ObjectState& state = object->state;
+  if (served_.contains(state.name)) co_return std::unexpected(fmt::format("{} is served already", state.name));
+  Result<std::shared_ptr<BlockSource>> source = co_await pool_->source(state.name);
+  if (!source) co_return about(name, source.error());
+  const Result<uint32_t> nsid = co_await target_.add_namespace(nqn_, {.source = std::move(*source), .uuid = state.id});
+  if (!nsid) co_return about(name, nsid.error());
+  served_.emplace(state.name, *nsid);
+  co_return Served{fmt::format("{} {}", kind_name(state.kind), state.name), *nsid, state.size_bytes};
+}
+
+Task<Result<void>> PoolService::unserve(std::string name) {
+  const auto served = served_.find(name);
+  if (served == served_.end()) co_return fail(Code::kNotFound, "it is not served");
+  const uint32_t nsid = served->second;
+  FL_CO_TRY_VOID(co_await target_.remove_namespace(nqn_, nsid));
+  served_.erase(name);
+  co_return Result<void>();
+}
+
+// ---- Commands
+
+const PoolService::Verb* PoolService::find_verb(std::string_view name) {
+  static constexpr std::array<Verb, 9> kVerbs = {{
+      {"snapshot", 2, "snapshot REPLICA NAME", &PoolService::snapshot},
+      {"clone", 2, "clone SNAPSHOT NAME", &PoolService::clone},
+      {"delete", 1, "delete NAME", &PoolService::remove},
+      {"resize", 2, "resize NAME SIZE", &PoolService::resize},
+      {"serve", 1, "serve NAME", &PoolService::start_serving},
+      {"unserve", 1, "unserve NAME", &PoolService::stop_serving},
+      {"stats", 0, "stats", &PoolService::show_statistics},
+      {"list", 0, "list", &PoolService::list},
+      {"help", 0, "help", &PoolService::show_help},
+  }};
+  for (const Verb& verb : kVerbs) {
+    if (verb.name == name) return &verb;
+  }
+  return nullptr;
+}
+
+std::string_view PoolService::help() {
+  return "snapshot REPLICA NAME; clone SNAPSHOT NAME; delete NAME; resize NAME SIZE; serve NAME; unserve NAME; stats; "
+         "list; help; quit";
+}
+
+Task<std::string> PoolService::execute(std::string line) {
+  Words words = words_of(line);
+  if (words.empty()) co_return "error an empty line; help tells what there is";
+  const Verb* const verb = find_verb(words.front());
+  if (verb == nullptr) co_return fmt::format("error {}: no such command; help tells what there is", words.front());
+  if (words.size() != verb->arguments + 1) co_return fmt::format("error expected {}", verb->usage);
+  const Answer answer = co_await (this->*verb->run)(std::move(words));
+  if (!answer) co_return "error " + answer.error();
+  co_return answer->empty() ? "ok" : "ok " + *answer;
+}
+
+Task<PoolService::Answer> PoolService::snapshot(Words words) {
+  const Result<Uuid> created = co_await pool_->snapshot(words[1], words[2]);
+  if (!created) co_return about(created.error().code == Code::kAlreadyExists ? words[2] : words[1], created.error());
+  co_return fmt::format("snapshot {} {}", words[2], to_string(*created));
+}
+
+Task<PoolService::Answer> PoolService::clone(Words words) {
+  const Result<pool::ObjectInfo> origin = pool_->find(words[1]);
+  if (!origin) co_return about(words[1], origin.error());
+  pool::ReplicaOptions options;
+  options.name = words[2];
+  options.size_bytes = origin->state.size_bytes;
+  const Result<Uuid> created = co_await pool_->clone(words[1], std::move(options));
+  if (!created) co_return about(words[2], created.error());
+  const auto served = co_await serve(words[2]);
+  if (!served) co_return std::unexpected(served.error());
+  co_return fmt::format("replica {} {} nsid {}", words[2], to_string(*created), served->nsid);
+}
+
+Task<PoolService::Answer> PoolService::remove(Words words) {
+  const Result<pool::ObjectInfo> object = pool_->find(words[1]);
+  if (!object) co_return about(words[1], object.error());
+  const std::string name = object->state.name;
+  if (served_.contains(name)) {
+    if (const Result<void> unserved = co_await unserve(name); !unserved) co_return about(name, unserved.error());
+  }
+  if (const Result<void> removed = co_await pool_->remove(name); !removed) co_return about(name, removed.error());
+  co_return fmt::format("deleted {} {}", kind_name(object->state.kind), name);
+}
+
+Task<PoolService::Answer> PoolService::resize(Words words) {
+  const Result<uint64_t> size = parse_size(words[2]);
+  if (!size) co_return about(words[2], size.error());
+  const Result<pool::ObjectInfo> object = pool_->find(words[1]);
+  if (!object) co_return about(words[1], object.error());
+  const std::string name = object->state.name;
+  if (*size < object->state.size_bytes) {
+    co_return std::unexpected(fmt::format("{} has {}: fairlead replica resize --lose-data makes it smaller, offline",
+                                          name, format_size(object->state.size_bytes)));
+  }
+  const Result<void> resized = co_await pool_->resize(name, *size, pool::Pool::Shrink::kRefuse);
+  if (!resized) co_return about(name, resized.error());
+  if (const auto served = served_.find(name); served != served_.end()) {
+    const Result<uint64_t> told = co_await target_.rescan_namespace(nqn_, served->second);
+    if (!told) co_return about(name, told.error());
+  }
+  co_return fmt::format("{} has {}", name, format_size(*size));
+}
+
+Task<PoolService::Answer> PoolService::start_serving(Words words) {
+  const auto served = co_await serve(words[1]);
+  if (!served) co_return std::unexpected(served.error());
+  co_return fmt::format("{} nsid {}", served->what, served->nsid);
+}
+
+Task<PoolService::Answer> PoolService::stop_serving(Words words) {
+  const Result<void> unserved = co_await unserve(words[1]);
+  if (!unserved) co_return about(words[1], unserved.error());
+  co_return words[1];
+}
+
+Task<PoolService::Answer> PoolService::show_statistics(Words) { co_return statistics_to_json(pool_->statistics()); }
+
+Task<PoolService::Answer> PoolService::list(Words) {
+  std::vector<ServedLine> lines;
+  for (pool::ObjectInfo& info : pool_->list()) {
+    const auto served = served_.find(info.state.name);
+    const uint32_t nsid = served == served_.end() ? 0 : served->second;
+    lines.push_back({{.info = std::move(info), .unique_bytes = {}, .origin = {}}, nsid});
+  }
+  for (ServedLine& line : lines) {
+    const Result<uint64_t> unique = co_await pool_->unique_bytes(line.object.info.state.name);
+    if (unique) line.object.unique_bytes = *unique;
+  }
+  co_return served_to_json(lines);
+}
+
+Task<PoolService::Answer> PoolService::show_help(Words) { co_return std::string(help()); }
+
+}  // namespace fairlead::cli
