@@ -195,7 +195,8 @@ class PoolCore final : public JournalSink {
 
   // core_pages.cc
   MapPage* find_page(LayerId layer, uint32_t leaf);
-  Task<Result<Page>> read_page(uint32_t address, uint32_t crc);
+  // Requires: the layer has the leaf, with an address.
+  Task<Result<std::unique_ptr<MapPage>>> read_page(LayerId layer, LeafRef ref);
   Task<Result<void>> bring_in(Layer& layer, uint32_t leaf);
   struct Resolution;
   Task<Result<void>> resolve(Layer& layer, MapPage& page);
@@ -280,7 +281,12 @@ class PoolCore final : public JournalSink {
   Task<Result<void>> replay(const Uuid& boot_id);
   Result<void> check_applies(const Record& record);
   Task<Result<void>> bring_in_for(const Record& record);
+  struct StoredLeaf {
+    Layer* layer = nullptr;
+    LeafRef ref;
+  };
   Task<Result<void>> account_places();
+  Task<Result<void>> account_run(std::span<const StoredLeaf> run);
   Result<void> claim_places(const MapPage& page);
   Task<Result<void>> extend(Superblock wider);
   JournalAreas journal_areas() const;

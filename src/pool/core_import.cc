@@ -259,44 +259,69 @@ Task<Result<void>> PoolCore::bring_in_for(const Record& record) {
   co_return Result<void>();
 }
 
-// Which places are in use is in the maps and nowhere else: all of them are read, in the order in which they lie.
+// Which places are in use is in the maps and nowhere else: all of them are read, in the order in which they lie. Both
+// copies, so that what one of them has lost is mended while the other is there.
 Task<Result<void>> PoolCore::account_places() {
-  std::vector<LeafRef> stored;
+  std::vector<StoredLeaf> stored;
   for (const auto& [id, layer] : layers_) {
     for (const LeafRef& ref : layer->leaves) {
       if (const MapPage* const page = find_page(layer->id, ref.leaf); page != nullptr) {
         FL_CO_TRY_VOID(claim_places(*page));
       } else {
-        stored.push_back(ref);
+        stored.push_back({layer.get(), ref});
       }
     }
   }
-  std::ranges::sort(stored, {}, &LeafRef::address);
-  Buffer memory = co_await buffer(kRunPages * kPageBytes);
+  std::ranges::sort(stored, {}, [](const StoredLeaf& leaf) { return leaf.ref.address; });
   for (size_t first = 0; first < stored.size();) {
     size_t end = first + 1;
     while (end < stored.size() && end - first < kRunPages &&
-           stored[end].address == stored[first].address + end - first &&
-           stored[end].address % layout_.pages_per_extent() != 0) {
+           stored[end].ref.address == stored[first].ref.address + end - first &&
+           stored[end].ref.address % layout_.pages_per_extent() != 0) {
       ++end;
     }
-    const PageStore::Where where = pages_.locate(stored[first].address, 0);
+    FL_CO_TRY_VOID(co_await account_run(std::span(stored).subspan(first, end - first)));
+    first = end;
+  }
+  co_return Result<void>();
+}
+
+// Requires: the pages lie one after the other.
+Task<Result<void>> PoolCore::account_run(std::span<const StoredLeaf> run) {
+  std::array<Buffer, kCopies> memory;
+  std::array<bool, kCopies> is_read{};
+  for (size_t copy = 0; copy < kCopies; ++copy) {
+    memory[copy] = co_await buffer(kRunPages * kPageBytes);
+    const PageStore::Where where = pages_.locate(run.front().ref.address, copy);
     const Layout::Location at = layout_.locate(where.place);
-    iovec piece{memory.data(), (end - first) * kPageBytes};
+    iovec piece{memory[copy].data(), run.size() * kPageBytes};
     const Result<void> read =
         co_await block_read(reactor(), home().disk(at.disk), ByteOffset(at.offset + where.offset), {&piece, 1});
-    for (size_t i = first; i < end; ++i) {
-      const std::span<const std::byte> bytes(memory.data() + (i - first) * kPageBytes, kPageBytes);
-      auto page = std::make_unique<Page>();
-      std::ranges::copy(bytes, page->begin());
-      if (!read || crc32c(bytes) != stored[i].crc) {
-        FL_CO_TRY(*page, co_await read_page(stored[i].address, stored[i].crc));
+    is_read[copy] = read.has_value();
+  }
+  for (size_t i = 0; i < run.size(); ++i) {
+    size_t good = kCopies;
+    size_t bad = 0;
+    for (size_t copy = 0; copy < kCopies; ++copy) {
+      const std::span<const std::byte> bytes(memory[copy].data() + i * kPageBytes, kPageBytes);
+      if (is_read[copy] && crc32c(bytes) == run[i].ref.crc) {
+        good = copy;
+      } else {
+        ++bad;
       }
-      const auto decoded = std::make_unique<MapPage>(LayerId(), stored[i].leaf);
-      if (!decoded->decode(*page, layout_.extents())) co_return fail(Code::kCorrupt, "a map page names no extent");
-      FL_CO_TRY_VOID(claim_places(*decoded));
     }
-    first = end;
+    if (good == kCopies) co_return fail(Code::kCorrupt, "both copies of a map page are damaged");
+    const auto page = std::make_unique<MapPage>(run[i].layer->id, run[i].ref.leaf);
+    if (!page->decode(std::span<const std::byte, kPageBytes>(memory[good].data() + i * kPageBytes, kPageBytes),
+                      layout_.extents())) {
+      co_return fail(Code::kCorrupt, "a map page names no extent");
+    }
+    FL_CO_TRY_VOID(claim_places(*page));
+    if (bad == 0) continue;
+    ++repaired_copies_;
+    probe(Probe::kPoolRepairedCopy);
+    FL_CO_TRY_VOID(co_await bring_in(*run[i].layer, run[i].ref.leaf));
+    find_page(run[i].layer->id, run[i].ref.leaf)->is_dirty = true;  // the checkpoint that follows writes both
   }
   co_return Result<void>();
 }
@@ -314,7 +339,11 @@ Task<Result<void>> PoolCore::extend(Superblock wider) {
   Result<void> outcome;
   {
     const Mutex::Guard guard = co_await checkpointing_.lock();
-    std::swap(superblock_, wider);
+    // Checkpoints that came between have moved the rest on.
+    Superblock next = superblock_;
+    next.disks = std::move(wider.disks);
+    next.segments = std::move(wider.segments);
+    wider = std::exchange(superblock_, std::move(next));
     outcome = co_await checkpoint_up_to(journal_->mark());
     if (!outcome) std::swap(superblock_, wider);
   }

@@ -98,16 +98,18 @@ Task<Result<PagePin>> PoolCore::page(Layer& layer, uint32_t leaf) {
 
 // What the layer itself has.
 Task<Result<void>> PoolCore::bring_in(Layer& layer, uint32_t leaf) {
-  auto page = std::make_unique<MapPage>(layer.id, leaf);
   while (find_page(layer.id, leaf) == nullptr) {
+    std::unique_ptr<MapPage> page;
     const LeafRef* const ref = layer.find(leaf);
     if (ref != nullptr && ref->address != kNoAddress) {
       const LeafRef wanted = *ref;
-      const Result<Page> bytes = co_await read_page(wanted.address, wanted.crc);
+      Result<std::unique_ptr<MapPage>> read = co_await read_page(layer.id, wanted);
       const LeafRef* const now = layer.find(leaf);
       if (now == nullptr || now->address != wanted.address) continue;  // a checkpoint moved it
-      if (!bytes) co_return std::unexpected(bytes.error());
-      if (!page->decode(*bytes, layout_.extents())) co_return fail(Code::kCorrupt, "a map page names no extent");
+      if (!read) co_return std::unexpected(read.error());
+      page = std::move(*read);
+    } else {
+      page = std::make_unique<MapPage>(layer.id, leaf);
     }
     if (layer.parent == nullptr) page->set_resolved();
     cache_bytes_ += page->memory_bytes();
@@ -117,22 +119,27 @@ Task<Result<void>> PoolCore::bring_in(Layer& layer, uint32_t leaf) {
   co_return Result<void>();
 }
 
-// From the second copy when the first is bad; it is then written anew at the next checkpoint.
-Task<Result<Page>> PoolCore::read_page(uint32_t address, uint32_t crc) {
+// From the second copy when the first is bad; the page is dirty then, so that the next checkpoint writes both.
+Task<Result<std::unique_ptr<MapPage>>> PoolCore::read_page(LayerId layer, LeafRef ref) {
   Error error{Code::kCorrupt, 0, "both copies of a map page are damaged"};
   Buffer memory = co_await buffer(kPageBytes);
   for (size_t copy = 0; copy < kCopies; ++copy) {
-    const PageStore::Where where = pages_.locate(address, copy);
+    const PageStore::Where where = pages_.locate(ref.address, copy);
     const Layout::Location at = layout_.locate(where.place);
     iovec piece{memory.data(), kPageBytes};
     const Result<void> read =
         co_await block_read(reactor(), home().disk(at.disk), ByteOffset(at.offset + where.offset), {&piece, 1});
+    const std::span<const std::byte, kPageBytes> bytes(memory.data(), kPageBytes);
     if (!read) {
       error = read.error();
-    } else if (crc32c(memory.bytes(kPageBytes)) == crc) {
-      if (copy > 0) ++repaired_copies_;
-      Page page;
-      std::ranges::copy(memory.bytes(kPageBytes), page.begin());
+    } else if (crc32c(bytes) == ref.crc) {
+      auto page = std::make_unique<MapPage>(layer, ref.leaf);
+      if (!page->decode(bytes, layout_.extents())) co_return fail(Code::kCorrupt, "a map page names no extent");
+      if (copy > 0) {
+        ++repaired_copies_;
+        probe(Probe::kPoolRepairedCopy);
+        page->is_dirty = true;
+      }
       co_return page;
     }
   }
@@ -172,12 +179,10 @@ Task<Result<bool>> PoolCore::ask_ancestors(Layer& layer, uint32_t leaf, Resoluti
     const LeafRef* const ref = from->find(leaf);
     if (ref == nullptr) continue;
     const LeafRef wanted = *ref;
-    const Result<Page> bytes = co_await read_page(wanted.address, wanted.crc);
+    const Result<std::unique_ptr<MapPage>> read = co_await read_page(from->id, wanted);
     if (map_version_ != version || from->find(leaf)->address != wanted.address) co_return false;
-    if (!bytes) co_return std::unexpected(bytes.error());
-    const auto read = std::make_unique<MapPage>(from->id, leaf);
-    if (!read->decode(*bytes, layout_.extents())) co_return fail(Code::kCorrupt, "a map page names no extent");
-    for (size_t i = 0; i < kEntriesPerPage; ++i) found.add(i, read->own(i));
+    if (!read) co_return std::unexpected(read.error());
+    for (size_t i = 0; i < kEntriesPerPage; ++i) found.add(i, (*read)->own(i));
   }
   co_return true;
 }

@@ -41,7 +41,7 @@ Page MapPage::encode() const {
   return bytes;
 }
 
-bool MapPage::decode(const Page& bytes, uint32_t places) {
+bool MapPage::decode(std::span<const std::byte, kPageBytes> bytes, uint32_t places) {
   for (size_t index = 0; index < kEntriesPerPage; ++index) {
     std::array<Le64, 2> stored;
     std::memcpy(stored.data(), bytes.data() + index * sizeof(stored), sizeof(stored));

@@ -10,6 +10,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/check.h"
@@ -78,7 +79,7 @@ class MapPage : public ListNode<MapPage> {
   // As it is stored: what is borrowed is absent.
   Page encode() const;
   // Fills a new page. False: an entry is none that can be (its place is beyond `places`).
-  bool decode(const Page& bytes, uint32_t places);
+  bool decode(std::span<const std::byte, kPageBytes> bytes, uint32_t places);
   uint32_t count_places() const;
   size_t memory_bytes() const { return sizeof(MapPage) + table_bytes_; }
 
