@@ -244,8 +244,9 @@ void PoolCore::retire(std::unique_ptr<MapPage> page) {
 }
 
 Task<Result<void>> PoolCore::flush_disks() {
-  for (const std::unique_ptr<BlockDevice>& disk : home().disks) {
-    FL_CO_TRY_VOID(co_await block_flush(reactor(), *disk));
+  // By index: a disk may be added meanwhile.
+  for (size_t i = 0; i < home().disks.size(); ++i) {
+    FL_CO_TRY_VOID(co_await block_flush(reactor(), *home().disks[i]));
   }
   co_return Result<void>();
 }
