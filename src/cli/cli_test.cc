@@ -46,6 +46,18 @@ TEST(ServeArgumentsTest, NullNamespacesNeedNoPath) {
   EXPECT_TRUE(plan->memory_bytes.empty());
 }
 
+TEST(ServeArgumentsTest, APoolGivesTheNameOfTheSubsystem) {
+  const auto plan = check({.pool = {"a", "b"}, .replicas = {"db"}, .commands = true});
+  ASSERT_TRUE(plan) << plan.error();
+  ASSERT_EQ(plan->pool.size(), 2U);
+  EXPECT_EQ(plan->pool[1].path, "b");
+  EXPECT_EQ(plan->replicas, (std::vector<std::string>{"db"}));
+  EXPECT_TRUE(plan->takes_commands);
+  EXPECT_EQ(plan->subsystem.nqn, "") << "it is known when the pool is open";
+  EXPECT_EQ(check({.nqn = "nqn.2020-01.org.example:me", .pool = {"a"}})->subsystem.nqn, "nqn.2020-01.org.example:me");
+  EXPECT_EQ(check({.paths = {"/tmp/a"}, .pool = {"b"}})->subsystem.nqn, check({.paths = {"/tmp/a"}})->subsystem.nqn);
+}
+
 TEST(ServeArgumentsTest, ComplaintsNameTheArgument) {
   const struct {
     ServeArguments arguments;
@@ -58,6 +70,9 @@ TEST(ServeArgumentsTest, ComplaintsNameTheArgument) {
       {{.size = "1GiB", .memory = {"1GiB"}}, "--size"},
       {{.paths = {"a"}, .size = "1GiB", .read_only = true}, "--size"},
       {{.memory = {"lots"}}, "--memory lots"},
+      {{.memory = {"1GiB"}, .replicas = {"db"}}, "--replica"},
+      {{.memory = {"1GiB"}, .commands = true}, "--commands"},
+      {{.pool = {"a"}, .read_only = true}, "--read-only"},
       {{.null = {"1000"}}, "--null 1000"},
       {{.paths = {"a"}, .listen = {"somewhere"}}, "--listen somewhere"},
       {{.paths = {"a"}, .listen = {"10.0.0.1,publish=1"}}, "--listen 10.0.0.1,publish=1"},
@@ -85,6 +100,25 @@ TEST(CompletionTest, KnowsCommandsAndOptionsOfEachShell) {
     EXPECT_NE(script->find("read-only"), std::string::npos) << shell;
   }
   EXPECT_FALSE(completion_script(app, "tcsh"));
+}
+
+TEST(CompletionTest, KnowsCommandsOfCommands) {
+  CLI::App app("test", "fairlead");
+  bool json = false;
+  CLI::App& pool = *app.add_subcommand("pool", "Pools");
+  pool.add_subcommand("check", "Check")->add_flag("--json", json, "JSON");
+  const auto bash = completion_script(app, "bash");
+  ASSERT_TRUE(bash);
+  EXPECT_NE(bash->find("pool) words='check"), std::string::npos) << *bash;
+  EXPECT_NE(bash->find("pool-check) words='--help --json' ;;"), std::string::npos) << *bash;
+  const auto fish = completion_script(app, "fish");
+  ASSERT_TRUE(fish);
+  EXPECT_NE(fish->find("'__fish_seen_subcommand_from pool; and not __fish_seen_subcommand_from check' -a check"),
+            std::string::npos)
+      << *fish;
+  EXPECT_NE(fish->find("'__fish_seen_subcommand_from pool; and __fish_seen_subcommand_from check' -l json"),
+            std::string::npos)
+      << *fish;
 }
 
 }  // namespace

@@ -28,6 +28,7 @@ void CheckedState::load(const Directory& directory) {
   for (const ObjectState& object : directory.objects) objects_.emplace(object.id, object);
   for (const StampRecord& stamp : directory.stamps) stamps_.emplace(stamp.ordinal, stamp);
   page_extents_ = directory.page_extents;
+  next_stamp_ = directory.next_stamp;
 }
 
 void CheckedState::load_page(LayerId layer, const LeafRef& leaf, const Page& page) {
@@ -50,6 +51,8 @@ void CheckedState::apply(Sequence batch, const Record& record) {
   std::visit([&](const auto& one) { apply_one(batch, one); }, record);
 }
 
+// Import refuses a journal with a record that does not fit what was before it, so each of these is damage.
+
 void CheckedState::apply_one(Sequence batch, const EntryRecord& record) {
   const auto layer = layers_.find(record.layer);
   if (layer == layers_.end()) {
@@ -61,26 +64,43 @@ void CheckedState::apply_one(Sequence batch, const EntryRecord& record) {
   (*entries)[record.extent.value % kEntriesPerPage] = record.entry;
 }
 
-void CheckedState::apply_one(Sequence, const LayerRecord& record) { layers_[record.layer].parent = record.parent; }
+void CheckedState::apply_one(Sequence batch, const LayerRecord& record) {
+  if (record.parent.value != 0 && !layers_.contains(record.parent)) {
+    findings_.damage("batch {} of the journal derives layer {} from layer {}, which is not there", batch.value,
+                     record.layer.value, record.parent.value);
+  }
+  layers_[record.layer].parent = record.parent;
+}
 
 void CheckedState::apply_one(Sequence batch, const LayerRemoval& record) {
   if (layers_.erase(record.layer) == 0) {
-    findings_.oddity("batch {} of the journal removes layer {}, which is not there", batch.value, record.layer.value);
+    findings_.damage("batch {} of the journal removes layer {}, which is not there", batch.value, record.layer.value);
   }
 }
 
-void CheckedState::apply_one(Sequence, const ObjectRecord& record) {
+void CheckedState::apply_one(Sequence batch, const ObjectRecord& record) {
+  if (!layers_.contains(record.object.layer)) {
+    findings_.damage("batch {} of the journal gives {} layer {}, which is not there", batch.value, record.object.name,
+                     record.object.layer.value);
+  }
   objects_.insert_or_assign(record.object.id, record.object);
 }
 
 void CheckedState::apply_one(Sequence batch, const ObjectRemoval& record) {
   if (objects_.erase(record.id) == 0) {
-    findings_.oddity("batch {} of the journal removes object {}, which is not there", batch.value,
+    findings_.damage("batch {} of the journal removes object {}, which is not there", batch.value,
                      to_string(record.id));
   }
 }
 
-void CheckedState::apply_one(Sequence, const StampRecord& record) { stamps_.insert_or_assign(record.ordinal, record); }
+void CheckedState::apply_one(Sequence batch, const StampRecord& record) {
+  if (record.ordinal.value < next_stamp_) {
+    findings_.damage("batch {} of the journal says anew what stamp {} is", batch.value, record.ordinal.value);
+  } else {
+    next_stamp_ = record.ordinal.value + 1;
+  }
+  stamps_.insert_or_assign(record.ordinal, record);
+}
 
 void CheckedState::apply_one(Sequence batch, const RestampRecord& record) {
   const auto layer = layers_.find(record.layer);

@@ -97,6 +97,7 @@ class CheckedState {
   std::map<StampOrdinal, StampRecord> stamps_;
   std::map<LayerId, Uuid> object_by_layer_;  // made by verify()
   std::vector<PageExtent> page_extents_;
+  uint64_t next_stamp_ = 1;
   std::vector<Owner> owners_;
 };
 

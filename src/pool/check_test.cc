@@ -8,6 +8,8 @@
 #include "base/crc32c.h"
 #include "base/endian.h"
 #include "block/memory.h"
+#include "pool/layout.h"
+#include "pool/pool.h"
 #include "pool/test_samples.h"
 #include "sim/world.h"
 
@@ -15,7 +17,7 @@ namespace fairlead::pool {
 namespace {
 
 using samples::uuid;
-using testing::Test;
+using ::testing::Test;
 
 constexpr uint64_t kDiskBytes = 4 * kMiB;
 constexpr uint32_t kExtent = 64 * kKiB;
@@ -97,10 +99,67 @@ struct Range {
   uint64_t bytes = 0;
 };
 
+// ---- A pool that was made by Pool itself
+
+Task<void> write_some(Shard& shard, std::shared_ptr<BlockSource> source, uint64_t first, uint64_t count) {
+  const auto device = source->open(shard);
+  EXPECT_TRUE(device);
+  std::vector<std::byte> bytes(kPageBytes, std::byte{7});
+  iovec piece{bytes.data(), bytes.size()};
+  for (uint64_t i = first; i < first + count; ++i) {
+    EXPECT_TRUE(co_await block_write(shard.reactor, **device, ByteOffset(i * kExtent), {&piece, 1}));
+  }
+  EXPECT_TRUE(co_await block_flush(shard.reactor, **device));
+}
+
+Task<void> copy(Shard& shard, BlockSource& from, BlockSource& to) {
+  const auto source = from.open(shard);
+  const auto target = to.open(shard);
+  std::vector<std::byte> bytes(kDiskBytes);
+  iovec piece{bytes.data(), bytes.size()};
+  EXPECT_TRUE(co_await block_read(shard.reactor, **source, ByteOffset(0), {&piece, 1}));
+  EXPECT_TRUE(co_await block_write(shard.reactor, **target, ByteOffset(0), {&piece, 1}));
+}
+
+// Makes a pool, uses it and closes it. `unclosed` becomes what the disks were just before: what a killed process
+// leaves.
+Task<void> make_and_use(Shard& shard, std::vector<PoolDisk> disks, std::vector<PoolDisk> unclosed) {
+  CreateOptions create;
+  create.name = "real";
+  create.extent_bytes = kExtent;
+  create.journal_bytes = kJournalBytesMin;
+  EXPECT_TRUE(co_await Pool::create(shard, disks, create));
+  auto pool = co_await Pool::import({&shard}, disks, {});
+  EXPECT_TRUE(pool);
+  if (!pool) co_return;
+  ReplicaOptions options;
+  options.name = "db";
+  options.size_bytes = 600 * uint64_t{kExtent};
+  EXPECT_TRUE(co_await (*pool)->create_replica(options));
+  for (const char* snapshot : {"one", "two"}) {
+    auto source = co_await (*pool)->source("db");
+    EXPECT_TRUE(source);
+    if (source) co_await write_some(shard, *source, 0, 5);
+    if (source) co_await write_some(shard, *source, 500, 3);
+    EXPECT_TRUE(co_await (*pool)->snapshot("db", snapshot));
+    EXPECT_TRUE(co_await (*pool)->checkpoint());
+  }
+  options.name = "clone";
+  EXPECT_TRUE(co_await (*pool)->clone("one", options));
+  EXPECT_TRUE(co_await (*pool)->begin_generation("db", {1, uuid(20), 1}));
+  auto source = co_await (*pool)->source("db");
+  EXPECT_TRUE(source);
+  if (source) co_await write_some(shard, *source, 3, 4);
+  source = fail(Code::kInternal);
+  for (size_t i = 0; i < disks.size(); ++i) co_await copy(shard, *disks[i].source, *unclosed[i].source);
+  EXPECT_TRUE(co_await (*pool)->close());
+}
+
 class PoolCheckTest : public Test {
  protected:
   void SetUp() override {
     node_ = &world_.add_node("10.0.0.1");
+    for (auto& source : unclosed_) source = *make_memory_source({.size_bytes = kDiskBytes, .logical_block = 512});
     for (auto& source : sources_) {
       source = *make_memory_source({.size_bytes = kDiskBytes, .logical_block = 512});
       devices_.push_back(std::move(*source->open(shard())));
@@ -224,6 +283,10 @@ class PoolCheckTest : public Test {
     }
     return all;
   }
+  void make_real_pool() {
+    run(make_and_use(shard(), {{"disk0", sources_[0]}, {"disk1", sources_[1]}},
+                     {{"copy0", unclosed_[0]}, {"copy1", unclosed_[1]}}));
+  }
   void flip(size_t disk, uint64_t offset, uint8_t bit) {
     const uint64_t page = align_down(offset, kPageBytes);
     std::vector<std::byte> bytes = get(disk, page, kPageBytes);
@@ -234,6 +297,7 @@ class PoolCheckTest : public Test {
   sim::SimWorld world_{1};
   sim::SimNode* node_ = nullptr;
   std::array<std::shared_ptr<BlockSource>, 2> sources_;
+  std::array<std::shared_ptr<BlockSource>, 2> unclosed_;  // see make_real_pool()
   std::vector<std::unique_ptr<BlockDevice>> devices_;
   std::vector<Range> ranges_;
 };
@@ -390,63 +454,69 @@ TEST_F(PoolCheckTest, DisksThatAreNotThePools) {
 }
 
 // Structures with right checksums that say what cannot be.
+const struct {
+  void (*change)(HandMadePool&);
+  const char* says;
+} kFalsehoods[] = {
+    {[](HandMadePool& p) { p.pages[0][9].place = Place(3); },
+     "damage: place 3 is in use twice: by extent 0 of snapshot db.monday, and by extent 9 of snapshot db.monday"},
+    {[](HandMadePool& p) { p.pages[2][200].place = Place(55); },
+     "damage: place 55 is in use twice: by extent 968 of replica db, and by page extent 0"},
+    {[](HandMadePool& p) { p.pages[2][200].place = Place(2); }, "and by the directory"},
+    {[](HandMadePool& p) { p.pages[1][7].place = Place(109); }, "damage: extent 7 of replica db is at place 109"},
+    {[](HandMadePool& p) { p.pages[1][7].stamp = StampOrdinal(9); },
+     "damage: extent 7 of replica db was written under stamp 9"},
+    {[](HandMadePool& p) { p.pages[2][255].held = 1; }, "oddity: extent 1023 of replica db lies behind its end"},
+    {[](HandMadePool& p) { p.directory.layers[1].leaves[1].places = 7; },
+     "oddity: the directory says that page 3 of the map of replica db has 7 places, and it has 1"},
+    {[](HandMadePool& p) { p.directory.layers[1].leaves[1].address = 16; },
+     "damage: page 3 of the map of replica db is said to be in page extent 1"},
+    {[](HandMadePool& p) { p.directory.layers[1].leaves[0].crc = 1; },
+     "damage: page 0 of the map of replica db cannot be read from either copy: where extents 0 to 255"},
+    {[](HandMadePool& p) { p.directory.page_extents[0].places[1] = Place(500); },
+     "repair: the second copy of page 0 of the map of snapshot db.monday"},
+    {[](HandMadePool& p) { p.directory.pool_id = uuid(50); }, "damage: the directory is of another pool"},
+    {[](HandMadePool& p) { p.directory.sequence = Sequence(3); }, "damage: the directory ends with batch 3"},
+    {[](HandMadePool& p) { p.directory.objects[1].size_bytes += 512; }, ""},
+    {[](HandMadePool& p) {
+       p.superblock.logical_block = 1024;
+       p.directory.objects[1].size_bytes += 512;
+     },
+     "oddity: the size of replica db"},
+    {[](HandMadePool& p) { p.batches[0] = {LayerRecord{LayerId(1), LayerId(2)}}; }, "has itself as an ancestor"},
+    {[](HandMadePool& p) { p.batches[0] = {LayerRecord{LayerId(3), LayerId(2)}}; },
+     "damage: layer 3 descends from replica db, which goes on changing"},
+    {[](HandMadePool& p) { p.batches[0] = {LayerRecord{LayerId(3), LayerId(8)}}; },
+     "damage: layer 8, from which layer 3 descends, is not there"},
+    {[](HandMadePool& p) { p.batches[0] = {LayerRemoval{LayerId(2)}}; },
+     "damage: replica db has no map: layer 2 is not there"},
+    {[](HandMadePool& p) { p.batches[0] = {LayerRemoval{LayerId(20)}}; }, "damage: batch 5 of the journal removes"},
+    {[](HandMadePool& p) { p.batches[0] = {ObjectRemoval{uuid(20)}}; }, "damage: batch 5 of the journal removes"},
+    {[](HandMadePool& p) { p.batches[1] = {EntryRecord{LayerId(30), ExtentIndex(0), {}}}; },
+     "damage: batch 6 of the journal writes to layer 30"},
+    {[](HandMadePool& p) { p.batches[1] = {RestampRecord{LayerId(30), ExtentIndex(0), 4, StampOrdinal(1)}}; },
+     "damage: batch 6 of the journal stamps layer 30"},
+    {[](HandMadePool& p) { p.batches[1] = {RestampRecord{LayerId(2), ExtentIndex(7), 1, StampOrdinal(3)}}; },
+     "damage: extent 7 of replica db was written under stamp 3"},
+    {[](HandMadePool& p) { std::get<ObjectRecord>(p.batches[0][1]).object.name = "db"; },
+     "damage: two objects have the name db"},
+    {[](HandMadePool& p) { std::get<ObjectRecord>(p.batches[0][1]).object.layer = LayerId(2); },
+     "have the same map, layer 2"},
+    {[](HandMadePool& p) { std::get<ObjectRecord>(p.batches[0][1]).object.stamp = StampOrdinal(7); },
+     "damage: replica clone is written under stamp 7"},
+    {[](HandMadePool& p) { std::get<StampRecord>(p.batches[1][1]).ordinal = StampOrdinal(1); },
+     "damage: batch 6 of the journal says anew what stamp 1 is"},
+    {[](HandMadePool& p) { std::swap(p.batches[0][0], p.batches[0][1]); },
+     "damage: batch 5 of the journal gives clone layer 3, which is not there"},
+    {[](HandMadePool& p) { p.batches[0] = {LayerRecord{LayerId(3), LayerId(8)}}; },
+     "damage: batch 5 of the journal derives layer 3 from layer 8"},
+    {[](HandMadePool& p) { p.superblock.is_exported = true; }, "oddity: the pool was exported, and its journal has 2"},
+    {[](HandMadePool& p) { p.superblock.disks[0].size_bytes *= 2; },
+     "damage: disk0 has 4194304 B, less than the 8388608 B"},
+};
+
 TEST_F(PoolCheckTest, FalseButWellFormedStructuresAreFound) {
-  const struct {
-    void (*change)(HandMadePool&);
-    const char* says;
-  } kTable[] = {
-      {[](HandMadePool& p) { p.pages[0][9].place = Place(3); },
-       "damage: place 3 is in use twice: by extent 0 of snapshot db.monday, and by extent 9 of snapshot db.monday"},
-      {[](HandMadePool& p) { p.pages[2][200].place = Place(55); },
-       "damage: place 55 is in use twice: by extent 968 of replica db, and by page extent 0"},
-      {[](HandMadePool& p) { p.pages[2][200].place = Place(2); }, "and by the directory"},
-      {[](HandMadePool& p) { p.pages[1][7].place = Place(109); }, "damage: extent 7 of replica db is at place 109"},
-      {[](HandMadePool& p) { p.pages[1][7].stamp = StampOrdinal(9); },
-       "damage: extent 7 of replica db was written under stamp 9"},
-      {[](HandMadePool& p) { p.pages[2][255].held = 1; }, "oddity: extent 1023 of replica db lies behind its end"},
-      {[](HandMadePool& p) { p.directory.layers[1].leaves[1].places = 7; },
-       "oddity: the directory says that page 3 of the map of replica db has 7 places, and it has 1"},
-      {[](HandMadePool& p) { p.directory.layers[1].leaves[1].address = 16; },
-       "damage: page 3 of the map of replica db is said to be in page extent 1"},
-      {[](HandMadePool& p) { p.directory.layers[1].leaves[0].crc = 1; },
-       "damage: page 0 of the map of replica db cannot be read from either copy: where extents 0 to 255"},
-      {[](HandMadePool& p) { p.directory.page_extents[0].places[1] = Place(500); },
-       "repair: the second copy of page 0 of the map of snapshot db.monday"},
-      {[](HandMadePool& p) { p.directory.pool_id = uuid(50); }, "damage: the directory is of another pool"},
-      {[](HandMadePool& p) { p.directory.sequence = Sequence(3); }, "damage: the directory ends with batch 3"},
-      {[](HandMadePool& p) { p.directory.objects[1].size_bytes += 512; }, ""},
-      {[](HandMadePool& p) {
-         p.superblock.logical_block = 1024;
-         p.directory.objects[1].size_bytes += 512;
-       },
-       "oddity: the size of replica db"},
-      {[](HandMadePool& p) { p.batches[0] = {LayerRecord{LayerId(1), LayerId(2)}}; }, "has itself as an ancestor"},
-      {[](HandMadePool& p) { p.batches[0] = {LayerRecord{LayerId(3), LayerId(2)}}; },
-       "damage: layer 3 descends from replica db, which goes on changing"},
-      {[](HandMadePool& p) { p.batches[0] = {LayerRecord{LayerId(3), LayerId(8)}}; },
-       "damage: layer 8, from which layer 3 descends, is not there"},
-      {[](HandMadePool& p) { p.batches[0] = {LayerRemoval{LayerId(2)}}; },
-       "damage: replica db has no map: layer 2 is not there"},
-      {[](HandMadePool& p) { p.batches[0] = {LayerRemoval{LayerId(20)}}; }, "oddity: batch 5 of the journal removes"},
-      {[](HandMadePool& p) { p.batches[0] = {ObjectRemoval{uuid(20)}}; }, "oddity: batch 5 of the journal removes"},
-      {[](HandMadePool& p) { p.batches[1] = {EntryRecord{LayerId(30), ExtentIndex(0), {}}}; },
-       "damage: batch 6 of the journal writes to layer 30"},
-      {[](HandMadePool& p) { p.batches[1] = {RestampRecord{LayerId(30), ExtentIndex(0), 4, StampOrdinal(1)}}; },
-       "damage: batch 6 of the journal stamps layer 30"},
-      {[](HandMadePool& p) { p.batches[1] = {RestampRecord{LayerId(2), ExtentIndex(7), 1, StampOrdinal(3)}}; },
-       "damage: extent 7 of replica db was written under stamp 3"},
-      {[](HandMadePool& p) { std::get<ObjectRecord>(p.batches[0][1]).object.name = "db"; },
-       "damage: two objects have the name db"},
-      {[](HandMadePool& p) { std::get<ObjectRecord>(p.batches[0][1]).object.layer = LayerId(2); },
-       "have the same map, layer 2"},
-      {[](HandMadePool& p) { std::get<ObjectRecord>(p.batches[0][1]).object.stamp = StampOrdinal(7); },
-       "damage: replica clone is written under stamp 7"},
-      {[](HandMadePool& p) { p.superblock.is_exported = true; },
-       "oddity: the pool was exported, and its journal has 2"},
-      {[](HandMadePool& p) { p.superblock.disks[0].size_bytes *= 2; },
-       "damage: disk0 has 4194304 B, less than the 8388608 B"},
-  };
-  for (const auto& [change, says] : kTable) {
+  for (const auto& [change, says] : kFalsehoods) {
     HandMadePool pool;
     change(pool);
     write(pool);
@@ -459,6 +529,64 @@ TEST_F(PoolCheckTest, FalseButWellFormedStructuresAreFound) {
       EXPECT_NE(found.find(says), std::string::npos) << says << "\n" << found;
     }
   }
+}
+
+TEST_F(PoolCheckTest, APoolIsCleanWhenItWasClosedAndWhenItWasNot) {
+  make_real_pool();
+  auto report = check();
+  ASSERT_TRUE(report) << to_string(report.error());
+  EXPECT_TRUE(report->is_clean()) << texts(*report);
+  EXPECT_TRUE(report->superblock->is_exported);
+  EXPECT_EQ(report->objects.size(), 4U);
+  EXPECT_EQ(report->extents.data, 8U + 8U + 4U);
+  EXPECT_EQ(report->stamps.size(), 1U);
+  std::swap(sources_, unclosed_);
+  for (const Uuid& boot : {shard().storage.boot_id(), uuid(99)}) {
+    report = check(boot);
+    ASSERT_TRUE(report) << to_string(report.error());
+    EXPECT_TRUE(report->is_clean()) << texts(*report);
+    EXPECT_FALSE(report->superblock->is_exported);
+    EXPECT_GT(report->journal.batches, 0U);
+    EXPECT_EQ(report->objects.size(), 4U);
+    EXPECT_EQ(report->extents.data, 8U + 8U + 4U);
+  }
+}
+
+TEST_F(PoolCheckTest, AnyMetadataPageOfAClosedPoolIsChecked) {
+  make_real_pool();
+  const auto report = check();
+  ASSERT_TRUE(report);
+  std::vector<Range> pages;
+  for (size_t disk = 0; disk < 2; ++disk) {
+    for (const uint64_t offset : kSuperblockOffsets) pages.push_back({disk, offset, kPageBytes});
+  }
+  const Superblock& superblock = *report->superblock;
+  const Layout layout(superblock.extent_bytes, superblock.segments);
+  for (const auto& copy : superblock.directory) {
+    const Layout::Location at = layout.locate(copy[0]);
+    pages.push_back({at.disk, at.offset, superblock.directory_bytes});
+  }
+  ASSERT_GT(report->map_pages, 3U);
+  for (const PageExtent& extent : report->page_extents) {
+    for (const Place place : extent.places) {
+      if (place.value == 0) continue;
+      const Layout::Location at = layout.locate(place);
+      // Pages are taken from the first on; those of checkpoints before are in between.
+      pages.push_back({at.disk, at.offset, kExtent});
+    }
+  }
+  uint64_t found = 0;
+  for (const Range& range : pages) {
+    for (uint64_t at = 17; at < range.bytes; at += kPageBytes) {
+      flip(range.disk, range.offset + at, 5);
+      const auto damaged = check();
+      ASSERT_TRUE(damaged);
+      EXPECT_EQ(damaged->count(Severity::kDamage), 0U) << texts(*damaged);
+      found += damaged->count(Severity::kRepair);
+      flip(range.disk, range.offset + at, 5);
+    }
+  }
+  EXPECT_EQ(found, 4 + 2 + 2 * report->map_pages);
 }
 
 }  // namespace
