@@ -306,10 +306,11 @@ Task<Result<bool>> PoolCore::drop_units(Object& object, ExtentIndex extent, uint
   const uint64_t units = unit_mask(first, last);
   ExtentLocks::Lock lock = co_await locks_.lock(layer.id, extent, units);
   FL_CO_TRY(const PagePin pin, co_await page(layer, leaf_of(extent)));
-  if (has_anything_below(*pin, index, first, last)) co_return false;
   Entry now = latest(lock, *pin, index);
-  if ((now.held & units) == 0) co_return true;
   if (is_hole(now)) co_return true;  // zeroes already
+  if (has_anything_below(*pin, index, first, last)) co_return false;
+  if ((now.held & units) == 0) co_return true;
+  if (layer.parent != nullptr) co_return false;  // what ancestors have of units that it holds, a page does not show
   now.held &= ~units;
   now.stamp = object.state.stamp;
   // While others write to the extent it keeps its place.

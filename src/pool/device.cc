@@ -69,6 +69,7 @@ class ObjectDevice final : public BlockDevice {
   Task<void> load_page(IoRequest& request, uint32_t leaf);
   Task<void> write_at_home(IoRequest& request);
   Task<void> flush(IoRequest& request);
+  Task<void> force(IoRequest& request);
   Task<Result<void>> at_home(Task<Result<void>> task) {
     co_return co_await call_on(reactor(), core_.reactor(), std::move(task));
   }
@@ -256,6 +257,9 @@ void ObjectDevice::finish(Request& request) {
   if (original.op == IoOp::kRead && original.may_say_zeroes && request.is_all_zeroes) original.says_zeroes = true;
   drop_parts(request);
   requests_.give_back(request);
+  // The bytes are safe, but perhaps not yet the record by which the map leads to their place.
+  const bool is_forced = original.op == IoOp::kWrite && original.durability == Durability::kForced;
+  if (is_forced && outcome && core_.needs_journal_flush()) return scope_.spawn(force(original));
   complete(original, outcome);
 }
 
@@ -270,13 +274,19 @@ Task<void> ObjectDevice::write_at_home(IoRequest& request) {
   complete(request, written);
 }
 
+Task<void> ObjectDevice::force(IoRequest& request) {
+  const Result<void> flushed = co_await at_home(core_.flush());
+  complete(request, flushed);
+}
+
 Task<void> ObjectDevice::flush(IoRequest& request) {
   if (core_.needs_journal_flush()) {
     const Result<void> flushed = co_await at_home(core_.flush());
     co_return request.complete(flushed);
   }
-  for (const std::unique_ptr<BlockDevice>& disk : side_->side.disks) {
-    const Result<void> flushed = co_await block_flush(reactor(), *disk);
+  // By index: a disk may be added meanwhile.
+  for (size_t i = 0; i < side_->side.disks.size(); ++i) {
+    const Result<void> flushed = co_await block_flush(reactor(), *side_->side.disks[i]);
     if (!flushed) co_return request.complete(flushed);
   }
   request.complete({});
