@@ -218,6 +218,20 @@ TEST_F(PoolCommandsTest, WhatIsFoundGoesIntoTheExitCode) {
   EXPECT_THAT(did({"pool", "check", disk("a")}), StartsWith("pool fast: clean")) << "import has mended it";
 }
 
+TEST_F(PoolCommandsTest, WithoutASuperblockTheCheckerStillReports) {
+  make_pool();
+  for (const uint64_t offset : pool::kSuperblockOffsets) {
+    std::fstream(disk("a")).seekp(static_cast<std::streamoff>(offset + 100)).put('\x7f');
+  }
+  const Outcome checked = run_command({"pool", "check", disk("a")});
+  EXPECT_EQ(checked.code, 1) << checked.complaint;
+  EXPECT_THAT(checked.output, AllOf(StartsWith("damage: "), HasSubstr("no superblock that can be used")));
+  EXPECT_EQ(run_command({"pool", "check", disk("a"), "--json"}).code, 1);
+  EXPECT_THAT(did({"pool", "inspect", disk("a")}), HasSubstr("superblock at 65536: is corrupt"));
+  EXPECT_TRUE(Json::parse(did({"pool", "inspect", disk("a"), "--json"})).contains("disks"));
+  EXPECT_THAT(failed(1, {"pool", "destroy", disk("a")}), HasSubstr("--force"));
+}
+
 TEST_F(PoolCommandsTest, ListTellsWhoseDisksTheyAre) {
   make_pool();
   std::ofstream(disk("text")) << std::string(kMiB, 'x');

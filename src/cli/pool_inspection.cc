@@ -26,6 +26,8 @@ std::string object_name(const CheckReport& report, const Uuid& id) {
   return found == report.objects.end() ? to_string(id) : fmt::format("{} {}", kind_name(found->kind), found->name);
 }
 
+std::string name_of(const CheckReport& report) { return report.superblock ? report.superblock->name : "(not known)"; }
+
 // Damage first.
 std::vector<const pool::Finding*> sorted_findings(const CheckReport& report) {
   std::vector<const pool::Finding*> findings;
@@ -72,11 +74,13 @@ void add_disk(std::string& text, const pool::CheckedDisk& disk) {
 
 void add_superblock(std::string& text, const CheckReport& report) {
   const pool::Superblock& superblock = *report.superblock;
-  text +=
-      fmt::format("pool {} ({})\n  made {}; extents of {}; logical blocks of {} B\n  last imported under boot {}\n\n",
-                  superblock.name, to_string(superblock.pool_id), when(superblock.created_ms),
-                  format_size(superblock.extent_bytes), superblock.logical_block, to_string(superblock.boot_id));
-  for (const pool::CheckedDisk& disk : report.disks) add_disk(text, disk);
+  text += fmt::format("  id {}, made {}\n  extents of {}; logical blocks of {} B\n  last imported under boot {}\n",
+                      to_string(superblock.pool_id), when(superblock.created_ms), format_size(superblock.extent_bytes),
+                      superblock.logical_block, to_string(superblock.boot_id));
+}
+
+void add_layout(std::string& text, const CheckReport& report) {
+  const pool::Superblock& superblock = *report.superblock;
   text += "\nsegments\n";
   for (const pool::Segment& segment : superblock.segments) {
     text += fmt::format("  places {} to {}: disk {} from byte {} on\n", segment.first.value,
@@ -294,13 +298,12 @@ std::string check_to_text(const CheckReport& report) {
     verdict = fmt::format("damage {}, repairs {}, oddities {}", report.count(pool::Severity::kDamage),
                           report.count(pool::Severity::kRepair), report.count(pool::Severity::kOddity));
   }
-  return fmt::format("{}pool {}: {}\n{}", findings_text(report), report.superblock->name, verdict,
-                     summary_text(report));
+  return fmt::format("{}pool {}: {}\n{}", findings_text(report), name_of(report), verdict, summary_text(report));
 }
 
 std::string check_to_json(const CheckReport& report) {
-  return dumped({{"pool", report.superblock->name},
-                 {"id", to_string(report.superblock->pool_id)},
+  return dumped({{"pool", report.superblock ? Json(report.superblock->name) : Json()},
+                 {"id", report.superblock ? Json(to_string(report.superblock->pool_id)) : Json()},
                  {"clean", report.is_clean()},
                  {"findings", findings_value(report)},
                  {"findings_left_out", report.findings_left_out},
@@ -310,8 +313,11 @@ std::string check_to_json(const CheckReport& report) {
 }
 
 std::string inspection_to_text(const CheckReport& report) {
-  std::string text;
-  add_superblock(text, report);
+  std::string text = fmt::format("pool {}\n", name_of(report));
+  if (report.superblock) add_superblock(text, report);
+  text += "\n";
+  for (const pool::CheckedDisk& disk : report.disks) add_disk(text, disk);
+  if (report.superblock) add_layout(text, report);
   if (report.is_state_known) {
     add_layers(text, report);
     add_objects(text, report);
@@ -323,6 +329,7 @@ std::string inspection_to_text(const CheckReport& report) {
 }
 
 std::string inspection_to_json(const CheckReport& report) {
+  if (!report.superblock) return dumped({{"disks", disks_value(report)}, {"findings", findings_value(report)}});
   const pool::Superblock& superblock = *report.superblock;
   Json objects = Json::array();
   for (const pool::ObjectState& object : report.objects) objects.push_back(object_value(object));

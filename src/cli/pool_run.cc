@@ -114,7 +114,8 @@ Task<Outcome> create(Shard& shard, const PoolPlan& plan) {
 std::string what_is_in(const Result<pool::CheckReport>& report) {
   if (!report) return {};
   if (!report->is_state_known) {
-    return fmt::format("what pool {} holds cannot be read (see fairlead pool check)", report->superblock->name);
+    return fmt::format("what the pool{} holds cannot be read (see fairlead pool check)",
+                       report->superblock ? " " + report->superblock->name : "");
   }
   if (report->objects.empty()) return {};
   std::vector<std::string> names;

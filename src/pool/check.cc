@@ -19,10 +19,13 @@ constexpr std::array<const char*, kCopies> kCopyNames = {"first", "second"};
 Task<Result<void>> read_bytes(Reactor& reactor, BlockDevice& device, uint64_t offset, std::span<std::byte> bytes) {
   const uint64_t size = device.geometry().size_bytes;
   if (bytes.size() > size || offset > size - bytes.size()) co_return fail(Code::kOutOfRange, "behind the disk's end");
+  // Where the heap puts vectors must not decide which way a read goes: a simulated run is to be repeated exactly.
+  const AlignedBytes memory = make_aligned_bytes(std::min<uint64_t>(bytes.size(), kReadBytes));
   while (!bytes.empty()) {
     const std::span<std::byte> piece = bytes.first(std::min<uint64_t>(bytes.size(), kReadBytes));
-    iovec buffer{piece.data(), piece.size()};
+    iovec buffer{memory.get(), piece.size()};
     FL_CO_TRY_VOID(co_await block_read(reactor, device, ByteOffset(offset), {&buffer, 1}));
+    std::ranges::copy_n(memory.get(), static_cast<ptrdiff_t>(piece.size()), piece.begin());
     offset += piece.size();
     bytes = bytes.subspan(piece.size());
   }
@@ -101,6 +104,7 @@ Task<Result<CheckReport>> Checker::run() {
   for (size_t i = 0; i < given_.size(); ++i) co_await read_disk(i);
   FL_CO_TRY_VOID(choose_superblock());
   for (const CheckedDisk& disk : report_.disks) check_copies(disk);
+  if (newest_ == nullptr) co_return std::move(report_);
   check_members();
   layout_ = Layout(newest_->extent_bytes, newest_->segments);
 
@@ -142,11 +146,14 @@ Task<void> Checker::read_disk(size_t index) {
 }
 
 Result<void> Checker::choose_superblock() {
-  Error first_error = report_.disks.front().copies.front().error;
+  // Of several reasons why there is none: rather that it cannot be read than that it never was.
+  Error error{Code::kNotFound, 0, ""};
   Uuid pool_id;
   for (size_t i = 0; i < opened_.size(); ++i) {
     for (const SuperblockCopy& copy : report_.disks[i].copies) {
-      if (!copy.superblock && copy.error.code == Code::kNotSupported) first_error = copy.error;
+      if (!copy.superblock && copy.error.code != Code::kNotFound && error.code != Code::kNotSupported) {
+        error = copy.error;
+      }
     }
     const Superblock* const best = newest_superblock(report_.disks[i]);
     opened_[i].best = best;
@@ -158,8 +165,9 @@ Result<void> Checker::choose_superblock() {
   if (newest_ == nullptr) {
     const bool was_destroyed = std::ranges::any_of(opened_, [](const Given& given) { return given.best != nullptr; });
     if (was_destroyed) return fail(Code::kNotFound, "the pool that was here was destroyed");
-    if (first_error.code == Code::kNotFound) return fail(Code::kNotFound, "no pool is here");
-    return std::unexpected(first_error);
+    if (error.code == Code::kNotFound) return fail(Code::kNotFound, "no pool is here");
+    if (error.code == Code::kNotSupported) return std::unexpected(error);
+    return {};
   }
   report_.superblock = *newest_;
   return {};

@@ -70,8 +70,9 @@ struct CheckReport {
   std::vector<Finding> findings;
   uint64_t findings_left_out = 0;  // beyond kFindingsMax
 
-  std::vector<CheckedDisk> disks;        // as they were given
-  std::optional<Superblock> superblock;  // the newest one, which counts
+  std::vector<CheckedDisk> disks;  // as they were given
+  std::optional<Superblock>
+      superblock;  // the newest one, which counts; none: no copy is whole, and nothing below is known
   CheckedJournal journal;
   bool is_state_known = false;           // the rest: from the directory and the journal
   std::vector<PageExtent> page_extents;  // as of the checkpoint

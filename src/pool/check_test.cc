@@ -338,6 +338,22 @@ TEST_F(PoolCheckTest, AfterAPowerCutOnlyWhatWasSafeCounts) {
   EXPECT_EQ(report->extents.data, 4U);
 }
 
+TEST_F(PoolCheckTest, WithoutAnySuperblockNothingElseIsKnown) {
+  HandMadePool pool;
+  write(pool);
+  for (const Range& range : std::vector(ranges_)) {
+    if (range.offset == kSuperblockOffsets[0] || range.offset == kSuperblockOffsets[1]) {
+      flip(range.disk, range.offset + 100, 1);
+    }
+  }
+  const auto report = check();
+  ASSERT_TRUE(report) << to_string(report.error());
+  EXPECT_FALSE(report->superblock);
+  EXPECT_FALSE(report->is_state_known);
+  EXPECT_EQ(report->count(Severity::kDamage), 2U) << texts(*report);
+  EXPECT_EQ(report->disks.size(), 2U);
+}
+
 TEST_F(PoolCheckTest, WhatIsNoPoolIsToldApart) {
   EXPECT_EQ(check().error().code, Code::kNotFound);
   HandMadePool pool;
@@ -466,7 +482,8 @@ const struct {
     {[](HandMadePool& p) { p.pages[1][7].place = Place(109); }, "damage: extent 7 of replica db is at place 109"},
     {[](HandMadePool& p) { p.pages[1][7].stamp = StampOrdinal(9); },
      "damage: extent 7 of replica db was written under stamp 9"},
-    {[](HandMadePool& p) { p.pages[2][255].held = 1; }, "oddity: extent 1023 of replica db lies behind its end"},
+    {[](HandMadePool& p) { p.pages[2][255] = {Place(62), StampOrdinal(1), 1}; },
+     "oddity: extent 1023 of replica db lies behind its end"},
     {[](HandMadePool& p) { p.directory.layers[1].leaves[1].places = 7; },
      "oddity: the directory says that page 3 of the map of replica db has 7 places, and it has 1"},
     {[](HandMadePool& p) { p.directory.layers[1].leaves[1].address = 16; },
