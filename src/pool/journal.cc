@@ -118,7 +118,7 @@ void Journal::kick() {
 void Journal::start_write() {
   if (flying_ != nullptr || failure_) return;
   if (barrier_ != nullptr) {
-    FL_CHECK(has_room(batch_bytes(0), true));
+    if (!has_room(batch_bytes(0), true)) return;  // rounds that failed have used the reserve up
     flying_ = std::move(barrier_);
   } else if (!pending_.empty() && has_room(batch_bytes(pending_.front()->payload), false)) {
     flying_ = std::move(pending_.front());
@@ -230,10 +230,11 @@ void Journal::release(const JournalMark& mark) {
   uint64_t behind = (head_ % areas_.bytes + areas_.bytes - mark.position % areas_.bytes) % areas_.bytes;
   if (behind == 0 && mark.next != mark_.next) behind = areas_.bytes;
   tail_ = head_ - behind;
-  if (!pending_.empty()) kick();
+  if (!pending_.empty() || barrier_ != nullptr) kick();
 }
 
 Task<Result<void>> Journal::write_barrier() {
+  if (failure_) co_return std::unexpected(*failure_);
   auto batch = std::make_unique<Batch>();
   Waiter waiter;
   struct Wait {
@@ -254,7 +255,7 @@ Task<Result<void>> Journal::sync() {
   if (!is_dirty()) co_return co_await sink_.flush_disks();
   // A round that began before does not cover what was written since.
   const uint64_t wanted = rounds_begun_ + 1;
-  while (rounds_ended_ < wanted) {
+  while (last_good_round_ < wanted) {
     if (failure_) co_return std::unexpected(*failure_);
     if (rounds_begun_ > rounds_ended_) {
       co_await synced_.wait();
@@ -263,6 +264,7 @@ Task<Result<void>> Journal::sync() {
     ++rounds_begun_;
     const Result<void> outcome = co_await sync_round();
     ++rounds_ended_;
+    if (outcome) last_good_round_ = rounds_ended_;
     synced_.release_waiters();
     idle_.release_waiters();
     if (!outcome) co_return outcome;

@@ -80,7 +80,7 @@ class Journal {
   Task<Result<void>> write(std::vector<Record> records);
 
   // Puts on stable storage what is applied, and all data whose writes have ended. Whoever waits meanwhile shares the
-  // next round.
+  // next round; where that fails, each tries itself.
   Task<Result<void>> sync();
   // Whether anything applied is not on stable storage by now.
   bool is_dirty() const { return durable_ < content_; }
@@ -149,6 +149,7 @@ class Journal {
   uint64_t tail_ = 0;
   uint64_t rounds_begun_ = 0;  // of sync(); at most one is under way
   uint64_t rounds_ended_ = 0;
+  uint64_t last_good_round_ = 0;
   Event synced_;
   Event idle_;
   bool is_closed_ = false;

@@ -9,19 +9,31 @@ constexpr uint64_t kWindowBytes = 1 * kMiB;
 
 }  // namespace
 
+Task<Result<void>> JournalReader::Window::read(uint64_t within, uint64_t length) {
+  iovec piece{memory_.get() + within, length};
+  co_return co_await block_read(reactor_, device_, ByteOffset(offset_ + begin_ + within), {&piece, 1});
+}
+
 Task<std::span<const std::byte>> JournalReader::Window::at(uint64_t position) {
   const uint64_t wanted = std::min<uint64_t>(kBatchBytesMax, area_bytes_ - position);
   if (length_ == 0 || position < begin_ || position + wanted > begin_ + length_) {
     begin_ = position;
     length_ = std::min(kWindowBytes, area_bytes_ - position);
+    is_cut_off_ = false;
     if (memory_ == nullptr) memory_ = make_aligned_bytes(kWindowBytes);
-    iovec piece{memory_.get(), length_};
-    if (!co_await block_read(reactor_, device_, ByteOffset(offset_ + position), {&piece, 1})) {
-      length_ = 0;
-      co_return std::span<const std::byte>();
+    if (!co_await read(0, length_)) {
+      // The other copy may be bad elsewhere: each page counts.
+      for (length_ = 0; length_ < wanted && !is_cut_off_;) {
+        is_cut_off_ = !co_await read(length_, kPageBytes);
+        if (!is_cut_off_) length_ += kPageBytes;
+      }
     }
   }
   co_return std::span<const std::byte>(memory_.get() + (position - begin_), length_ - (position - begin_));
+}
+
+bool JournalReader::Window::cuts_off(std::span<const std::byte> bytes) const {
+  return is_cut_off_ && (bytes.empty() || peek_batch_bytes(bytes.first<kPageBytes>()) > bytes.size());
 }
 
 JournalReader::JournalReader(Reactor& reactor, const JournalAreas& areas, const JournalMark& start,
@@ -44,10 +56,13 @@ Task<Result<std::optional<JournalBatch>>> JournalReader::read_at(uint64_t positi
   std::optional<JournalBatch> found;
   if (position >= areas_.bytes) co_return found;
   size_t bad = 0;
+  size_t unreadable = 0;
   for (auto& window : windows_) {
-    const Result<OpenedBatch> batch = open(co_await window->at(position));
+    const std::span<const std::byte> bytes = co_await window->at(position);
+    const Result<OpenedBatch> batch = open(bytes);
     if (!batch) {
       ++bad;
+      if (window->cuts_off(bytes)) ++unreadable;
     } else if (!found) {
       FL_CO_TRY(std::vector<Record> records, decode_records(batch->payload, batch->header.records));
       found = {.header = batch->header,
@@ -56,11 +71,11 @@ Task<Result<std::optional<JournalBatch>>> JournalReader::read_at(uint64_t positi
     }
   }
   if (found && bad > 0) ++damaged_copies_;
+  if (unreadable == kCopies) co_return fail(Code::kIo, "neither copy of the journal can be read");
   co_return found;
 }
 
 Result<OpenedBatch> JournalReader::open(std::span<const std::byte> bytes) const {
-  if (bytes.empty()) return fail(Code::kIo, "the journal cannot be read");
   FL_TRY(const OpenedBatch batch, open_batch(bytes));
   const BatchHeader& header = batch.header;
   if (header.incarnation != incarnation_ || header.sequence != at_.next || header.chain != at_.chain) {

@@ -36,11 +36,15 @@ class JournalReader {
    public:
     Window(Reactor& reactor, BlockDevice& device, uint64_t offset, uint64_t area_bytes)
         : reactor_(reactor), device_(device), offset_(offset), area_bytes_(area_bytes) {}
-    // The bytes from `position` to the end of the window: at least a whole batch, or up to the area's end. Empty: they
-    // cannot be read. Valid until the next call.
+    // The bytes from `position` to the end of the window: at least a whole batch, or up to the area's end, or to a page
+    // that cannot be read. Valid until the next call.
     Task<std::span<const std::byte>> at(uint64_t position);
+    // Of what at() returned: it ends before the batch that it begins with.
+    bool cuts_off(std::span<const std::byte> bytes) const;
 
    private:
+    Task<Result<void>> read(uint64_t within, uint64_t length);
+
     Reactor& reactor_;
     BlockDevice& device_;
     const uint64_t offset_;
@@ -48,6 +52,7 @@ class JournalReader {
     AlignedBytes memory_;
     uint64_t begin_ = 0;
     uint64_t length_ = 0;
+    bool is_cut_off_ = false;
   };
 
   Result<OpenedBatch> open(std::span<const std::byte> bytes) const;
