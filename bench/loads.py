@@ -35,10 +35,11 @@ def run_floor(bench, load):
     return _run(command + (["--rate", load.rate] if load.rate else []))
 
 
-def run_raw(bench, path, load):
-    """Bare io_uring on a file, on the processor that a target would have."""
+def run_raw(bench, path, load, size=None):
+    """Bare io_uring on a file, or its first `size`, on the processor that a target would have."""
+    limit = ["--size", size] if size else []
     return _run([bench.references / "raw_io", path, "--rw", load.pattern, "--bs", load.block, "--qd", load.depth,
-                 "--seconds", bench.seconds, "--cpu", bench.target_cpu, "--json"])
+                 "--seconds", bench.seconds, "--cpu", bench.target_cpu, "--json", *limit])
 
 
 def system_calls_per_operation(bench, target, load, pid):

@@ -1,6 +1,7 @@
 // What a disk does by bare io_uring, without a target or a network: one process on one processor, O_DIRECT, a
 // registered file, registered buffers, a fixed number of operations in flight.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -24,6 +25,7 @@ struct Options {
   std::string rw = "randread";
   size_t block = 4096;
   size_t depth = 32;
+  uint64_t size = 0;
   double seconds = 3;
   double warm_up = 0.2;
   int cpu = 0;
@@ -89,6 +91,7 @@ class RawIo {
     if (file_ < 0) fail("open the file", errno);
     const off_t size = ::lseek(file_, 0, SEEK_END);
     blocks_ = static_cast<uint64_t>(size) / options_.block;
+    if (options_.size != 0) blocks_ = std::min(blocks_, options_.size / options_.block);
     if (size < 0 || blocks_ == 0) fail("use a file smaller than one block", 0);
   }
   void register_buffers() {
@@ -163,6 +166,8 @@ int main(int argc, char** argv) {
   app.add_option("--rw", options.rw)->check(CLI::IsMember({"randread", "randwrite", "read", "write"}));
   app.add_option("--bs", options.block, "Bytes of each operation: 4096, 128k")->transform(CLI::AsSizeValue(false));
   app.add_option("--qd", options.depth, "Operations in flight")->check(CLI::Range(1, 1024));
+  app.add_option("--size", options.size, "How much is used of it: 4GiB. Default: all")
+      ->transform(CLI::AsSizeValue(false));
   app.add_option("--seconds", options.seconds)->check(CLI::PositiveNumber);
   app.add_option("--warm-up", options.warm_up, "Seconds before anything is counted")->capture_default_str();
   app.add_option("--cpu", options.cpu, "The processor to run on; -1: any")->capture_default_str();

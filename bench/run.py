@@ -14,6 +14,7 @@ import disk  # noqa: F401  these register their benchmarks
 import harness
 import idle  # noqa: F401
 import network
+import pool  # noqa: F401
 import target  # noqa: F401
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -60,9 +60,12 @@ class Benchmark {
     watching_.spawn(watch_signals(**signals));
     const std::expected<void, Complaint> done = co_await measure();
     if (!done) complain("{}: {}", plan_.name, done.error());
-    const int exit_code = done ? tell() : 1;
+    int exit_code = done ? tell() : 1;
     co_await run_.close();
-    co_await sources_.close();
+    if (const auto closed = co_await sources_.close(); !closed) {
+      complain("{}: {}", plan_.name, closed.error());
+      exit_code = 1;
+    }
     (*signals)->close();
     co_await watching_.close();
     co_return exit_code;

@@ -16,7 +16,8 @@ namespace fairlead::cli {
 
 // The arguments, as given. check() turns them into what can be run.
 struct BenchArguments {
-  std::string target = {};              // PATH, memory:SIZE, null:SIZE or nvme+tcp://ADDR[:PORT]/NQN[?ns=N]
+  // PATH, memory:SIZE, null:SIZE, pool:DISK[,DISK…]/REPLICA or nvme+tcp://ADDR[:PORT]/NQN[?ns=N]
+  std::string target = {};
   std::vector<std::string> paths = {};  // ADDR[:PORT]: more ways to the same NQN
   std::string host = {};                // NQN that this host gives itself; empty: derived from the machine
   std::string rw = "randread";
@@ -45,11 +46,15 @@ struct MemoryTarget {
 struct NullTarget {
   uint64_t size_bytes = 0;
 };
+struct PoolTarget {
+  std::vector<OpenDisk> disks;
+  std::string object;  // a replica, or a snapshot to be read
+};
 struct FabricTarget {
   host::SubsystemOptions subsystem;
   uint32_t nsid = 1;
 };
-using BenchTarget = std::variant<OpenDisk, MemoryTarget, NullTarget, FabricTarget>;
+using BenchTarget = std::variant<OpenDisk, MemoryTarget, NullTarget, PoolTarget, FabricTarget>;
 
 struct BenchPlan {
   std::string name;  // of the target, as it was given

@@ -18,6 +18,7 @@ constexpr uint32_t kQueuesMax = 256;
 constexpr uint32_t kShardsMax = 256;
 constexpr uint64_t kMemoryMax = 4 * kGiB;  // of the requests
 constexpr uint64_t kRateMax = 1'000'000'000;
+constexpr std::string_view kPool = "pool:";
 
 using Checked = std::expected<void, Complaint>;
 
@@ -184,6 +185,29 @@ Checked check_path(const BenchArguments& arguments, BenchPlan& plan) {
   return {};
 }
 
+// A pool is imported to be looked at, too, so its disks are opened for writing whatever the load does.
+Checked check_pool(const BenchArguments& arguments, BenchPlan& plan) {
+  const std::string_view text = std::string_view(arguments.target).substr(kPool.size());
+  const size_t slash = text.rfind('/');
+  if (slash == std::string_view::npos || slash == 0 || slash + 1 == text.size()) {
+    return refuse("{}: expected pool:DISK[,DISK…]/REPLICA", arguments.target);
+  }
+  PoolTarget target{.disks = {}, .object = std::string(text.substr(slash + 1))};
+  std::string_view disks = text.substr(0, slash);
+  while (true) {
+    const size_t end = std::min(disks.find(','), disks.size());
+    if (end == 0) return refuse("{}: a disk has no name", arguments.target);
+    target.disks.push_back({.path = std::string(disks.substr(0, end))});
+    if (end == disks.size()) break;
+    disks.remove_prefix(end + 1);
+  }
+  if (plan.load.writes() && !arguments.overwrite) {
+    return refuse("--rw {}: destroys what {} holds; say --overwrite if it may", arguments.rw, target.object);
+  }
+  plan.target = std::move(target);
+  return {};
+}
+
 Checked check_target(const BenchArguments& arguments, BenchPlan& plan) {
   constexpr std::string_view kMemory = "memory:";
   constexpr std::string_view kNull = "null:";
@@ -199,8 +223,10 @@ Checked check_target(const BenchArguments& arguments, BenchPlan& plan) {
       if (given) return refuse("{}: is for a target nvme+tcp://…", option);
     }
   }
-  if (text.empty()) return refuse("give a TARGET to measure: a PATH, memory:SIZE, null:SIZE or nvme+tcp://…");
+  if (text.empty())
+    return refuse("give a TARGET to measure: a PATH, memory:SIZE, null:SIZE, pool:DISK/REPLICA or nvme+tcp://…");
   if (is_fabric) return check_fabric(arguments, plan);
+  if (text.starts_with(kPool)) return check_pool(arguments, plan);
   const bool is_memory = text.starts_with(kMemory);
   if (!is_memory && !text.starts_with(kNull)) return check_path(arguments, plan);
   const Result<uint64_t> size = parse_size(text.substr(is_memory ? kMemory.size() : kNull.size()));

@@ -17,10 +17,12 @@ BenchSources::BenchSources(Runtime& runtime, const BenchPlan& plan)
 
 BenchSources::~BenchSources() {
   for (const Remote& remote : remotes_) FL_CHECK(remote.subsystem == nullptr);
+  FL_CHECK(pool_ == nullptr);
 }
 
 Task<std::expected<BenchSources::Sources, Complaint>> BenchSources::open() {
   if (const auto* const target = std::get_if<FabricTarget>(&plan_.target)) co_return co_await open_remote(*target);
+  if (const auto* const target = std::get_if<PoolTarget>(&plan_.target)) co_return co_await open_pool(*target);
   const Result<std::shared_ptr<BlockSource>> source = open_local();
   if (!source) co_return std::unexpected(to_string(source.error()));
   co_return std::vector(plan_.load.queues, *source);
@@ -33,6 +35,26 @@ Result<std::shared_ptr<BlockSource>> BenchSources::open_local() const {
   }
   const auto& null = std::get<NullTarget>(plan_.target);
   return make_null_source({.size_bytes = null.size_bytes, .logical_block = plan_.logical_block});
+}
+
+Task<std::expected<BenchSources::Sources, Complaint>> BenchSources::open_pool(const PoolTarget& target) {
+  std::vector<Shard*> shards;
+  for (size_t i = 0; i < runtime_.shard_count(); ++i) shards.push_back(&runtime_.shard(i));
+  std::vector<pool::PoolDisk> disks;
+  for (const OpenDisk& disk : target.disks) {
+    Result<std::shared_ptr<BlockSource>> opened = open_disk_source(home_, disk);
+    if (!opened) co_return std::unexpected(fmt::format("{} {}", disk.path, to_string(opened.error())));
+    disks.push_back({disk.path, std::move(*opened)});
+  }
+  auto imported = co_await pool::Pool::import(std::move(shards), std::move(disks), {});
+  if (!imported) {
+    const pool::Problem& problem = imported.error();
+    co_return std::unexpected(fmt::format("{} {}", problem.detail, to_string(problem.error)));
+  }
+  pool_ = std::move(*imported);
+  const Result<std::shared_ptr<BlockSource>> source = co_await pool_->source(target.object);
+  if (!source) co_return std::unexpected(to_string(source.error()));
+  co_return std::vector(plan_.load.queues, *source);
 }
 
 Task<std::expected<BenchSources::Sources, Complaint>> BenchSources::open_remote(const FabricTarget& target) {
@@ -75,10 +97,15 @@ Task<void> BenchSources::disconnect(Remote& remote) {
   remote.subsystem.reset();
 }
 
-Task<void> BenchSources::close() {
+Task<std::expected<void, Complaint>> BenchSources::close() {
   for (Remote& remote : remotes_) {
     if (remote.shard != nullptr) co_await call_on(home_.reactor, remote.shard->reactor, disconnect(remote));
   }
+  if (pool_ == nullptr) co_return std::expected<void, Complaint>{};
+  const Result<void> closed = co_await pool_->close();
+  pool_.reset();
+  if (!closed) co_return std::unexpected(fmt::format("the pool could not be closed: {}", to_string(closed.error())));
+  co_return std::expected<void, Complaint>{};
 }
 
 }  // namespace fairlead::cli

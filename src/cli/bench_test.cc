@@ -14,6 +14,7 @@
 #include "block/null.h"
 #include "cli/bench_report.h"
 #include "cli/bench_run.h"
+#include "cli/pool_arguments.h"
 #include "sim/world.h"
 
 namespace fairlead::cli {
@@ -100,6 +101,16 @@ TEST(BenchArgumentsTest, RemoteTargets) {
   EXPECT_TRUE(target.subsystem.data_digest);
 }
 
+TEST(BenchArgumentsTest, PoolTargets) {
+  const auto plan = check(BenchArguments{.target = "pool:/dev/a,b/c.img/db", .rw = "write", .overwrite = true});
+  ASSERT_TRUE(plan) << plan.error();
+  const auto& target = std::get<PoolTarget>(plan->target);
+  EXPECT_EQ(target.object, "db");
+  ASSERT_EQ(target.disks.size(), 2U);
+  EXPECT_EQ(target.disks[0].path, "/dev/a");
+  EXPECT_EQ(target.disks[1].path, "b/c.img");
+}
+
 TEST(BenchArgumentsTest, ComplaintsNameTheArgument) {
   const std::string url = "nvme+tcp://10.0.0.1/nqn.2020-01.org.example:a";
   const struct {
@@ -143,6 +154,10 @@ TEST(BenchArgumentsTest, ComplaintsNameTheArgument) {
       {{.target = url, .paths = {"10.0.0.1:4420"}}, "--path 10.0.0.1:4420"},
       {{.target = url, .host = "me"}, "--host me"},
       {{.target = url, .rw = "randrw"}, "--overwrite"},
+      {{.target = "pool:disk.img"}, "REPLICA"},
+      {{.target = "pool:disk.img/"}, "REPLICA"},
+      {{.target = "pool:a,,b/db"}, "no name"},
+      {{.target = "pool:disk.img/db", .rw = "write"}, "--overwrite"},
       {{.target = "/nowhere/disk.img"}, "/nowhere/disk.img"},
       {{.target = "/nowhere/disk.img", .rw = "write"}, "--size"},
   };
@@ -500,6 +515,40 @@ TEST(BenchTest, AFileIsMadeVerifiedAndReportedAsJson) {
   }
   EXPECT_EQ(json.at("operations"),
             json.at("read").at("operations").get<uint64_t>() + json.at("write").at("operations").get<uint64_t>());
+}
+
+TEST(BenchTest, AReplicaOfAPoolWithoutANetwork) {
+  const TemporaryFile disk(64 * kMiB);
+  testing::internal::CaptureStdout();
+  const auto pool =
+      check(PoolArguments{.action = PoolAction::kCreate, .name = "tank", .disks = {disk.path()}, .force = true});
+  ASSERT_TRUE(pool) << pool.error();
+  ASSERT_EQ(run(*pool), 0);
+  const auto replica = check(
+      ObjectArguments{.action = ObjectAction::kCreateReplica, .pool = {disk.path()}, .name = "db", .size = "16MiB"});
+  ASSERT_TRUE(replica) << replica.error();
+  ASSERT_EQ(run(*replica), 0);
+  (void)testing::internal::GetCapturedStdout();
+
+  int exit_code = 1;
+  const std::string target = "pool:" + disk.path() + "/db";
+  const nlohmann::json json = bench_as_json({.target = target,
+                                             .rw = "randrw",
+                                             .queues = 2,
+                                             .runtime = "200ms",
+                                             .verify = true,
+                                             .overwrite = true,
+                                             .json = true},
+                                            &exit_code);
+  EXPECT_EQ(exit_code, 0) << "the pool is closed, too";
+  EXPECT_EQ(json.at("verify_errors"), 0);
+  EXPECT_GT(json.at("verified_reads"), 0);
+
+  const auto unknown = check(BenchArguments{.target = "pool:" + disk.path() + "/nothing", .runtime = "10ms"});
+  ASSERT_TRUE(unknown) << unknown.error();
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(bench(*unknown), 1);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("no replica"));
 }
 
 TEST(BenchTest, FailuresAreInTheExitCode) {

@@ -65,8 +65,8 @@ void define_serve(CLI::App& serve, ServeArguments& arguments) {
 void define_bench(CLI::App& bench, BenchArguments& arguments) {
   bench
       .add_option("TARGET", arguments.target,
-                  "PATH of a file or block device, memory:SIZE, null:SIZE, or nvme+tcp://ADDR[:PORT]/NQN[?ns=1] with "
-                  "an IP address (IPv6 in brackets) or localhost")
+                  "PATH of a file or block device, memory:SIZE, null:SIZE, pool:DISK[,DISK…]/REPLICA, or "
+                  "nvme+tcp://ADDR[:PORT]/NQN[?ns=1] with an IP address (IPv6 in brackets) or localhost")
       ->required();
   bench.add_option("--rw", arguments.rw, "randread, randwrite, randrw, read or write; the last two are sequential")
       ->capture_default_str();
@@ -162,7 +162,7 @@ int main(int argc, char** argv) {
   CLI::App& serve = *app.add_subcommand("serve", "Export files, devices, a pool or memory as NVMe-oF namespaces");
   define_serve(serve, serve_arguments);
   BenchArguments bench_arguments;
-  CLI::App& bench = *app.add_subcommand("bench", "Measure a file, a device or a remote namespace");
+  CLI::App& bench = *app.add_subcommand("bench", "Measure a file, a device, a replica or a remote namespace");
   define_bench(bench, bench_arguments);
   DiscoverArguments discover_arguments;
   CLI::App& discover = *app.add_subcommand("discover", "List what a target offers");
