@@ -10,6 +10,7 @@ import subprocess
 
 import guest as guests
 import host
+import pool as pools
 import reference
 import target as targets
 
@@ -106,6 +107,21 @@ class Context:
             target = targets.SteeredTarget(self.steered_program, self.directory, **options)
         self._cleanup.callback(target.close)
         return target
+
+    def pool(self, **options):
+        """A pool of its own, and the target that serves its replicas; see pool.py."""
+        if self.use_reference:
+            raise targets.Unsupported("pools are Fairlead's")
+        target = pools.PoolTarget(self.fairlead, self.directory, self.run_fairlead, **options)
+        self._cleanup.callback(target.close)
+        return target
+
+    def finish_pool(self, target):
+        """Disconnects and ends it in order: the pool is exported then, and `fairlead pool check` finds nothing."""
+        self.disconnect(target)
+        target.stop()
+        target.check()
+        check(target.is_exported(), "the pool is not marked as exported")
 
     # Fairlead as the host
 

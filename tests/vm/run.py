@@ -16,10 +16,11 @@ import sys
 import time
 import traceback
 
-import cases_commands  # noqa: F401  (these four register the cases)
+import cases_commands  # noqa: F401  (these five register the cases)
 import cases_data  # noqa: F401
 import cases_faults  # noqa: F401
 import cases_host  # noqa: F401
+import cases_pool  # noqa: F401
 import context as contexts
 import guest as guests
 import image as images
