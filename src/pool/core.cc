@@ -21,7 +21,7 @@ PoolCore::PoolCore(std::vector<std::unique_ptr<ShardSide>> sides, Superblock sup
       layout_(superblock_.extent_bytes, superblock_.segments),
       allocator_(layout_),
       pages_(allocator_, layout_.pages_per_extent()),
-      locks_(reactor()),
+      locks_(reactor(), &allocator_),
       administration_(reactor()),
       checkpointing_(reactor()),
       releasing_lock_(reactor()),

@@ -46,23 +46,6 @@ bool has_anything_below(const MapPage& page, size_t index, uint32_t first, uint3
   return false;
 }
 
-// Gives an allocated place back that nobody put into a map.
-class PlaceKeeper {
- public:
-  PlaceKeeper(Allocator& allocator, const ExtentLocks::Lock& lock) : allocator_(allocator), lock_(lock) {}
-  ~PlaceKeeper() {
-    if (lock_->place.value == 0 || !lock_.is_last()) return;
-    allocator_.release(lock_->place);
-    lock_->place = {};
-  }
-  PlaceKeeper(const PlaceKeeper&) = delete;
-  PlaceKeeper& operator=(const PlaceKeeper&) = delete;
-
- private:
-  Allocator& allocator_;
-  const ExtentLocks::Lock& lock_;
-};
-
 iovec edge(const Buffer& memory, size_t length) { return {memory ? memory.data() : zeroes(length).data(), length}; }
 
 }  // namespace
@@ -145,7 +128,6 @@ Task<Result<void>> PoolCore::write_extent(Object& object, Piece piece) {
     lock.release();
     lock = co_await locks_.lock(layer.id, piece.extent, units);
   }
-  const PlaceKeeper keeper(allocator_, lock);
   Entry now = latest(lock, *pin, index);
   const StampOrdinal stamp = object.state.stamp;
   if (now.place.value != 0 && now.stamp != stamp) {

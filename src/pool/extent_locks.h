@@ -8,13 +8,15 @@
 
 #include "async/event.h"
 #include "async/task.h"
+#include "pool/allocator.h"
 #include "pool/format.h"
 
 namespace fairlead::pool {
 
 class ExtentLocks {
  public:
-  explicit ExtentLocks(Reactor& reactor) : reactor_(reactor) {}
+  // With an allocator, what nobody put into a map goes back to it as soon as nobody holds or awaits the extent.
+  explicit ExtentLocks(Reactor& reactor, Allocator* allocator = nullptr) : reactor_(reactor), allocator_(allocator) {}
   ~ExtentLocks() { FL_CHECK(states_.empty()); }
   ExtentLocks(const ExtentLocks&) = delete;
   ExtentLocks& operator=(const ExtentLocks&) = delete;
@@ -81,11 +83,15 @@ class ExtentLocks {
       state.unlocked.release_waiters();
       return;
     }
-    FL_CHECK(state.place.value == 0);
+    if (state.place.value != 0) {
+      FL_CHECK(allocator_ != nullptr);
+      allocator_->release(state.place);
+    }
     states_.erase(key);
   }
 
   Reactor& reactor_;
+  Allocator* const allocator_;
   std::unordered_map<uint64_t, State> states_;  // looked up, never walked
 };
 
