@@ -219,6 +219,17 @@ bool PoolLoad::is_allowed(const Result<void>& result) {
   return true;
 }
 
+void PoolLoad::note(const char* what, const ModelObject& object, Span span, uint64_t number) {
+  world_.mark(fmt::format("{} {} blocks {}..{} at {}", what, object.name, span.offset / model_.block_bytes(),
+                          (span.offset + span.length) / model_.block_bytes(), model_.clock().now()),
+              number);
+}
+
+void PoolLoad::note_end(const char* what, const std::string& name, const Result<void>& result) {
+  world_.mark(fmt::format("{} {} ended at {}: {}", what, name, model_.clock().now(),
+                          result ? "done" : to_string(result.error())));
+}
+
 Task<void> PoolLoad::read(uint64_t epoch, Shard& shard, BlockDevice& device, ObjectRef object, Span span) {
   const uint32_t block = model_.block_bytes();
   Memory memory(span.length, 0);
@@ -236,6 +247,7 @@ Task<void> PoolLoad::read(uint64_t epoch, Shard& shard, BlockDevice& device, Obj
 void PoolLoad::end_write(uint64_t epoch, const ModelWrite& write, const Result<void>& result,
                          BlockHistory::Surely surely, PoolModel::Durable durable, const char* what) {
   if (!is_alive(epoch)) return;
+  note_end(what, fmt::format("{} #{}", write.object->name, write.id), result);
   if (result) return model_.write_done(write, surely, durable);
   model_.write_failed(write);
   if (!is_allowed(result)) {
@@ -250,6 +262,7 @@ Task<void> PoolLoad::write(uint64_t epoch, Shard& shard, BlockDevice& device, Ob
   const ModelWrite write =
       model_.begin_write(object, {span.offset / block, span.length / block}, PoolModel::Bytes::kData);
   model_.fill(write, memory.bytes());
+  note(durability == Durability::kForced ? "write forced" : "write", *object, span, write.id);
   const auto result =
       co_await block_write(shard.reactor, device, ByteOffset(span.offset), memory.buffers(), durability);
   const bool is_durable = durability == Durability::kForced || !device.geometry().volatile_cache;
@@ -263,6 +276,7 @@ Task<void> PoolLoad::zero(uint64_t epoch, Shard& shard, BlockDevice& device, Obj
   const bool is_discard = op == IoOp::kDiscard;
   const ModelWrite write = model_.begin_write(object, {span.offset / block, span.length / block},
                                               is_discard ? PoolModel::Bytes::kDiscard : PoolModel::Bytes::kZeroes);
+  note(is_discard ? "discard" : "zero", *object, span, write.id);
   const ByteOffset offset(span.offset);
   Result<void> result;
   if (is_discard) {
@@ -280,6 +294,7 @@ Task<void> PoolLoad::flush(uint64_t epoch, Shard& shard, BlockDevice& device, Ob
   const uint64_t began = model_.begin_flush();
   const Result<void> result = co_await block_flush(shard.reactor, device);
   if (!is_alive(epoch)) co_return;
+  note_end(fmt::format("flush from {}", began).c_str(), object->name, result);
   if (result) {
     model_.flush_done(object, epoch, began);
   } else {

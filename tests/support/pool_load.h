@@ -115,6 +115,9 @@ class PoolLoad {
   Task<void> verify_room(uint64_t epoch);
   Task<void> delete_all(uint64_t epoch);
 
+  // Lines of the world's trace.
+  void note(const char* what, const ModelObject& object, Span span, uint64_t number);
+  void note_end(const char* what, const std::string& name, const Result<void>& result);
   std::string next_name(const char* kind) { return std::string(kind) + std::to_string(next_number_++); }
   uint64_t draw_size(sim::Prng& random) const;
 

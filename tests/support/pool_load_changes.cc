@@ -85,6 +85,11 @@ Task<void> PoolLoad::change_something(uint64_t epoch, sim::Prng& random) {
 template <typename T>
 void PoolLoad::end_change(uint64_t epoch, ModelChange& change, const Result<T>& result, const char* what, Uuid id) {
   if (!is_alive(epoch)) return;
+  note_end(fmt::format("{} (before {} bytes, then {})", what, change.before ? change.before->size_bytes : 0,
+                       change.after ? change.after->size_bytes : 0)
+               .c_str(),
+           change.name + (change.from ? " of " + change.from->name : ""),
+           result ? Result<void>() : std::unexpected(result.error()));
   if (result) return model_.done(change, epoch, id);
   model_.failed(change, epoch);
   if (result.error().code == Code::kNoSpace && !plan_.is_roomy) {
