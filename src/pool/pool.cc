@@ -37,9 +37,14 @@ Task<Result<bool>> is_blank(Shard& shard, BlockDevice& device) {
   co_return true;
 }
 
-// The newest superblock of a disk that is whole. Error kNotFound: it has none.
-Task<Result<Superblock>> read_superblock(Shard& shard, BlockDevice& device) {
-  std::optional<Superblock> newest;
+// The newest superblock of a disk that is whole.
+struct FoundSuperblock {
+  Superblock superblock;
+  bool is_in_both = false;
+};
+// Error kNotFound: the disk has none.
+Task<Result<FoundSuperblock>> read_superblock(Shard& shard, BlockDevice& device) {
+  std::optional<FoundSuperblock> newest;
   Error error{Code::kNotFound, 0, "no pool is on it"};
   const AlignedBytes memory = make_aligned_bytes(kPageBytes);
   for (const uint64_t offset : kSuperblockOffsets) {
@@ -52,8 +57,10 @@ Task<Result<Superblock>> read_superblock(Shard& shard, BlockDevice& device) {
     Result<Superblock> found = decode_superblock(std::span<const std::byte, kPageBytes>(memory.get(), kPageBytes));
     if (!found) {
       if (found.error().code != Code::kNotFound) error = found.error();
-    } else if (!newest || newest->generation < found->generation) {
-      newest = std::move(*found);
+    } else if (!newest || newest->superblock.generation < found->generation) {
+      newest = FoundSuperblock{.superblock = std::move(*found)};
+    } else {
+      newest->is_in_both = newest->superblock.generation == found->generation;
     }
   }
   if (!newest) co_return std::unexpected(error);
@@ -68,17 +75,29 @@ Task<Result<void>> erase_superblocks(Shard& shard, BlockDevice& device) {
   co_return co_await block_flush(shard.reactor, device);
 }
 
+// As is_blank() has it.
+Task<Result<void>> make_blank(Shard& shard, BlockDevice& device) {
+  FL_CO_TRY_VOID(co_await erase_superblocks(shard, device));
+  const uint64_t size = device.geometry().size_bytes;
+  const uint64_t length = std::min(size, kBlankCheckBytes);
+  for (const uint64_t offset : {uint64_t{0}, size - length}) {
+    FL_CO_TRY_VOID(co_await block_write_zeroes(shard.reactor, device, ByteOffset(offset), length));
+  }
+  co_return co_await block_flush(shard.reactor, device);
+}
+
 // Refuses a disk that holds what nobody said could go.
 Task<Outcome<void>> check_disk_may_go(Shard& shard, BlockDevice& device, std::string path, Blank blank) {
   if (device.geometry().read_only) co_return problem(Code::kReadOnly, "a pool writes to its disks", path);
   if (blank == Blank::kNotRequired) co_return Outcome<void>();
-  const Result<Superblock> superblock = co_await read_superblock(shard, device);
-  if (superblock && !superblock->is_destroyed) {
-    co_return problem(Code::kAlreadyExists, "a pool is on it", fmt::format("{}: pool {}", path, superblock->name));
+  const Result<FoundSuperblock> found = co_await read_superblock(shard, device);
+  if (found && !found->superblock.is_destroyed) {
+    co_return problem(Code::kAlreadyExists, "a pool is on it",
+                      fmt::format("{}: pool {}", path, found->superblock.name));
   }
   const Result<bool> blank_found = co_await is_blank(shard, device);
   if (!blank_found) co_return problem(blank_found.error(), path);
-  if (!*blank_found && !superblock) co_return problem(Code::kAlreadyExists, "it is not blank", path);
+  if (!*blank_found && !found) co_return problem(Code::kAlreadyExists, "it is not blank", path);
   co_return Outcome<void>();
 }
 
@@ -125,6 +144,7 @@ struct FoundDisk {
   PoolDisk disk;
   std::unique_ptr<BlockDevice> device;
   Superblock superblock;
+  bool is_in_both = false;  // copies
 };
 
 Task<Outcome<std::vector<FoundDisk>>> find_disks(Shard& shard, std::vector<PoolDisk> disks) {
@@ -132,10 +152,12 @@ Task<Outcome<std::vector<FoundDisk>>> find_disks(Shard& shard, std::vector<PoolD
   for (PoolDisk& disk : disks) {
     Result<std::unique_ptr<BlockDevice>> device = disk.source->open(shard);
     if (!device) co_return problem(device.error(), disk.path);
-    Result<Superblock> superblock = co_await read_superblock(shard, **device);
-    if (!superblock) co_return problem(superblock.error(), disk.path);
-    if (superblock->is_destroyed) co_return problem(Code::kNotFound, "the pool on it was destroyed", disk.path);
-    found.push_back({std::move(disk), std::move(*device), std::move(*superblock)});
+    Result<FoundSuperblock> newest = co_await read_superblock(shard, **device);
+    if (!newest) co_return problem(newest.error(), disk.path);
+    if (newest->superblock.is_destroyed) {
+      co_return problem(Code::kNotFound, "the pool on it was destroyed", disk.path);
+    }
+    found.push_back({std::move(disk), std::move(*device), std::move(newest->superblock), newest->is_in_both});
   }
   if (found.empty()) co_return problem(Code::kInvalidArgument, "no disk is named", "");
   co_return found;
@@ -146,13 +168,19 @@ Outcome<void> check_set(std::vector<FoundDisk>& found) {
   const auto newest =
       std::ranges::max_element(found, {}, [](const FoundDisk& each) { return each.superblock.generation; });
   const Superblock superblock = newest->superblock;
+  // A crash while superblocks are written leaves disks one generation apart; but no disk gets its second copy before
+  // all have the first.
+  const bool is_on_all = std::ranges::any_of(found, [&](const FoundDisk& each) {
+    return each.superblock.generation == superblock.generation && each.is_in_both;
+  });
+  const uint64_t oldest = superblock.generation - (is_on_all ? 0 : 1);
   for (const FoundDisk& each : found) {
     if (each.superblock.pool_id != superblock.pool_id) {
       return problem(Code::kInvalidArgument, "the disks are of different pools",
                      fmt::format("{} is of pool {}, {} of pool {}", each.disk.path, each.superblock.name,
                                  newest->disk.path, superblock.name));
     }
-    if (each.superblock.generation + 1 < superblock.generation) {
+    if (each.superblock.generation < oldest) {
       return problem(Code::kInvalidArgument, "an older copy of a disk",
                      fmt::format("{} was left at generation {}, {} is at {}", each.disk.path,
                                  each.superblock.generation, newest->disk.path, superblock.generation));
@@ -264,7 +292,7 @@ Task<Outcome<void>> Pool::destroy(Shard& shard, std::vector<PoolDisk> disks) {
   if (!found) co_return std::unexpected(found.error());
   if (const auto complete = check_set(*found); !complete) co_return complete;
   for (const FoundDisk& disk : *found) {
-    FL_POOL_TRY_VOID(disk.disk.path, co_await erase_superblocks(shard, *disk.device));
+    FL_POOL_TRY_VOID(disk.disk.path, co_await make_blank(shard, *disk.device));
   }
   co_return Outcome<void>();
 }

@@ -4,91 +4,14 @@
 
 #include <gtest/gtest.h>
 
-#include "block/disk.h"
-#include "sim/world.h"
+#include "pool/test_bed.h"
 
 namespace fairlead::pool {
 namespace {
 
-using std::chrono::seconds;
-
 constexpr uint64_t kDiskBytes = 64 * kMiB;
-constexpr uint32_t kExtent = 256 * kKiB;
-constexpr uint64_t kUnit = kExtent / kUnitsPerExtent;
-
-#define CO_ASSERT_TRUE(...)                    \
-  if (const bool fl_ok{__VA_ARGS__}; !fl_ok) { \
-    ADD_FAILURE() << #__VA_ARGS__;             \
-    co_return;                                 \
-  }
-
-// A node with some disks, and a pool on them.
-struct Bed {
-  explicit Bed(size_t disks = 1, size_t shards = 2)
-      : node(world.add_node("10.0.0.1", {.shards = shards, .more_addresses = {}})) {
-    for (size_t i = 0; i < disks; ++i) {
-      paths.push_back("/disk" + std::to_string(i));
-      devices.push_back(&world.create_disk(node, paths.back(), kDiskBytes));
-    }
-  }
-  // Runs a test to its end.
-  template <typename Test>
-  void run(Test test) {
-    bool done = false;
-    world.spawn(node, 0, run_and_tell(test, done));
-    ASSERT_EQ(world.run_until([&] { return done; }, seconds(600)), sim::RunResult::kDone) << world.report();
-    EXPECT_EQ(world.unexplained_errors(), 0U) << world.report();
-  }
-  template <typename Test>
-  Task<void> run_and_tell(Test test, bool& done) {
-    co_await test(*this);
-    done = true;
-  }
-
-  Shard& shard() { return node.shard(0); }
-  Reactor& reactor() { return shard().reactor; }
-  std::vector<PoolDisk> disks() {
-    std::vector<PoolDisk> list;
-    for (const std::string& path : paths) {
-      auto source = open_disk_source(shard(), {.path = path});
-      EXPECT_TRUE(source.has_value());
-      list.push_back({path, *source});
-    }
-    return list;
-  }
-  Task<Outcome<void>> create(Blank blank = Blank::kRequired) {
-    co_return co_await Pool::create(
-        shard(), disks(), {.name = "tank", .extent_bytes = kExtent, .journal_bytes = kJournalBytesMin, .blank = blank});
-  }
-  Task<Outcome<std::unique_ptr<Pool>>> import(ImportOptions options = {}) {
-    std::vector<Shard*> shards;
-    for (size_t i = 0; i < node.shard_count(); ++i) shards.push_back(&node.shard(i));
-    co_return co_await Pool::import(shards, disks(), options);
-  }
-
-  sim::SimWorld world{1, sim::SimSettings::calm()};
-  sim::SimNode& node;
-  std::vector<std::string> paths;
-  std::vector<sim::SimDevice*> devices;
-};
-
-std::vector<std::byte> pattern(size_t bytes, uint8_t seed) {
-  std::vector<std::byte> out(bytes);
-  for (size_t i = 0; i < bytes; ++i) out[i] = static_cast<std::byte>(seed + i / 512 * 7 + i % 251);
-  return out;
-}
-
-Task<Result<void>> put(Reactor& reactor, BlockDevice& device, uint64_t offset, std::vector<std::byte> bytes) {
-  iovec piece{bytes.data(), bytes.size()};
-  co_return co_await block_write(reactor, device, ByteOffset(offset), {&piece, 1});
-}
-Task<std::vector<std::byte>> get(Reactor& reactor, BlockDevice& device, uint64_t offset, size_t length) {
-  std::vector<std::byte> bytes(length, std::byte{0xee});
-  iovec piece{bytes.data(), bytes.size()};
-  const Result<void> read = co_await block_read(reactor, device, ByteOffset(offset), {&piece, 1});
-  EXPECT_TRUE(read.has_value()) << (read ? "" : to_string(read.error()));
-  co_return bytes;
-}
+constexpr uint64_t kExtent = kTestExtent;
+constexpr uint64_t kUnit = kTestUnit;
 
 Task<void> writes_and_reads(Bed& bed) {
   CO_ASSERT_TRUE((co_await bed.create()).has_value());
