@@ -153,6 +153,10 @@ TEST_F(PoolCommandsTest, APoolFromItsMakingToItsEnd) {
   EXPECT_EQ(shown["name"], "fast");
   EXPECT_GT(shown["statistics"]["free_bytes"], 0);
   ASSERT_EQ(shown["objects"].size(), 3U);
+  (void)did({"replica", "set", "db", "--label", "app=sh\x1b[31m\xffop", "--pool", pool});
+  EXPECT_THAT(did({"replica", "list", "--pool", pool}), HasSubstr("app=sh?[31m\xffop"));
+  EXPECT_THAT(did({"replica", "list", "--pool", pool, "--json"}), Not(HasSubstr("\xff")));
+  EXPECT_THAT(did({"pool", "inspect", disk("a"), disk("b"), "--json"}), Not(HasSubstr("\xff")));
   EXPECT_THAT(did({"pool", "show", disk("a"), disk("b")}), AllOf(HasSubstr("copy"), HasSubstr("monday")));
 
   const Json replicas = Json::parse(did({"replica", "list", "--pool", pool, "--json"}));

@@ -135,7 +135,7 @@ void add_objects(std::string& text, const CheckReport& report) {
     if (!object.origin.is_nil()) text += fmt::format("    from {}\n", object_name(report, object.origin));
     if (!object.volume_id.is_nil()) text += fmt::format("    of volume {}\n", to_string(object.volume_id));
     if (object.stamp.value != 0) text += fmt::format("    writes under stamp {}\n", object.stamp.value);
-    for (const pool::Label& label : object.labels) text += fmt::format("    label {}={}\n", label.key, label.value);
+    for (const pool::Label& label : object.labels) text += fmt::format("    label {}\n", to_text(label));
     for (const pool::Property& property : object.properties) {
       text += fmt::format("    property {}: {} B\n", property.key, property.value.size());
     }

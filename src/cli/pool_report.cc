@@ -35,7 +35,7 @@ std::string to_columns(const std::vector<std::vector<std::string>>& lines) {
 
 std::string labels_of(const pool::ObjectState& state) {
   std::vector<std::string> labels;
-  for (const pool::Label& label : state.labels) labels.push_back(label.key + "=" + label.value);
+  for (const pool::Label& label : state.labels) labels.push_back(to_text(label));
   return fmt::format("{}", fmt::join(labels, " "));
 }
 
@@ -114,6 +114,12 @@ std::string about(uint64_t bytes) {
   auto value = static_cast<double>(bytes);
   for (; value >= 1024 && unit + 1 < kUnits.size(); ++unit) value /= 1024;
   return fmt::format("{:.{}f} {}", value, value < 10 ? 2 : 1, kUnits.at(unit));
+}
+
+std::string to_text(const pool::Label& label) {
+  std::string text = label.key + "=" + label.value;
+  std::ranges::replace_if(text, [](char byte) { return (byte >= 0 && byte < ' ') || byte == '\x7f'; }, '?');
+  return text;
 }
 
 // ---- Objects

@@ -54,6 +54,8 @@ std::string check_to_json(const pool::CheckReport& report);
 std::string inspection_to_text(const pool::CheckReport& report);
 std::string inspection_to_json(const pool::CheckReport& report);
 
+// "key=value", with nothing that a terminal would obey: labels are any bytes.
+std::string to_text(const pool::Label& label);
 // Three figures and a unit: "1.23 GiB".
 std::string about(uint64_t bytes);
 
