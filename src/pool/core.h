@@ -224,6 +224,7 @@ class PoolCore final : public JournalSink {
   Task<Buffer> buffer(size_t length);
 
   // core_objects.cc
+  ObjectInfo info_of(const Object& object) const;
   Task<Result<void>> write_durably(std::vector<Record> records);
   Result<void> check_new(std::string_view name, const Uuid& id) const;
   Result<void> check_state(const ObjectState& state) const;
@@ -246,6 +247,7 @@ class PoolCore final : public JournalSink {
   Task<Result<void>> store_run(uint32_t first_address, std::span<std::byte> bytes);
   Task<Result<void>> store_directory(Capture& capture, Superblock& next);
   Task<Result<void>> store_superblocks(Superblock& next);
+  Task<Result<void>> store_superblock(const Superblock& next, uint64_t offset);
   Task<Result<void>> write_both(const std::array<Layout::Location, kCopies>& where, std::span<std::byte> bytes);
   void release_places(const std::array<std::vector<Place>, kCopies>& copies);
   void finish(Capture& capture);
@@ -302,6 +304,7 @@ class PoolCore final : public JournalSink {
   const ImportOptions options_;
   std::vector<std::unique_ptr<ShardSide>> sides_;
   Superblock superblock_;  // as last written, or about to be
+  size_t disks_known_;     // of them have a superblock
   Layout layout_;
   Allocator allocator_;
   PageStore pages_;

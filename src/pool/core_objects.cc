@@ -17,7 +17,7 @@ Task<void> open_gate_on(ObjectSide& side) {
   side.open_gate();
   co_return;
 }
-Task<uint32_t> devices_on(ObjectSide& side) { co_return side.devices; }
+Task<uint32_t> devices_on(ObjectSide& side) { co_return side.devices.load(std::memory_order_relaxed); }
 Task<void> set_removed_on(ObjectSide& side, bool is_removed) {
   side.is_removed = is_removed;
   co_return;
@@ -40,12 +40,17 @@ void merge_changes(std::vector<Item>& items, const std::vector<Item>& changes) {
 
 }  // namespace
 
+ObjectInfo PoolCore::info_of(const Object& object) const {
+  uint32_t devices = 0;
+  for (const std::shared_ptr<ObjectSide>& side : object.sides) {
+    devices += side->devices.load(std::memory_order_relaxed);
+  }
+  return {.state = object.state, .used_bytes = object.layer->places << layout_.extent_shift(), .open_devices = devices};
+}
+
 std::vector<ObjectInfo> PoolCore::list() const {
   std::vector<ObjectInfo> infos;
-  for (const auto& [id, object] : objects_) {
-    infos.push_back(
-        {.state = object->state, .used_bytes = object->layer->places << layout_.extent_shift(), .open_devices = 0});
-  }
+  for (const auto& [id, object] : objects_) infos.push_back(info_of(*object));
   std::ranges::sort(infos, {}, [](const ObjectInfo& info) { return info.state.name; });
   return infos;
 }
@@ -53,8 +58,7 @@ std::vector<ObjectInfo> PoolCore::list() const {
 Result<ObjectInfo> PoolCore::info(std::string_view name) const {
   const Object* const object = find_object(name);
   if (object == nullptr) return fail(Code::kNotFound, "no replica or snapshot of this name");
-  return ObjectInfo{
-      .state = object->state, .used_bytes = object->layer->places << layout_.extent_shift(), .open_devices = 0};
+  return info_of(*object);
 }
 
 Task<Result<void>> PoolCore::write_durably(std::vector<Record> records) {

@@ -1,9 +1,9 @@
 // Pool: disks of a node become replicas, snapshots and clones. docs/internals/pool.md says how.
 //
 // Life-cycle: create() writes an empty pool onto disks; import() takes one; every shard that is to serve it is given
-// then. close() ends it in order and lets the disks go; a Pool that is dropped without close() leaves its disks as a
-// killed process does. Everything is called on the home shard, the first of those given; only the devices that source()
-// leads to live on others. Requires of all tasks here: the pool outlives them.
+// then. close() ends it, in order when the disks still answer, and lets them go; it is closed before it dies.
+// Everything is called on the home shard, the first of those given; only the devices that source() leads to live on
+// others. Requires of all tasks here: the pool outlives them.
 //
 // All that changes metadata is in the journal, on stable storage, when its task returns without an error (first writes
 // by a device excepted: those are as durable as any write, by flush or forced unit access).
@@ -115,7 +115,8 @@ class Pool {
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  // Flushes, makes a checkpoint and marks the pool exported. Error kBusy: a device is open.
+  // Flushes, makes a checkpoint and marks the pool exported. Error kBusy: a device is open, and nothing is done. Any
+  // other error: the disks are as a killed process leaves them, and let go.
   Task<Result<void>> close();
 
   const std::string& name() const;

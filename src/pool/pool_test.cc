@@ -22,6 +22,7 @@ Task<void> writes_and_reads(Bed& bed) {
   CO_ASSERT_TRUE(source.has_value());
   auto device = (*source)->open(bed.shard());
   CO_ASSERT_TRUE(device.has_value());
+  EXPECT_EQ((*pool)->list()[0].open_devices, 1U);
   EXPECT_EQ(co_await get(bed.reactor(), **device, 0, 4096), std::vector<std::byte>(4096));
   const auto data = pattern(3 * kExtent, 1);
   EXPECT_TRUE(co_await put(bed.reactor(), **device, kExtent / 2 + 512, data));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -60,7 +61,7 @@ struct ObjectSide {
   uint64_t size_bytes = 0;
   StampOrdinal stamp;
   bool is_read_only = false;
-  uint32_t devices = 0;
+  std::atomic<uint32_t> devices{0};  // open; changed on this shard only, counted by the home shard too
   // While the gate is closed no write starts: a snapshot is being taken.
   bool is_gate_closed = false;
   uint64_t writers = 0;
