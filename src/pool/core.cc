@@ -18,6 +18,7 @@ PoolCore::PoolCore(std::vector<std::unique_ptr<ShardSide>> sides, Superblock sup
     : options_(options),
       sides_(std::move(sides)),
       superblock_(std::move(superblock)),
+      disks_known_(superblock_.disks.size()),
       layout_(superblock_.extent_bytes, superblock_.segments),
       allocator_(layout_),
       pages_(allocator_, layout_.pages_per_extent()),

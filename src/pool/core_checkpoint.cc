@@ -210,29 +210,37 @@ Task<Result<void>> PoolCore::store_directory(Capture& capture, Superblock& next)
   co_return outcome;
 }
 
-// The first copy on every disk, then the second: at any moment each disk has one that is whole.
+// The first copy on every disk, then the second: at any moment each disk has one that is whole, and none has the new
+// one twice before all have it. New disks come first: once another one names them they must be known by their own.
 Task<Result<void>> PoolCore::store_superblocks(Superblock& next) {
   ++next.generation;
-  Buffer memory = co_await buffer(kPageBytes);
-  iovec piece{memory.data(), kPageBytes};
-  std::vector<size_t> good(next.disks.size(), 0);
-  Result<void> worst;
-  for (const uint64_t offset : kSuperblockOffsets) {
-    for (uint16_t disk = 0; disk < next.disks.size(); ++disk) {
-      next.disk_index = disk;
-      std::ranges::copy(encode(next), memory.data());
-      const Result<void> written = co_await block_write(reactor(), home().disk(disk), ByteOffset(offset), {&piece, 1});
-      if (written) {
-        ++good[disk];
-      } else {
-        worst = written;
-      }
+  for (size_t left = next.disks.size(); left > 0; --left) {
+    next.disk_index = static_cast<uint16_t>(left - 1);
+    if (!co_await store_superblock(next, kSuperblockOffsets[0])) {
+      FL_CO_TRY_VOID(co_await store_superblock(next, kSuperblockOffsets[1]));
     }
-    FL_CO_TRY_VOID(co_await flush_disks());
+    if (left > disks_known_) FL_CO_TRY_VOID(co_await flush_disks());
+  }
+  disks_known_ = next.disks.size();
+  FL_CO_TRY_VOID(co_await flush_disks());
+  for (uint16_t disk = 0; disk < next.disks.size(); ++disk) {
+    next.disk_index = disk;
+    (void)co_await store_superblock(next, kSuperblockOffsets[1]);
   }
   next.disk_index = 0;
-  if (std::ranges::find(good, 0U) != good.end()) co_return worst;
-  co_return Result<void>();
+  co_return co_await flush_disks();
+}
+
+Task<Result<void>> PoolCore::store_superblock(const Superblock& next, uint64_t offset) {
+  Buffer memory = co_await buffer(kPageBytes);
+  iovec piece{memory.data(), kPageBytes};
+  std::ranges::copy(encode(next), memory.data());
+  const Result<void> written =
+      co_await block_write(reactor(), home().disk(next.disk_index), ByteOffset(offset), {&piece, 1});
+  if (!written) {
+    log_warn("pool.copy_lost", {{"pool", superblock_.name}, {"error", to_string(written.error())}});
+  }
+  co_return written;
 }
 
 // What the new superblocks lead to is the truth; what the old ones led to is free.

@@ -384,6 +384,7 @@ Task<Result<void>> PoolCore::add_disk(std::shared_ptr<BlockSource> source, std::
   FL_CO_TRY(const uint32_t extents, add_segment(wider, disk, size));
   if (extents == 0) co_return fail(Code::kNoSpace, "the disk is too small");
   if (disk == kDisksMax) co_return fail(Code::kResourceExhausted, "a pool has 32 disks at most");
+  if (home().disks.size() > disk) co_return fail(Code::kBusy, "a disk could not be added: import the pool again first");
   home().disks.push_back(std::move(device));
   FL_CO_TRY_VOID(co_await open_on_others(std::move(source)));
   co_return co_await extend(std::move(wider));

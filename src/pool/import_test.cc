@@ -268,7 +268,7 @@ TEST(ImportTest, ACheckpointMayBeTornAtAnyWrite) {
     bool was_cut = true;
     uint64_t cut_at = 0;
     for (; was_cut && !testing::Test::HasFailure(); ++cut_at) {
-      for (const uint64_t seed : {1U, 2U, 3U}) {
+      for (const uint64_t seed : {1U, 2U}) {
         SCOPED_TRACE(testing::Message() << disks << " disks, cut at " << cut_at << ", seed " << seed);
         Bed bed(disks_of(disks, seed));
         was_cut = bed.run_and_crash(CrashKind::kPowerLost, fill_then_checkpoint, cut_at);
@@ -347,16 +347,18 @@ TEST(ImportTest, AnotherNodeImportsWhatWasFlushedBeforeACrash) {
 
 // ---- More room.
 
+constexpr uint64_t kMuchBytes = 14 * kMiB;  // more than is free before
+
 Task<void> write_much(Bed& bed, Pool& pool) {
-  EXPECT_TRUE((co_await pool.create_replica({.name = "much", .size_bytes = 60 * kMiB})).has_value());
+  EXPECT_TRUE((co_await pool.create_replica({.name = "much", .size_bytes = kMuchBytes})).has_value());
   auto device = co_await bed.must_open(pool, "much");
-  for (uint64_t at = 0; at < 60 * kMiB; at += kTestExtent) {
+  for (uint64_t at = 0; at < kMuchBytes; at += kTestExtent) {
     EXPECT_TRUE(co_await put(bed.reactor(), *device, at, pattern(kTestExtent, static_cast<uint8_t>(at >> 18))));
   }
 }
 Task<void> compare_much(Bed& bed, Pool& pool) {
   auto device = co_await bed.must_open(pool, "much");
-  for (uint64_t at = 0; at < 60 * kMiB; at += kTestExtent) {
+  for (uint64_t at = 0; at < kMuchBytes; at += kTestExtent) {
     EXPECT_EQ(co_await get(bed.reactor(), *device, at, kTestExtent),
               pattern(kTestExtent, static_cast<uint8_t>(at >> 18)));
   }
@@ -367,24 +369,24 @@ Task<void> disk_grows(Bed& bed) {
   CO_ASSERT_TRUE(pool != nullptr);
   EXPECT_EQ(co_await pool->grow(), 0U);
   const uint64_t before = pool->statistics().capacity_bytes;
-  bed.devices[0]->resize(128 * kMiB);
-  EXPECT_EQ(co_await pool->grow(), 64 * kMiB);
-  EXPECT_EQ(pool->statistics().capacity_bytes, before + 64 * kMiB);
+  bed.devices[0]->resize(2 * kDiskBytes);
+  EXPECT_EQ(co_await pool->grow(), kDiskBytes);
+  EXPECT_EQ(pool->statistics().capacity_bytes, before + kDiskBytes);
   co_await write_much(bed, *pool);
   co_await end(pool);
   pool = co_await bed.must_import();
   CO_ASSERT_TRUE(pool != nullptr);
-  EXPECT_EQ(pool->statistics().capacity_bytes, before + 64 * kMiB);
+  EXPECT_EQ(pool->statistics().capacity_bytes, before + kDiskBytes);
   co_await compare_much(bed, *pool);
   EXPECT_TRUE(co_await pool->remove("much"));
   co_await end(pool);
   co_await import_and_compare(bed);
 }
-TEST(PoolGrowTest, TakesWhatADiskGained) { Bed(BedOptions{.disk_bytes = 64 * kMiB}).run(disk_grows); }
+TEST(PoolGrowTest, TakesWhatADiskGained) { Bed(disks_of(1)).run(disk_grows); }
 
 Task<void> disk_added(Bed& bed) {
   co_await make_filled(bed);
-  bed.add_disk();
+  bed.add_disk(kDiskBytes);
   auto disks = co_await bed.disks({bed.paths.back()});
   auto imported = co_await bed.import({}, {bed.paths.front()});
   CO_ASSERT_TRUE(imported.has_value());
@@ -392,7 +394,7 @@ Task<void> disk_added(Bed& bed) {
   const uint64_t before = pool->statistics().capacity_bytes;
   EXPECT_TRUE((co_await pool->add_disk(disks.front(), Blank::kRequired)).has_value());
   disks.clear();
-  EXPECT_GT(pool->statistics().capacity_bytes, before + 63 * kMiB);
+  EXPECT_GT(pool->statistics().capacity_bytes, before + kDiskBytes - 1 * kMiB);
   co_await write_much(bed, *pool);
   co_await end(pool);
   EXPECT_EQ((co_await bed.refused_import({bed.paths.front()})).error.code, Code::kNotFound);
@@ -403,11 +405,11 @@ Task<void> disk_added(Bed& bed) {
   co_await end(pool);
   co_await import_and_compare(bed);
 }
-TEST(PoolGrowTest, TakesADiskThatIsAdded) { Bed().run(disk_added); }
+TEST(PoolGrowTest, TakesADiskThatIsAdded) { Bed(disks_of(1)).run(disk_added); }
 
 Task<void> crash_while_adding(Bed& bed, uint64_t& cut_at) {
   co_await make_filled(bed);
-  bed.add_disk();
+  bed.add_disk(kDiskBytes);
   auto disks = co_await bed.disks({bed.paths.back()});
   auto pool = co_await bed.import({}, {bed.paths.front()});
   EXPECT_TRUE(pool.has_value());
@@ -423,11 +425,11 @@ Task<void> import_with_or_without(Bed& bed) {
   auto pool = co_await bed.import();
   if (pool) {
     EXPECT_TRUE(co_await (*pool)->close());
+    pool->reset();
   } else {
     EXPECT_THAT(pool.error().detail, HasSubstr(bed.paths.back()));
     bed.paths.pop_back();
   }
-  pool->reset();
   co_await import_and_compare(bed);
 }
 TEST(PoolGrowTest, ACrashWhileADiskIsAddedLeavesItInOrOut) {
@@ -435,7 +437,7 @@ TEST(PoolGrowTest, ACrashWhileADiskIsAddedLeavesItInOrOut) {
   for (uint64_t cut_at = 0; was_cut && !testing::Test::HasFailure(); ++cut_at) {
     for (const uint64_t seed : {1U, 2U, 3U}) {
       SCOPED_TRACE(testing::Message() << "cut at " << cut_at << ", seed " << seed);
-      Bed bed(BedOptions{.seed = seed});
+      Bed bed(disks_of(1, seed));
       was_cut = bed.run_and_crash(CrashKind::kPowerLost, crash_while_adding, cut_at);
       bed.run(import_with_or_without);
     }
