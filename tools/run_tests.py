@@ -22,6 +22,7 @@ LINES_SHOWN = 60
 SIM_SEEDS = 200
 SIM_SEEDS_ASAN = 20
 SIM_SEEDS_HOST = 300
+SIM_SEEDS_POOL = 1000
 # Module: which of its tests. Those of the pool run on one thread, in simulation, but for a few.
 TSAN_TESTS = {"async": "*", "io": "*", "pool": "ThreadsTest.*", "host": "*", "target": "*"}
 SANITIZER_OPTIONS = {
@@ -113,12 +114,13 @@ def steps(options):
         Step("lint", "layers, banned calls, sizes, form", [[Command([*python, "tools/lint.py"], one)]], 60),
         Step("unit", "unit tests and kept fuzz inputs, release build",
              [build("release"), run_ctest("release")], 1200),
-        Step("sim", f"{SIM_SEEDS} simulated seeds, {SIM_SEEDS_HOST} of our own hosts",
+        Step("sim", f"{SIM_SEEDS} simulated seeds, {SIM_SEEDS_HOST} of our own hosts, {SIM_SEEDS_POOL} of pools",
              [build("release", "fairlead-sim"), simulate("release", SIM_SEEDS),
-              simulate("release", SIM_SEEDS_HOST, "host")], 900),
+              simulate("release", SIM_SEEDS_HOST, "host"), simulate("release", SIM_SEEDS_POOL, "pool")], 900),
         Step("asan", f"the unit tests and {SIM_SEEDS_ASAN} seeds with the address and undefined behaviour sanitizers",
              [build("asan", "test_programs", "fairlead-sim"), run_ctest("asan", "--exclude-regex", r"^tools\."),
-              simulate("asan", SIM_SEEDS_ASAN), simulate("asan", SIM_SEEDS_ASAN, "host")], 1200),
+              simulate("asan", SIM_SEEDS_ASAN), simulate("asan", SIM_SEEDS_ASAN, "host"),
+              simulate("asan", SIM_SEEDS_ASAN, "pool")], 1200),
         Step("tsan", f"the tests of {', '.join(TSAN_TESTS)} with the thread sanitizer",
              [build("tsan", *(f"{name}_test" for name in TSAN_TESTS)),
               *([Command([f"build/tsan/src/{name}/{name}_test", f"--gtest_filter={tests}"], googletest)]

@@ -71,7 +71,7 @@ PoolRunPlan draw_pool_plan(uint64_t seed, Scenario scenario) {
   test::PoolLoadPlan& load = plan.load;
   load.journal_bytes = pool::kJournalBytesMin + (random.coin() ? 0 : random.below(32) * pool::kPageBytes);
   load.sync_interval = Duration(static_cast<int64_t>(random.skewed(1'000'000, 1'000'000'000)));
-  load.cache_bytes = random.coin() ? 1 : 0;
+  load.cache_bytes = random.coin() ? 64 * kKiB : 0;  // of all pages, hardly more than requests need at once
   load.workers = static_cast<uint32_t>(random.skewed(1, 4));
   load.administrators = static_cast<uint32_t>(random.between(1, 2));
   load.sessions = static_cast<uint32_t>(random.skewed(1, 6));

@@ -48,6 +48,21 @@ TEST(Scenario, OverwrittenWritesAreFound) {
   EXPECT_GE(found, 2U);
 }
 
+TEST(Scenario, PoolsSurviveCrashesAtEveryPoint) {
+  std::string message;
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    EXPECT_TRUE(run(seed, Scenario::kPool, &message).passed) << "seed " << seed << ": " << message;
+  }
+}
+
+// Disks whose flushes do nothing are found out: a pool on them loses what it promised to keep.
+TEST(Scenario, FlushesThatDoNothingAreFound) {
+  size_t found = 0;
+  std::string message;
+  for (uint64_t seed = 1; seed <= 12; ++seed) found += run(seed, Scenario::kLying, &message).passed ? 0 : 1;
+  EXPECT_GE(found, 8U);
+}
+
 TEST(Scenario, HostsWithSeveralPathsSurvive) {
   std::string message;
   for (uint64_t seed = 1; seed <= 6; ++seed) {
