@@ -141,11 +141,15 @@ Task<Result<void>> PoolCore::write_extent(Object& object, Piece piece) {
   if (place.value == 0) {
     const Place before = index == 0 ? Place() : pin->own(index - 1).place;
     FL_CO_TRY(place, co_await allocate(object, before.value == 0 ? before : Place(before.value + 1)));
-    if (lock->place.value != 0) {  // another write to the extent was quicker
+    // Another write to the extent may have been quicker: its place is in the map by now, or on its way there.
+    now = latest(lock, *pin, index);
+    const Place quicker = now.place.value != 0 ? now.place : lock->place;
+    if (quicker.value != 0) {
       allocator_.release(place);
-      place = lock->place;
+      place = quicker;
+    } else {
+      lock->place = place;
     }
-    lock->place = place;
   }
   const Layout::Location at = layout_.locate(place);
   if (is_hole(now)) {
