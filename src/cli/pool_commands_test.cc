@@ -16,6 +16,8 @@ namespace fairlead::cli {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -312,6 +314,26 @@ TEST_F(PoolCommandsTest, AServedPoolTakesCommandsAndIsClosed) {
   }
   EXPECT_THAT(did({"pool", "list", disk("a")}), HasSubstr(" exported"));
   EXPECT_THAT(did({"pool", "check", disk("a")}), StartsWith("pool fast: clean\nobjects 1;"));
+}
+
+TEST_F(PoolCommandsTest, NamespacesKeepTheirNumbersWhateverComesBetween) {
+  make_pool();
+  (void)did({"replica", "create", "db", "--size", "1GiB", "--pool", disk("a")});
+  const auto answers_to = [&](const std::vector<std::string>& lines) {
+    std::vector<std::string> answers;
+    Runtime runtime({.shards = 2, .pinning = Pinning::kNone});
+    EXPECT_TRUE(runtime.start());
+    EXPECT_EQ(runtime.run(serve_and_change(runtime, disk("a"), lines, answers)), 0);
+    return answers;
+  };
+  const auto first = answers_to({"snapshot db monday", "clone monday copy", "serve monday"});
+  ASSERT_EQ(first.size(), 3U);
+  EXPECT_THAT(first[1], EndsWith(" nsid 2"));
+  EXPECT_THAT(first[2], EndsWith(" nsid 3"));
+  // By now all are served from the start, in the order of their names.
+  EXPECT_THAT(answers_to({"unserve copy", "serve copy", "unserve db", "serve db", "delete copy", "clone monday again"}),
+              ElementsAre("ok copy", "ok replica copy nsid 2", "ok db", "ok replica db nsid 1",
+                          "ok deleted replica copy", EndsWith(" nsid 4")));
 }
 
 }  // namespace

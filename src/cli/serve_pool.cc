@@ -1,8 +1,12 @@
 #include "cli/serve_pool.h"
 
+#include <algorithm>
 #include <array>
+#include <cstring>
 #include <fmt/format.h>
 
+#include "base/endian.h"
+#include "base/log.h"
 #include "base/units.h"
 #include "cli/pool_disks.h"
 #include "cli/pool_report.h"
@@ -28,6 +32,30 @@ std::unexpected<Complaint> about(std::string_view name, const Error& error) {
 
 std::string_view kind_name(pool::ObjectKind kind) {
   return kind == pool::ObjectKind::kSnapshot ? "snapshot" : "replica";
+}
+
+// The property that keeps an object's namespace id. It names the object too: a snapshot inherits what is its replica's.
+constexpr uint16_t kNumberProperty = 0x100;
+struct KeptNumber {
+  Uuid object;
+  Le32 nsid;
+};
+static_assert(sizeof(KeptNumber) == 20);
+
+std::vector<std::byte> encode_number(const Uuid& object, uint32_t nsid) {
+  const KeptNumber kept{.object = object, .nsid = nsid};
+  std::vector<std::byte> bytes(sizeof kept);
+  std::memcpy(bytes.data(), &kept, sizeof kept);
+  return bytes;
+}
+
+std::optional<uint32_t> number_of(const pool::ObjectState& state) {
+  const auto found = std::ranges::find(state.properties, kNumberProperty, &pool::Property::key);
+  if (found == state.properties.end() || found->value.size() != sizeof(KeptNumber)) return std::nullopt;
+  KeptNumber kept;
+  std::memcpy(&kept, found->value.data(), sizeof kept);
+  if (kept.object != state.id || kept.nsid == 0 || kept.nsid > target::kNamespacesMax) return std::nullopt;
+  return kept.nsid.get();
 }
 
 }  // namespace
@@ -61,12 +89,50 @@ Task<std::expected<PoolService::Served, Complaint>> PoolService::serve(std::stri
   if (!object) co_return about(name, object.error());
   const pool::ObjectState& state = object->state;
   if (served_.contains(state.name)) co_return std::unexpected(fmt::format("{} is served already", state.name));
-  Result<std::shared_ptr<BlockSource>> source = co_await pool_->source(state.name);
-  if (!source) co_return about(name, source.error());
-  const Result<uint32_t> nsid = co_await target_.add_namespace(nqn_, {.source = std::move(*source), .uuid = state.id});
+  const Result<uint32_t> nsid = co_await add_namespace(state);
   if (!nsid) co_return about(name, nsid.error());
   served_.emplace(state.name, *nsid);
   co_return Served{fmt::format("{} {}", kind_name(state.kind), state.name), *nsid, state.size_bytes};
+}
+
+Task<Result<uint32_t>> PoolService::add_namespace(pool::ObjectState state) {
+  FL_CO_TRY(const std::shared_ptr<BlockSource> source, co_await pool_->source(state.name));
+  const std::optional<uint32_t> kept = number_of(state);
+  uint32_t nsid = kept.value_or(fresh_number());
+  for (uint32_t tries = 0; tries < target::kNamespacesMax && nsid != 0; ++tries) {
+    if (nsid != kept) FL_CO_TRY_VOID(co_await keep_number(state, nsid));
+    passed_.insert(nsid);
+    Result<uint32_t> added = co_await target_.add_namespace(nqn_, {.nsid = nsid, .source = source, .uuid = state.id});
+    if (added || added.error().code != Code::kAlreadyExists) co_return added;
+    nsid = fresh_number();  // a disk that is served beside the pool has it
+  }
+  co_return fail(Code::kResourceExhausted, "a pool has at most 1024 namespaces");
+}
+
+// Before the namespace is there: no host has seen a number that is forgotten. A pool that is full is served all the
+// same.
+Task<Result<void>> PoolService::keep_number(const pool::ObjectState& state, uint32_t nsid) {
+  pool::Changes changes;
+  changes.properties.push_back({.key = kNumberProperty, .value = encode_number(state.id, nsid)});
+  Result<void> kept = co_await pool_->change(state.name, std::move(changes));
+  if (kept || kept.error().code != Code::kNoSpace) co_return kept;
+  log_warn("pool.namespace_id_not_kept", {{"name", state.name}, {"nsid", nsid}});
+  co_return Result<void>();
+}
+
+// Higher than all that were ever given where possible: one that a host may still take for something else comes last.
+// 0: there is none.
+uint32_t PoolService::fresh_number() const {
+  std::set<uint32_t> taken;
+  for (const pool::ObjectInfo& object : pool_->list()) {
+    if (const std::optional<uint32_t> number = number_of(object.state)) taken.insert(*number);
+  }
+  const uint32_t highest = std::max(taken.empty() ? 0 : *taken.rbegin(), passed_.empty() ? 0 : *passed_.rbegin());
+  if (highest < target::kNamespacesMax) return highest + 1;
+  for (uint32_t nsid = 1; nsid <= target::kNamespacesMax; ++nsid) {
+    if (!taken.contains(nsid)) return nsid;
+  }
+  return 0;
 }
 
 Task<Result<void>> PoolService::unserve(std::string name) {

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,7 +36,8 @@ class PoolService {
     uint32_t nsid = 0;
     uint64_t size_bytes = 0;
   };
-  // Makes a namespace of a replica or snapshot, whose UUID is that of the object.
+  // Makes a namespace of a replica or snapshot, whose UUID is that of the object. Its number is kept in the pool with
+  // the object: a host that was not told sends what it has in flight to the number, before it looks who bears it now.
   Task<std::expected<Served, Complaint>> serve(std::string name);
   // Names of all replicas and snapshots.
   std::vector<std::string> names() const;
@@ -67,6 +69,9 @@ class PoolService {
   Task<Answer> show_statistics(Words words);
   Task<Answer> list(Words words);
   Task<Answer> show_help(Words words);
+  Task<Result<uint32_t>> add_namespace(pool::ObjectState state);
+  Task<Result<void>> keep_number(const pool::ObjectState& state, uint32_t nsid);
+  uint32_t fresh_number() const;
   Task<Result<void>> unserve(std::string name);
 
   const std::vector<Shard*> shards_;
@@ -74,6 +79,7 @@ class PoolService {
   std::unique_ptr<pool::Pool> pool_;
   std::string nqn_;
   std::map<std::string, uint32_t, std::less<>> served_;  // namespace ids by the names of objects
+  std::set<uint32_t> passed_;                            // namespace ids that were given, or found taken, in this run
 };
 
 }  // namespace fairlead::cli

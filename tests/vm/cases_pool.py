@@ -1,6 +1,7 @@
 """Cases about pools: thin replicas, snapshots, clones, a full pool, and an engine that is killed under load."""
 
 from context import MOUNT, case, check, check_equal
+from guest import shortened
 from target import MIB
 
 CLONE = "/run/clone"  # where a second namespace is mounted
@@ -212,6 +213,27 @@ def pool_xfs(context):
 
 
 @case
+def pool_numbers(context):
+    """A namespace keeps its number when the engine is killed, though objects of other names have come meanwhile."""
+    context.may_see_io_errors = True
+    target = context.pool(disks_mib=(96,), replicas={"m": 16}, serves_all=True)
+    device = context.connect(target).device
+    load = context.start_load(device)
+    target.snapshot("m", "s")
+    clone = context.device(target, target.clone("s", "a"))
+    before = sum_in_guest(context, clone)
+    for _ in range(2):
+        target.crash()
+        target.start()
+        target.wait_connected(context.guest.host_nqn)
+        context.wait_for_writes(device)
+        clone = context.device(target, target.number("a"))
+    context.finish_load(load, device)
+    check_equal("the sum of the clone, which nobody wrote to", sum_in_guest(context, clone), before)
+    context.finish_pool(target)
+
+
+@case
 def pool_crash(context):
     """The engine is killed five times under load, with snapshots between: all that was acknowledged is there."""
     crash_under_load(context, disks_mib=(160,))
@@ -221,6 +243,14 @@ def pool_crash(context):
 def pool_crash_two_disks(context):
     """The same with a pool of two disks."""
     crash_under_load(context, disks_mib=(96, 64))
+
+
+def wait_for_load(context, load, device):
+    """Waits until fio has written on; it must not have ended."""
+    try:
+        context.wait_for_writes(device)
+    finally:
+        check(not load.ended, f"the load ended by itself: {shortened(load.output)}")
 
 
 def crash_under_load(context, disks_mib):
@@ -235,12 +265,11 @@ def crash_under_load(context, disks_mib):
     options = "--bs=4k --iodepth=16 --size=4m --verify=crc32c --verify_fatal=1"
     load = context.start_fio(device, f"--rw=randwrite --loops=3 --fsync=32 {options}")
     for crash in range(CRASHES):
-        context.wait_for_writes(device)
+        wait_for_load(context, load, device)
         if crash % 2:
             target.snapshot("db", f"s{crash}")
         if crash == 3:
             target.ask("delete s1")
-        check(not load.ended, f"the load ended before crash {crash}")
         target.crash()
         target.check()
         target.start()

@@ -16,15 +16,18 @@ class PoolTarget(ServeTarget):
     `program` is called for the offline commands and for serving; `run` is Context.run_fairlead.
     """
 
-    def __init__(self, program, directory, run, disks_mib=(256,), replicas=None, extent="1MiB"):
-        """`replicas` has a size in MiB for each name, "thick" in the name of one makes it so."""
+    def __init__(self, program, directory, run, disks_mib=(256,), replicas=None, serves_all=False):
+        """`replicas` has a size in MiB for each name, "thick" in the name of one makes it so.
+
+        `serves_all`: after a start all that the pool has is served then, not these replicas alone.
+        """
         self.directory = pathlib.Path(directory)
         self.files = [self.directory / f"disk-pool-{number}" for number in range(len(disks_mib))]
         for file, size_mib in zip(self.files, disks_mib):
             file.touch()
             os.truncate(file, size_mib * MIB)
         self._run = run
-        self._must("pool", "create", "vm", *self.files, "--extent", extent)
+        self._must("pool", "create", "vm", *self.files)
         replicas = replicas or {"db": 64}
         disks = ",".join(map(str, self.files))
         for name, size_mib in replicas.items():
@@ -33,7 +36,7 @@ class PoolTarget(ServeTarget):
         self._program = program
         self._log = self.directory / "target.log"
         self._command = ["--pool", disks, "--commands"]
-        for name in replicas:
+        for name in [] if serves_all else replicas:
             self._command += ["--replica", name]
         self._bind = [("127.0.0.1", 0)]
         self.listeners = []
@@ -62,6 +65,10 @@ class PoolTarget(ServeTarget):
     def clone(self, snapshot, name):
         """Makes a replica of a snapshot, and a namespace of that; returns its number."""
         return int(self.ask(f"clone {snapshot} {name}").split()[-1])
+
+    def number(self, name):
+        """Of the namespace that a snapshot or replica is."""
+        return next(each["nsid"] for each in json.loads(self.ask("list")) if each["name"] == name)
 
     def statistics(self):
         return json.loads(self.ask("stats"))
