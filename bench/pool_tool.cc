@@ -25,6 +25,7 @@ namespace {
 
 constexpr const char* kReplica = "bench";
 constexpr size_t kBlock = 4096;
+constexpr std::string_view kMemory = "memory:";
 
 struct Options {
   std::string path;  // or memory:SIZE
@@ -46,12 +47,15 @@ class MetadataOnlyDevice final : public BlockDevice {
 
  private:
   void execute(IoRequest& request) override {
-    if (request.op != IoOp::kWrite || !is_data(request.buffers.front())) return inner_->submit(request);
+    if (request.op != IoOp::kWrite || !has_data(request)) return inner_->submit(request);
     request.complete({});
   }
-  bool is_data(const iovec& piece) const {
-    const auto* const begin = static_cast<const std::byte*>(piece.iov_base);
-    return begin >= data_.data() && begin < data_.data() + data_.size();
+  // Copied units have edges around it.
+  bool has_data(const IoRequest& request) const {
+    return std::ranges::any_of(request.buffers, [&](const iovec& piece) {
+      const auto* const begin = static_cast<const std::byte*>(piece.iov_base);
+      return begin >= data_.data() && begin < data_.data() + data_.size();
+    });
   }
 
   const std::unique_ptr<BlockDevice> inner_;
@@ -93,7 +97,6 @@ void expect(const char* what, const Result<void>& result) {
 }
 
 std::shared_ptr<BlockSource> open_source(Shard& shard, const std::string& path) {
-  constexpr std::string_view kMemory = "memory:";
   if (!path.starts_with(kMemory)) return value_of("open the disk", open_disk_source(shard, {.path = path}));
   const uint64_t size = value_of("read the size", parse_size(std::string_view(path).substr(kMemory.size())));
   return value_of("take the memory", make_memory_source({.size_bytes = size}));
@@ -227,6 +230,8 @@ class BusyVolume {
   Task<void> stop() {
     is_over_ = true;
     while (in_flight_ > 0) co_await idle_.wait();
+    shard_.reactor.unpost(turn_);
+    while (!again_.empty()) (void)again_.pop_front();
   }
   // From here to end_window(), whatever is under way belongs to the window.
   void begin_window() {
@@ -272,9 +277,7 @@ class BusyVolume {
     for (size_t left = slots_.size(); left > 0 && !again_.empty() && !is_over_; --left) {
       submit(static_cast<Slot&>(again_.pop_front()));
     }
-    if (is_over_) {
-      while (!again_.empty()) (void)again_.pop_front();
-    } else if (!again_.empty() && !turn_.is_linked()) {
+    if (!is_over_ && !again_.empty() && !turn_.is_linked()) {
       shard_.reactor.post(turn_);
     }
   }
@@ -303,8 +306,11 @@ std::string describe(const Histogram& each) {
 // slow by itself at times only the difference says something.
 Task<int> time_snapshots(Runtime& runtime, const Options& options) {
   Shard& shard = runtime.shard(0);
-  auto pool = co_await create(shard, options, open_source(shard, options.path));
   Noise noise;
+  auto disk = open_source(shard, options.path);
+  // Without the data: to take memory for it takes longer than all the rest.
+  if (options.path.starts_with(kMemory)) disk = std::make_shared<MetadataOnlySource>(std::move(disk), noise.bytes());
+  auto pool = co_await create(shard, options, std::move(disk));
   co_await fill(shard, *pool, noise.bytes());
   Histogram took;
   Histogram pause;
@@ -347,6 +353,7 @@ int run(const Options& options, Command command) {
   set_log_level(LogLevel::kError);
   RuntimeOptions settings;
   settings.processors = {options.cpu};
+  settings.signals = RuntimeOptions::Signals::kDefault;
   Runtime runtime(settings);
   expect("start", runtime.start());
   return runtime.run(command(runtime, options));

@@ -200,6 +200,8 @@ class PoolCore final : public JournalSink {
   Task<Result<void>> bring_in(Layer& layer, uint32_t leaf);
   struct Resolution;
   Task<Result<void>> resolve(Layer& layer, MapPage& page);
+  struct StoredPage;
+  Task<void> read_stored(StoredPage& stored);
   Task<Result<bool>> ask_ancestors(Layer& layer, uint32_t leaf, Resolution& found);
   void drop_pages(Layer& layer);
   void remove_page(MapPage& page);

@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint64_t kCacheBytesMin = 4 * kMiB;
 constexpr uint64_t kCacheBytesPerTiB = 12 * kMiB;
+constexpr size_t kReadAheadMax = 32;  // pages of ancestors that are read at once
 
 }  // namespace
 
@@ -164,25 +165,46 @@ Task<Result<void>> PoolCore::resolve(Layer& layer, MapPage& page) {
   co_return Result<void>();
 }
 
-// False: something moved meanwhile; ask again.
+// An ancestor's page that is not in memory.
+struct PoolCore::StoredPage {
+  LayerId layer_id;
+  LeafRef ref;
+  Result<std::unique_ptr<MapPage>> page;
+};
+
+Task<void> PoolCore::read_stored(StoredPage& stored) { stored.page = co_await read_page(stored.layer_id, stored.ref); }
+
+// False: something moved meanwhile; ask again. Chains may be long: the further up it has to look, the more it reads at
+// a time.
 Task<Result<bool>> PoolCore::ask_ancestors(Layer& layer, uint32_t leaf, Resolution& found) {
   const uint64_t version = map_version_;
-  for (Layer* from = layer.parent; from != nullptr && found.incomplete > 0; from = from->parent) {
+  size_t ahead = 1;
+  for (Layer* from = layer.parent; from != nullptr && found.incomplete > 0;) {
     if (const MapPage* const resident = find_page(from->id, leaf); resident != nullptr) {
       if (resident->is_resolved()) {
         found.add_resolved(*resident);
         co_return true;
       }
       for (size_t i = 0; i < kEntriesPerPage; ++i) found.add(i, resident->own(i));
+      from = from->parent;
       continue;
     }
-    const LeafRef* const ref = from->find(leaf);
-    if (ref == nullptr) continue;
-    const LeafRef wanted = *ref;
-    const Result<std::unique_ptr<MapPage>> read = co_await read_page(from->id, wanted);
-    if (map_version_ != version || from->find(leaf)->address != wanted.address) co_return false;
-    if (!read) co_return std::unexpected(read.error());
-    for (size_t i = 0; i < kEntriesPerPage; ++i) found.add(i, (*read)->own(i));
+    std::vector<StoredPage> stored;
+    for (; from != nullptr && stored.size() < ahead && find_page(from->id, leaf) == nullptr; from = from->parent) {
+      if (const LeafRef* const ref = from->find(leaf); ref != nullptr) stored.push_back({from->id, *ref, {}});
+    }
+    ahead = std::min(2 * ahead, kReadAheadMax);
+    Scope reading(reactor());
+    for (StoredPage& each : stored) reading.spawn(read_stored(each));
+    co_await reading.close();
+    if (map_version_ != version) co_return false;
+    for (const StoredPage& each : stored) {
+      const Layer* const ancestor = find_layer(each.layer_id);
+      const LeafRef* const now = ancestor == nullptr ? nullptr : ancestor->find(leaf);
+      if (now == nullptr || now->address != each.ref.address) co_return false;
+      if (!each.page) co_return std::unexpected(each.page.error());
+      for (size_t i = 0; i < kEntriesPerPage; ++i) found.add(i, (*each.page)->own(i));
+    }
   }
   co_return true;
 }
