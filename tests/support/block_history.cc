@@ -126,8 +126,14 @@ void BlockHistory::flushed(uint64_t began) {
 void BlockHistory::observe(Versions& versions, Content content, uint64_t began) {
   const uint64_t now = clock_.now();
   const auto alike = std::ranges::count(versions, content, &Version::content);
+  // What was under way together with one that still is may come after it yet: of overlapping requests, a discard among
+  // them, nothing says which is last.
+  uint64_t under_way_since = kNever;
+  for (const Version& version : versions) {
+    if (version.ended >= began) under_way_since = std::min(under_way_since, version.began);
+  }
   for (Version& version : versions) {
-    if (version.content != content && version.ended < began) {
+    if (version.content != content && version.ended < began && version.ended < under_way_since) {
       version.dead_after = std::min(version.dead_after, now);
       continue;
     }
