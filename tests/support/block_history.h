@@ -4,7 +4,7 @@
 // A write gives each of its blocks a content, a number that no other write has (0: zeroes). Times count invocations and
 // ends as their caller sees them. Rules:
 //  1. A read may give a content unless another one surely came after it, and ended, before the read began; and unless a
-//     read that began after the former had ended saw another one.
+//     read saw another one that began after the former, and all that was under way together with it, had ended.
 //  2. A write that failed, or that a crash cut off, may or may not have happened, block by block.
 //  3. A loss of power leaves of each block any content, unless one that surely came after it is durable: it was forced,
 //     or a flush that began after its end succeeded. What the first read then finds is what there is.
