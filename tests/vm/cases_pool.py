@@ -206,7 +206,7 @@ def pool_xfs(context):
     target.ask("delete copy")
     target.ask("delete s")
     guest.sh(f"cd {MOUNT} && rm large && sync && fstrim {MOUNT}", 90)
-    target.wait_used_below(few + 4 * MIB)
+    target.wait_used_below(few + 10 * MIB)
     guest.sh(f"umount {MOUNT} && xfs_repair -n {device} && blkdiscard -z -l 64m {device} && "
              f"cmp -n {64 * MIB} {device} /dev/zero", 90)
     context.finish_pool(target)
@@ -271,7 +271,7 @@ def crash_under_load(context, disks_mib):
         if crash == 3:
             target.ask("delete s1")
         target.crash()
-        target.check()
+        target.check_after_crash()
         target.start()
         target.wait_connected(context.guest.host_nqn)
     context.finish_fio(load)
