@@ -230,7 +230,14 @@ void Checker::check_member(size_t given) {
     findings_.damage("{} and {} are both disk {} of the pool: one is a copy", paths_[index], disk.path, index);
     return;
   }
-  if (best.generation + 1 < newest_->generation) {
+  // Superblocks are written on all disks once before any gets its second copy.
+  const bool is_on_all = std::ranges::any_of(report_.disks, [&](const CheckedDisk& each) {
+    return std::ranges::all_of(each.copies, [&](const SuperblockCopy& copy) {
+      return copy.superblock && copy.superblock->pool_id == newest_->pool_id &&
+             copy.superblock->generation == newest_->generation;
+    });
+  });
+  if (best.generation + (is_on_all ? 0 : 1) < newest_->generation) {
     findings_.damage("{} is an older copy of disk {}: of generation {}, and the pool is at {}", disk.path, index,
                      best.generation, newest_->generation);
     return;
