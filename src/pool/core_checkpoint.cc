@@ -100,6 +100,7 @@ Task<Result<void>> PoolCore::store(Capture& capture) {
     release_places(next.directory);
     co_return flushed;
   }
+  ++next.generation;
   if (const Result<void> stored = co_await store_superblocks(next); !stored) {
     journal_->end_with(stored.error());  // some disks may lead to the new directory, some to the old one
     co_return stored;
@@ -213,7 +214,6 @@ Task<Result<void>> PoolCore::store_directory(Capture& capture, Superblock& next)
 // The first copy on every disk, then the second: at any moment each disk has one that is whole, and none has the new
 // one twice before all have it. New disks come first: once another one names them they must be known by their own.
 Task<Result<void>> PoolCore::store_superblocks(Superblock& next) {
-  ++next.generation;
   for (size_t left = next.disks.size(); left > 0; --left) {
     next.disk_index = static_cast<uint16_t>(left - 1);
     if (!co_await store_superblock(next, kSuperblockOffsets[0])) {

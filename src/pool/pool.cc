@@ -163,8 +163,8 @@ Task<Outcome<std::vector<FoundDisk>>> find_disks(Shard& shard, std::vector<PoolD
   co_return found;
 }
 
-// In the order of their indices; all of one pool, none missing, none of another time.
-Outcome<void> check_set(std::vector<FoundDisk>& found) {
+// In the order of their indices; all of one pool, none missing, none of another time; returns the newest superblock.
+Outcome<Superblock> check_set(std::vector<FoundDisk>& found) {
   const auto newest =
       std::ranges::max_element(found, {}, [](const FoundDisk& each) { return each.superblock.generation; });
   const Superblock superblock = newest->superblock;
@@ -207,8 +207,7 @@ Outcome<void> check_set(std::vector<FoundDisk>& found) {
                    found.front().disk.path);
   }
   found = std::move(ordered);
-  found.front().superblock = superblock;
-  return {};
+  return superblock;
 }
 
 std::vector<std::unique_ptr<ShardSide>> make_sides(std::span<Shard* const> shards, const Superblock& superblock) {
@@ -265,20 +264,25 @@ Task<Outcome<std::unique_ptr<Pool>>> Pool::import(std::vector<Shard*> shards, st
                                                   ImportOptions options) {
   auto found = co_await find_disks(*shards.front(), std::move(disks));
   if (!found) co_return std::unexpected(found.error());
-  if (const auto complete = check_set(*found); !complete) co_return std::unexpected(complete.error());
-  const Superblock superblock = found->front().superblock;
+  const Outcome<Superblock> newest = check_set(*found);
+  if (!newest) co_return std::unexpected(newest.error());
+  const Superblock& superblock = *newest;
   auto sides = make_sides(shards, superblock);
   for (FoundDisk& disk : *found) {
     if (disk.device->geometry().read_only)
       co_return problem(Code::kReadOnly, "a pool writes to its disks", disk.disk.path);
     sides.front()->disks.push_back(std::move(disk.device));
   }
+  const bool is_level = std::ranges::all_of(
+      *found, [&](const FoundDisk& each) { return each.superblock.generation == superblock.generation; });
   auto core = std::make_unique<PoolCore>(std::move(sides), superblock, options);
   Result<void> outcome;
   for (const FoundDisk& disk : *found) {
     if (outcome) outcome = co_await core->open_on_others(disk.disk.source);
   }
-  if (outcome) outcome = co_await core->load(shards.front()->storage.boot_id());
+  if (outcome)
+    outcome = co_await core->load(shards.front()->storage.boot_id(),
+                                  is_level ? PoolCore::Disks::kLevel : PoolCore::Disks::kApart);
   if (!outcome) {
     co_await core->abandon();
     co_return problem(outcome.error(), superblock.name);
@@ -290,7 +294,7 @@ Task<Outcome<std::unique_ptr<Pool>>> Pool::import(std::vector<Shard*> shards, st
 Task<Outcome<void>> Pool::destroy(Shard& shard, std::vector<PoolDisk> disks) {
   auto found = co_await find_disks(shard, std::move(disks));
   if (!found) co_return std::unexpected(found.error());
-  if (const auto complete = check_set(*found); !complete) co_return complete;
+  if (const auto complete = check_set(*found); !complete) co_return std::unexpected(complete.error());
   for (const FoundDisk& disk : *found) {
     FL_POOL_TRY_VOID(disk.disk.path, co_await make_blank(shard, *disk.device));
   }
