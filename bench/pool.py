@@ -176,24 +176,25 @@ def pool_snapshot(bench):
     """1,000 snapshots of a busy volume: the longest wait of a write meanwhile; reads at the end of the chain"""
     chained, plain = bench.directory / "chain.img", bench.directory / "plain.img"
     load = Load("read")
-    with open(chained, "wb") as file:
-        file.truncate(1024 * GIB)
-    taken = _tool(bench, "snapshots", chained, "--size", "1GiB")
-    in_memory = _tool(bench, "snapshots", "memory:64GiB", "--size", "64MiB")
-    with open(plain, "wb") as file:
-        file.truncate(4 * GIB)
-    _tool(bench, "snapshots", plain, "--size", "1GiB", "--count", 0)
+    for path in (chained, plain):
+        with open(path, "wb") as file:
+            file.truncate(1024 * GIB)
+    # Few writes in flight: what the disk makes them wait for shall not hide what the snapshot does.
+    taken = _tool(bench, "snapshots", chained, "--size", "256MiB", "--qd", 8, "--gap", 2)
+    in_memory = _tool(bench, "snapshots", "memory:2TiB", "--size", "64MiB", "--qd", 8, "--gap", 2)
+    _tool(bench, "snapshots", plain, "--size", "256MiB", "--count", 0)
     chain, none = paired(bench.runs, lambda: _run(bench, chained, load), lambda: _run(bench, plain, load))
     promise = "the promise: below 5 ms"
     results = []
     for name, measured in (("", taken), ("-memory", in_memory)):
-        worst = {key: each["max"] / 1e6 for key, each in measured.items() if key.endswith("_ns")}
-        results += [
-            Result(f"pool-snapshot-pause{name}", "ms", [worst["longest_write_ns"]], 5, promise, at_most=1,
-                   details=measured),
-            Result(f"pool-snapshot-pause{name}-beside", "ms", [worst["longest_write_ns"]],
-                   [worst["longest_write_without_ns"]], "the longest wait of a write where no snapshot is taken"),
-        ]
+        for part in ("p50", "p99", "max"):
+            at = {key: each[part] / 1e6 for key, each in measured.items() if key.endswith("_ns")}
+            results += [
+                Result(f"pool-snapshot-pause{name}-{part}", "ms", [at["longest_write_ns"]], 5, promise, at_most=1,
+                       details=measured),
+                Result(f"pool-snapshot-pause{name}-{part}-beside", "ms", [at["longest_write_ns"]],
+                       [at["longest_write_without_ns"]], "the longest wait of a write while none is taken"),
+            ]
     results.append(Result("pool-snapshot-chain-read", "IOPS", iops(chain), iops(none), "ours without snapshots",
                           at_least=0.8, details=details(chain, none)))
     return results

@@ -46,7 +46,10 @@ bool has_anything_below(const MapPage& page, size_t index, uint32_t first, uint3
   return false;
 }
 
-iovec edge(const Buffer& memory, size_t length) { return {memory ? memory.data() : zeroes(length).data(), length}; }
+// Of what was read below; no buffer: zeroes.
+iovec edge(const Buffer& memory, size_t skip, size_t length) {
+  return {memory ? memory.data() + skip : zeroes(length).data(), length};
+}
 
 }  // namespace
 
@@ -186,15 +189,20 @@ Task<Result<void>> PoolCore::fill_edges(Layer& layer, Piece& piece, uint64_t mis
   const bool needs_tail = (missing >> last & 1) != 0 && piece.end % unit_bytes != 0;
   piece.from = needs_head ? first << shift : piece.begin;
   piece.to = needs_tail ? (last + 1) << shift : piece.end;
+  const uint32_t head = piece.begin - piece.from;
+  const uint32_t tail = piece.to - piece.end;
+  // Both edges of one unit come with one read.
+  const bool is_one = needs_head && needs_tail && first == last;
   if (needs_head) {
-    const uint32_t length = piece.begin - piece.from;
+    const uint32_t length = is_one ? unit_bytes : head;
     FL_CO_TRY(piece.head, co_await read_below(layer, piece.extent, piece.from, length));
-    piece.buffers.insert(piece.buffers.begin(), edge(piece.head, length));
+    piece.buffers.insert(piece.buffers.begin(), edge(piece.head, 0, head));
   }
   if (needs_tail) {
-    const uint32_t length = piece.to - piece.end;
-    FL_CO_TRY(piece.tail, co_await read_below(layer, piece.extent, piece.end, length));
-    piece.buffers.push_back(edge(piece.tail, length));
+    if (!is_one) {
+      FL_CO_TRY(piece.tail, co_await read_below(layer, piece.extent, piece.end, tail));
+    }
+    piece.buffers.push_back(is_one ? edge(piece.head, piece.end - piece.from, tail) : edge(piece.tail, 0, tail));
   }
   co_return Result<void>();
 }
