@@ -46,6 +46,7 @@ class MapPage : public ListNode<MapPage> {
     const std::atomic<uint64_t>& first = words_[2 * index];
     while (true) {
       const uint64_t a = first.load(std::memory_order_acquire);
+      if (a == kChanging) continue;  // for two stores of the home shard
       const uint64_t b = words_[2 * index + 1].load(std::memory_order_acquire);
       if (first.load(std::memory_order_relaxed) != a) continue;
       ShownEntry shown{from_words({a, b})};
@@ -98,12 +99,17 @@ class MapPage : public ListNode<MapPage> {
     std::array<std::atomic<UnitTable*>, kEntriesPerPage> shown{};
     std::array<std::unique_ptr<UnitTable>, kEntriesPerPage> owned;
   };
+  // In the place of the first word: of no entry, as what is borrowed has no stamp.
+  static constexpr uint64_t kChanging = ~uint64_t{0};
   void store(size_t index, const Entry& entry, uint32_t mark) {
     const EntryWords words = to_words(entry);
-    // Readers who saw the old place never combine it with what the new one holds: see load().
-    words_[2 * index + 1].store(0, std::memory_order_release);
-    words_[2 * index].store(words.place_and_stamp | mark, std::memory_order_release);
+    const uint64_t first = words.place_and_stamp | mark;
+    // Readers never combine a place with what another one holds, and see no moment at which units are missing that are
+    // held before and after: see load().
+    const bool is_other = words_[2 * index].load(std::memory_order_relaxed) != first;
+    if (is_other) words_[2 * index].store(kChanging, std::memory_order_release);
     words_[2 * index + 1].store(words.held, std::memory_order_release);
+    if (is_other) words_[2 * index].store(first, std::memory_order_release);
   }
 
   std::array<std::atomic<uint64_t>, 2 * kEntriesPerPage> words_{};
