@@ -103,7 +103,7 @@ class PoolCore final : public JournalSink {
   // core_import.cc
   // Writes the first checkpoint of a new, empty pool. After it only the destructor.
   Task<Result<void>> format();
-  // Whether the superblocks of all disks are of one generation.
+  // Whether the superblocks of all disks, both copies, are of one generation.
   enum class Disks : uint8_t { kLevel, kApart };
   // Reads everything, takes the pool and starts the background's tasks.
   Task<Result<void>> load(Uuid boot_id, Disks disks);

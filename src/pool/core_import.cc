@@ -103,7 +103,7 @@ Task<Result<void>> PoolCore::load(Uuid boot_id, Disks disks) {
   // be dropped by the next import, whose pool would still think it has the places that they gave up.
   FL_CO_TRY_VOID(co_await journal_->sync());
   co_await journal_->close();
-  // Disks that a crash left one generation apart must not become two apart by another one.
+  // What a crash left one generation apart must not become two apart by another one.
   if (disks == Disks::kApart) FL_CO_TRY_VOID(co_await store_superblocks(superblock_));
   superblock_.incarnation = home().shard.random.next();
   superblock_.boot_id = boot_id;

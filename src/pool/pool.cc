@@ -273,8 +273,9 @@ Task<Outcome<std::unique_ptr<Pool>>> Pool::import(std::vector<Shard*> shards, st
       co_return problem(Code::kReadOnly, "a pool writes to its disks", disk.disk.path);
     sides.front()->disks.push_back(std::move(disk.device));
   }
-  const bool is_level = std::ranges::all_of(
-      *found, [&](const FoundDisk& each) { return each.superblock.generation == superblock.generation; });
+  const bool is_level = std::ranges::all_of(*found, [&](const FoundDisk& each) {
+    return each.superblock.generation == superblock.generation && each.is_in_both;
+  });
   auto core = std::make_unique<PoolCore>(std::move(sides), superblock, options);
   Result<void> outcome;
   for (const FoundDisk& disk : *found) {
