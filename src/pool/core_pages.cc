@@ -18,6 +18,7 @@ constexpr size_t kReadAheadMax = 32;  // pages of ancestors that are read at onc
 
 // A page as it will show: its own entries, the first ancestor's where it has none, and who has the other units.
 struct PoolCore::Resolution {
+  std::array<Entry, kEntriesPerPage> own;
   std::array<Entry, kEntriesPerPage> borrowed;
   std::array<std::unique_ptr<UnitTable>, kEntriesPerPage> tables;
   std::array<uint64_t, kEntriesPerPage> known{};  // units that were found
@@ -26,10 +27,17 @@ struct PoolCore::Resolution {
 
   void start(const MapPage& page) {
     for (size_t i = 0; i < kEntriesPerPage; ++i) {
-      const Entry own = page.own(i);
-      has_entry[i] = !own.is_absent();
-      learn(i, own.held);
+      own[i] = page.own(i);
+      has_entry[i] = !own[i].is_absent();
+      learn(i, own[i].held);
     }
+  }
+  // False: entries of the page itself changed since start().
+  bool is_of(const MapPage& page) const {
+    for (size_t i = 0; i < kEntriesPerPage; ++i) {
+      if (page.own(i) != own[i]) return false;
+    }
+    return true;
   }
   void learn(size_t i, uint64_t units) {
     if (known[i] == kAllUnits) return;
@@ -153,11 +161,12 @@ Task<Result<void>> PoolCore::resolve(Layer& layer, MapPage& page) {
     auto found = std::make_unique<Resolution>();
     found->start(page);
     FL_CO_TRY(const bool is_complete, co_await ask_ancestors(layer, page.leaf, *found));
-    if (!is_complete || map_version_ != version) continue;
+    if (!is_complete || map_version_ != version || !found->is_of(page)) continue;
     cache_bytes_ -= page.memory_bytes();
     for (size_t i = 0; i < kEntriesPerPage; ++i) {
-      if (found->tables[i] != nullptr) retire(page.set_units(i, std::move(found->tables[i])));
-      if (!found->borrowed[i].is_absent()) page.borrow(i, found->borrowed[i]);
+      // In the place of what was known before, too: readers who came then may still be looking.
+      retire(page.set_units(i, std::move(found->tables[i])));
+      if (found->own[i].is_absent()) page.borrow(i, found->borrowed[i]);
     }
     cache_bytes_ += page.memory_bytes();
     page.set_resolved();
@@ -267,9 +276,7 @@ void PoolCore::ancestors_changed(Layer& changed, uint32_t leaf) {
     const Layer* above = each.get();
     while (above != nullptr && above != &changed) above = above->parent;
     if (above == nullptr || each.get() == &changed) continue;
-    cache_bytes_ -= page->memory_bytes();
-    for (std::unique_ptr<UnitTable>& table : page->forget_ancestors()) retire(std::move(table));
-    cache_bytes_ += page->memory_bytes();
+    page->set_unresolved();
   }
 }
 

@@ -21,16 +21,6 @@ std::unique_ptr<UnitTable> MapPage::set_units(size_t index, std::unique_ptr<Unit
   return table;
 }
 
-std::vector<std::unique_ptr<UnitTable>> MapPage::forget_ancestors() {
-  is_resolved_.store(false, std::memory_order_release);
-  std::vector<std::unique_ptr<UnitTable>> tables;
-  for (size_t index = 0; index < kEntriesPerPage; ++index) {
-    if (load(index).is_borrowed) store_own(index, {});
-    if (std::unique_ptr<UnitTable> table = set_units(index, nullptr)) tables.push_back(std::move(table));
-  }
-  return tables;
-}
-
 Page MapPage::encode() const {
   Page bytes;
   for (size_t index = 0; index < kEntriesPerPage; ++index) {

@@ -74,8 +74,9 @@ class MapPage : public ListNode<MapPage> {
   // Returns the table that was there: free it when no shard can be using it.
   std::unique_ptr<UnitTable> set_units(size_t index, std::unique_ptr<UnitTable> table);
   void set_resolved() { is_resolved_.store(true, std::memory_order_release); }
-  // Shows only what the layer has itself, from now on. Returns the tables to free later.
-  std::vector<std::unique_ptr<UnitTable>> forget_ancestors();
+  // What it shows of ancestors is out of date. It still reads the same, until the places that they gave up are used
+  // again: for those who are looking at it now.
+  void set_unresolved() { is_resolved_.store(false, std::memory_order_release); }
 
   // As it is stored: what is borrowed is absent.
   Page encode() const;
