@@ -272,7 +272,13 @@ Task<void> PoolCore::checkpoint_loop() {
   while (true) {
     co_await checkpoint_wanted_.wait();
     if (is_ending_) co_return;
-    if (co_await checkpoint() || journal_->failure()) continue;
+    const Result<void> done = co_await checkpoint();
+    if (done || journal_->failure()) continue;
+    if (stopping_.is_cancelled()) {
+      // Nobody waits for a disk that may never come back: what needs room in the journal ends.
+      journal_->end_with(done.error());
+      continue;
+    }
     (void)co_await sleep(reactor(), options_.sync_interval, stopping_);
     checkpoint_wanted_.set();
   }
