@@ -350,7 +350,8 @@ class PoolCore final : public JournalSink {
   std::vector<Place> unnamed_places_;   // likewise, extents that held pages
   uint64_t releasing_ = 0;
   Mutex releasing_lock_;
-  bool is_idle_ = true;  // of the reclaimer
+  bool is_idle_ = true;                 // of the reclaimer
+  std::optional<Error> reclaim_error_;  // that it met last
   uint32_t room_alarm_percent_ = 0;
 
   Scope scope_;

@@ -10,6 +10,7 @@ namespace fairlead::pool {
 namespace {
 
 constexpr size_t kRunBytesMax = 256 * kKiB;  // of map pages that are written at once
+constexpr int kCheckpointTries = 3;
 
 }  // namespace
 
@@ -269,13 +270,15 @@ void PoolCore::release_capture(Capture& capture) {
 }
 
 Task<void> PoolCore::checkpoint_loop() {
+  int failures = 0;
   while (true) {
     co_await checkpoint_wanted_.wait();
     if (is_ending_) co_return;
     const Result<void> done = co_await checkpoint();
+    failures = done ? 0 : failures + 1;
     if (done || journal_->failure()) continue;
-    if (stopping_.is_cancelled()) {
-      // Nobody waits for a disk that may never come back: what needs room in the journal ends.
+    // Whoever waits for room in the journal gets an error in the end, and the pool takes no more changes.
+    if (failures == kCheckpointTries || stopping_.is_cancelled()) {
       journal_->end_with(done.error());
       continue;
     }

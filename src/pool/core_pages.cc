@@ -10,6 +10,7 @@
 namespace fairlead::pool {
 namespace {
 
+constexpr uint64_t kCacheBytesFloor = 64 * kKiB;  // what a few requests need at once
 constexpr uint64_t kCacheBytesMin = 4 * kMiB;
 constexpr uint64_t kCacheBytesPerTiB = 12 * kMiB;
 constexpr size_t kReadAheadMax = 32;  // pages of ancestors that are read at once
@@ -229,22 +230,24 @@ Task<Result<void>> PoolCore::load_view(Object& object, uint32_t leaf) {
 }
 
 uint64_t PoolCore::cache_limit() const {
-  if (options_.cache_bytes != 0) return options_.cache_bytes;
+  if (options_.cache_bytes != 0) return std::max(options_.cache_bytes, kCacheBytesFloor);
   const uint64_t mapped_bytes = mapped_ << layout_.extent_shift();
   return std::max(kCacheBytesMin, kCacheBytesPerTiB * (mapped_bytes / kMiB) / (kTiB / kMiB));
 }
 
 // Second chance, in the order in which pages came.
 void PoolCore::evict() {
-  size_t left = 2 * cache_.size();
-  for (; cache_bytes_ > cache_limit() && left > 0; --left) {
+  bool is_any_dirty = false;
+  for (size_t left = 2 * cache_.size(); cache_bytes_ > cache_limit() && left > 0; --left) {
     MapPage& page = cache_order_.pop_front();
     cache_order_.push_back(page);
-    if (page.pins > 0 || page.is_dirty || page.is_being_checkpointed) continue;
-    if (page.is_referenced.exchange(false, std::memory_order_relaxed)) continue;
+    if (page.pins > 0 || page.is_being_checkpointed) continue;
+    is_any_dirty = is_any_dirty || page.is_dirty;
+    if (page.is_dirty || page.is_referenced.exchange(false, std::memory_order_relaxed)) continue;
     remove_page(page);
   }
-  if (cache_bytes_ > cache_limit()) checkpoint_wanted_.set();  // too many are dirty
+  // Only a checkpoint makes dirty pages clean.
+  if (cache_bytes_ > cache_limit() && is_any_dirty) checkpoint_wanted_.set();
 }
 
 void PoolCore::remove_page(MapPage& page) {

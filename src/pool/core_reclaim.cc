@@ -157,9 +157,8 @@ Task<void> PoolCore::reclaim_loop() {
       released = co_await release_freed();
     }
     if (!more || !released) {
-      const Error& error = more ? released.error() : more.error();
-      log_warn("pool.reclaim_waits", {{"pool", superblock_.name}, {"error", to_string(error)}});
-      is_idle_ = journal_->failure().has_value();
+      reclaim_error_ = more ? released.error() : more.error();
+      log_warn("pool.reclaim_waits", {{"pool", superblock_.name}, {"error", to_string(*reclaim_error_)}});
       reclaim_progress_.release_waiters();
       (void)co_await sleep(reactor(), options_.sync_interval, stopping_);
       if (!journal_->failure()) reclaim_wanted_.set();
@@ -168,10 +167,13 @@ Task<void> PoolCore::reclaim_loop() {
 }
 
 Task<Result<void>> PoolCore::settle() {
+  reclaim_error_.reset();
   reclaim_wanted_.set();
   is_idle_ = false;
-  while (!is_idle_) co_await reclaim_progress_.wait();
-  if (journal_->failure()) co_return std::unexpected(*journal_->failure());
+  while (!is_idle_) {
+    co_await reclaim_progress_.wait();
+    if (reclaim_error_) co_return std::unexpected(*reclaim_error_);
+  }
   co_return Result<void>();
 }
 
@@ -186,8 +188,10 @@ Task<Result<bool>> PoolCore::reclaim_one() {
   for (const auto& [id, layer] : layers_) {
     if (layer->object != nullptr) continue;
     if (layer->children == 0) {
+      const LayerId gone = layer->id;
+      const Mutex::Guard guard = co_await administration_.lock();  // whoever asks about layers holds it
       std::vector<Record> records;
-      records.emplace_back(LayerRemoval{layer->id});
+      records.emplace_back(LayerRemoval{gone});
       FL_CO_TRY_VOID(co_await journal_->write(std::move(records)));
       co_return true;
     }
