@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "base/uuid.h"
+#include "pool/unit_set.h"
 
 namespace fairlead::pool {
 
@@ -55,6 +56,9 @@ class ByteWriter {
   void field(Strong<Tag, Rep> value) {
     field(value.value);
   }
+  void field(const UnitSet& units) {
+    for (const uint64_t word : units.words()) field(word);
+  }
   void field(const Uuid& uuid) { bytes(std::as_bytes(std::span(uuid.bytes))); }
   void bytes(std::span<const std::byte> source) {
     FL_CHECK(source.size() <= rest_.size());
@@ -87,6 +91,11 @@ class ByteReader {
   template <typename Tag, typename Rep>
   void field(Strong<Tag, Rep>& value) {
     field(value.value);
+  }
+  void field(UnitSet& units) {
+    std::array<uint64_t, UnitSet::kWords> words{};
+    for (uint64_t& word : words) field(word);
+    units = UnitSet(words);
   }
   void field(Uuid& uuid) { bytes(std::as_writable_bytes(std::span(uuid.bytes))); }
   void bytes(std::span<std::byte> target) {

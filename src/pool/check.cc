@@ -76,7 +76,7 @@ class Checker {
   Task<std::optional<std::vector<std::byte>>> read_directory_copy(size_t copy);
   Task<void> read_pages(const Directory& directory, CheckedState& state);
   Task<void> read_page(const Directory& directory, const LayerState& layer, const LeafRef& leaf, CheckedState& state);
-  Task<Result<void>> read_page_copy(const PageExtent& extent, const LeafRef& leaf, size_t copy, Page& page);
+  Task<Result<void>> read_page_copy(const PageExtent& extent, const LeafRef& leaf, size_t copy, MapBytes& page);
   Task<void> replay(CheckedState& state);
   Task<std::vector<JournalBatch>> read_journal(std::array<size_t, kCopies> copies, bool is_told);
   Task<void> compare_journal_copies(const std::vector<JournalBatch>& batches);
@@ -106,7 +106,7 @@ Task<Result<CheckReport>> Checker::run() {
   for (const CheckedDisk& disk : report_.disks) check_copies(disk);
   if (newest_ == nullptr) co_return std::move(report_);
   check_members();
-  layout_ = Layout(newest_->extent_bytes, newest_->segments);
+  layout_ = Layout(*newest_);
 
   CheckedState state(*newest_, layout_, findings_);
   const std::optional<Directory> directory = co_await read_directory();
@@ -339,7 +339,7 @@ Task<void> Checker::read_page(const Directory& directory, const LayerState& laye
     co_return;
   }
   const PageExtent& extent = directory.page_extents[number];
-  std::array<Page, kCopies> pages;
+  std::array<MapBytes, kCopies> pages;
   std::array<Result<void>, kCopies> outcomes;
   for (size_t copy = 0; copy < kCopies; ++copy) {
     outcomes[copy] = co_await read_page_copy(extent, leaf, copy, pages[copy]);
@@ -359,10 +359,10 @@ Task<void> Checker::read_page(const Directory& directory, const LayerState& laye
   state.load_page(layer.id, leaf, pages[outcomes[0] ? 0 : 1]);
 }
 
-Task<Result<void>> Checker::read_page_copy(const PageExtent& extent, const LeafRef& leaf, size_t copy, Page& page) {
+Task<Result<void>> Checker::read_page_copy(const PageExtent& extent, const LeafRef& leaf, size_t copy, MapBytes& page) {
   const Place place = extent.places[copy];
   if (!layout_.contains(place)) co_return fail(Code::kCorrupt, "there is no such place");
-  const uint64_t offset = uint64_t{leaf.address % layout_.pages_per_extent()} * kPageBytes;
+  const uint64_t offset = uint64_t{leaf.address % layout_.pages_per_extent()} * kMapPageBytes;
   FL_CO_TRY_VOID(co_await read_place(place, offset, page));
   if (crc32c(page) != leaf.crc) co_return fail(Code::kCorrupt, "its checksum is wrong");
   co_return Result<void>();

@@ -31,15 +31,10 @@ void CheckedState::load(const Directory& directory) {
   next_stamp_ = directory.next_stamp;
 }
 
-void CheckedState::load_page(LayerId layer, const LeafRef& leaf, const Page& page) {
-  auto entries = std::make_unique<Entries>();
-  uint32_t places = 0;
-  for (size_t i = 0; i < kEntriesPerPage; ++i) {
-    std::array<Le64, 2> stored;
-    std::memcpy(stored.data(), page.data() + i * sizeof(stored), sizeof(stored));
-    (*entries)[i] = from_words({stored[0], stored[1]});
-    places += (*entries)[i].place.value != 0 ? 1 : 0;
-  }
+void CheckedState::load_page(LayerId layer, const LeafRef& leaf, const MapBytes& page) {
+  auto entries = std::make_unique<MapEntries>();
+  decode_map(page, *entries);
+  const auto places = std::ranges::count_if(*entries, [](const Entry& entry) { return entry.place.value != 0; });
   if (places != leaf.places) {
     findings_.oddity("the directory says that page {} of the map of {} has {} places, and it has {}", leaf.leaf,
                      name_of(layer), leaf.places, places);

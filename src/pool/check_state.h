@@ -47,7 +47,7 @@ class CheckedState {
   // As of the checkpoint. The pages of the layers come by load_page().
   void load(const Directory& directory);
   // A whole map page. Requires: a layer of the directory.
-  void load_page(LayerId layer, const LeafRef& leaf, const Page& page);
+  void load_page(LayerId layer, const LeafRef& leaf, const MapBytes& page);
   void apply(Sequence batch, const Record& record);
 
   // Looks at everything, and fills in the report's layers, objects, stamps and extents.
@@ -57,7 +57,7 @@ class CheckedState {
   std::string name_of(LayerId layer) const;
 
  private:
-  using Entries = std::array<Entry, kEntriesPerPage>;
+  using Entries = MapEntries;
   struct LayerMap {
     LayerId parent;
     std::map<uint32_t, std::unique_ptr<Entries>> leaves;

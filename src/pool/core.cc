@@ -19,7 +19,7 @@ PoolCore::PoolCore(std::vector<std::unique_ptr<ShardSide>> sides, Superblock sup
       sides_(std::move(sides)),
       superblock_(std::move(superblock)),
       disks_known_(superblock_.disks.size()),
-      layout_(superblock_.extent_bytes, superblock_.segments),
+      layout_(superblock_),
       allocator_(layout_),
       pages_(allocator_, layout_.pages_per_extent()),
       locks_(reactor(), &allocator_),
@@ -109,7 +109,8 @@ void PoolCore::apply_record(const RestampRecord& record) {
 
 void PoolCore::about_to_change(MapPage& page) {
   if (page.is_being_checkpointed && page.checkpointed == nullptr) {
-    page.checkpointed = std::make_unique<Page>(page.encode());
+    page.checkpointed = std::make_unique<MapBytes>();
+    page.encode(*page.checkpointed);
   }
   page.is_dirty = true;
 }
@@ -117,19 +118,17 @@ void PoolCore::about_to_change(MapPage& page) {
 void PoolCore::set_entry(Layer& layer, MapPage& page, size_t index, const Entry& entry) {
   about_to_change(page);
   const ShownEntry shown = page.load(index);
-  if (shown.is_borrowed && (shown.entry.held & ~entry.held) != 0) {
+  cache_bytes_ -= page.memory_bytes();
+  if (shown.is_borrowed && (shown.entry.held - entry.held).any()) {
     // What was borrowed is still where the units are that the layer does not have itself.
-    const UnitTable* const known = page.units(index);
-    auto table = known == nullptr ? std::make_unique<UnitTable>() : std::make_unique<UnitTable>(*known);
-    for (size_t unit = 0; unit < kUnitsPerExtent; ++unit) {
-      if ((shown.entry.held >> unit & 1) != 0) (*table)[unit] = shown.entry.place;
-    }
-    cache_bytes_ -= page.memory_bytes();
-    retire(page.set_units(index, std::move(table)));
-    cache_bytes_ += page.memory_bytes();
+    const LowerParts* const known = page.lower(index);
+    auto parts = known == nullptr ? std::make_unique<LowerParts>() : std::make_unique<LowerParts>(*known);
+    if (shown.entry.place.value != 0) parts->insert(parts->begin(), {shown.entry.place, shown.entry.held});
+    retire(page.set_lower(index, std::move(parts)));
   }
   const Place before = shown.is_borrowed ? Place() : shown.entry.place;
-  page.store_own(index, entry);
+  retire(page.store_own(index, entry));
+  cache_bytes_ += page.memory_bytes();
   if (before == entry.place) {
     if (layer.find(page.leaf) == nullptr) {
       layer.find_or_add(page.leaf);
@@ -235,8 +234,8 @@ void PoolCore::compact_stamps(const Uuid& object) {
   });
 }
 
-void PoolCore::retire(std::unique_ptr<UnitTable> table) {
-  if (table != nullptr) retired_tables_.push_back(std::move(table));
+void PoolCore::retire(MapPage::Replaced replaced) {
+  if (replaced.units != nullptr || replaced.lower != nullptr) retired_parts_.push_back(std::move(replaced));
 }
 
 void PoolCore::retire(std::unique_ptr<MapPage> page) {

@@ -188,7 +188,7 @@ class PoolCore final : public JournalSink {
   void about_to_change(MapPage& page);
   void put_stamp(const StampRecord& record);
   void compact_stamps(const Uuid& object);
-  void retire(std::unique_ptr<UnitTable> table);
+  void retire(MapPage::Replaced replaced);
   void retire(std::unique_ptr<MapPage> page);
   uint32_t leaf_count(uint64_t size_bytes) const;
   uint64_t extent_count(uint64_t size_bytes) const {
@@ -216,7 +216,7 @@ class PoolCore final : public JournalSink {
   struct Piece;
   Task<Result<void>> write_extent(Object& object, Piece piece);
   Task<Result<void>> append_entry(ExtentLocks::Lock& lock, LayerId layer, ExtentIndex extent, Entry entry);
-  Task<Result<void>> fill_edges(Layer& layer, Piece& piece, uint64_t missing);
+  Task<Result<void>> fill_edges(Layer& layer, Piece& piece, UnitSet missing);
   Task<Result<Buffer>> read_below(Layer& layer, ExtentIndex extent, uint32_t begin, uint32_t length);
   Task<Result<void>> zero_range(Object& object, uint64_t begin, uint64_t end, IoOp op);
   Task<Result<void>> drop_extents(Object& object, uint32_t leaf, uint32_t first, uint32_t end);
@@ -273,9 +273,9 @@ class PoolCore final : public JournalSink {
   Task<Result<void>> merge_into_child(Layer& layer, Layer& child);
   static bool is_only_heir(const Layer& layer, const Layer& child);
   Task<Result<void>> merge_extent(Layer& layer, Layer& child, uint32_t leaf, size_t index);
-  Task<Result<Entry>> inherit(Entry heir, Entry old, uint64_t wanted);
-  Task<Result<void>> zero_units(Place place, uint64_t units);
-  Task<Result<void>> copy_units(Place from, Place to, uint64_t units);
+  Task<Result<Entry>> inherit(Entry heir, Entry old, UnitSet wanted);
+  Task<Result<void>> zero_units(Place place, UnitSet units);
+  Task<Result<void>> copy_units(Place from, Place to, UnitSet units);
   Task<void> sync_loop();
   void watch_room();
 
@@ -327,7 +327,7 @@ class PoolCore final : public JournalSink {
   uint64_t cache_bytes_ = 0;
   std::unordered_map<uint64_t, std::unique_ptr<Event>> loading_;
   uint64_t map_version_ = 0;  // counts changes to what ancestors have
-  std::vector<std::unique_ptr<UnitTable>> retired_tables_;
+  std::vector<MapPage::Replaced> retired_parts_;
   std::vector<std::unique_ptr<MapPage>> retired_pages_;
   std::vector<std::shared_ptr<View>> retired_views_;
   uint32_t views_changing_ = 0;

@@ -119,10 +119,10 @@ void PoolCore::release_places(const std::array<std::vector<Place>, kCopies>& cop
 
 // Pages whose addresses follow each other are written together.
 Task<Result<void>> PoolCore::store_pages(Capture& capture) {
-  const size_t run_max = std::min<size_t>(kRunBytesMax, layout_.extent_bytes()) / kPageBytes;
+  const size_t run_max = std::min<size_t>(kRunBytesMax, layout_.extent_bytes()) / kMapPageBytes;
   Buffer memory;
   for (size_t next = 0; next < capture.pages.size();) {
-    if (!memory) memory = co_await buffer(run_max * kPageBytes);
+    if (!memory) memory = co_await buffer(run_max * kMapPageBytes);
     uint32_t first = 0;
     size_t count = 0;
     for (; next < capture.pages.size() && count < run_max; ++next, ++count) {
@@ -134,14 +134,18 @@ Task<Result<void>> PoolCore::store_pages(Capture& capture) {
         pages_.release(*address);
         break;
       }
-      const Page bytes = dirty.page->checkpointed ? *dirty.page->checkpointed : dirty.page->encode();
-      std::ranges::copy(bytes, memory.data() + count * kPageBytes);
+      const std::span<std::byte, kMapPageBytes> bytes(memory.data() + count * kMapPageBytes, kMapPageBytes);
+      if (dirty.page->checkpointed) {
+        std::ranges::copy(*dirty.page->checkpointed, bytes.begin());
+      } else {
+        dirty.page->encode(bytes);
+      }
       if (dirty.ref->address != kNoAddress) capture.replaced_pages.push_back(dirty.ref->address);
       dirty.ref->address = *address;
       dirty.ref->crc = crc32c(bytes);
       dirty.is_stored = true;
     }
-    FL_CO_TRY_VOID(co_await store_run(first, memory.bytes(count * kPageBytes)));
+    FL_CO_TRY_VOID(co_await store_run(first, memory.bytes(count * kMapPageBytes)));
   }
   co_return Result<void>();
 }

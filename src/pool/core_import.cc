@@ -11,7 +11,7 @@
 namespace fairlead::pool {
 namespace {
 
-constexpr size_t kRunPages = 64;  // of map pages that are read at once
+constexpr size_t kRunPages = 32;  // of map pages that are read at once
 
 Task<void> show_layout_on(ShardSide& side, Layout layout) {
   side.layout = std::move(layout);
@@ -293,10 +293,10 @@ Task<Result<void>> PoolCore::account_run(std::span<const StoredLeaf> run) {
   std::array<Buffer, kCopies> memory;
   std::array<bool, kCopies> is_read{};
   for (size_t copy = 0; copy < kCopies; ++copy) {
-    memory[copy] = co_await buffer(kRunPages * kPageBytes);
+    memory[copy] = co_await buffer(kRunPages * kMapPageBytes);
     const PageStore::Where where = pages_.locate(run.front().ref.address, copy);
     const Layout::Location at = layout_.locate(where.place);
-    iovec piece{memory[copy].data(), run.size() * kPageBytes};
+    iovec piece{memory[copy].data(), run.size() * kMapPageBytes};
     const Result<void> read =
         co_await block_read(reactor(), home().disk(at.disk), ByteOffset(at.offset + where.offset), {&piece, 1});
     is_read[copy] = read.has_value();
@@ -305,7 +305,7 @@ Task<Result<void>> PoolCore::account_run(std::span<const StoredLeaf> run) {
     size_t good = kCopies;
     size_t bad = 0;
     for (size_t copy = 0; copy < kCopies; ++copy) {
-      const std::span<const std::byte> bytes(memory[copy].data() + i * kPageBytes, kPageBytes);
+      const std::span<const std::byte> bytes(memory[copy].data() + i * kMapPageBytes, kMapPageBytes);
       if (is_read[copy] && crc32c(bytes) == run[i].ref.crc) {
         good = copy;
       } else {
@@ -314,7 +314,7 @@ Task<Result<void>> PoolCore::account_run(std::span<const StoredLeaf> run) {
     }
     if (good == kCopies) co_return fail(Code::kCorrupt, "both copies of a map page are damaged");
     const auto page = std::make_unique<MapPage>(run[i].layer->id, run[i].ref.leaf);
-    if (!page->decode(std::span<const std::byte, kPageBytes>(memory[good].data() + i * kPageBytes, kPageBytes),
+    if (!page->decode(std::span<const std::byte, kMapPageBytes>(memory[good].data() + i * kMapPageBytes, kMapPageBytes),
                       layout_.extents())) {
       co_return fail(Code::kCorrupt, "a map page names no extent");
     }
@@ -350,7 +350,7 @@ Task<Result<void>> PoolCore::extend(Superblock wider) {
     if (!outcome) std::swap(superblock_, wider);
   }
   FL_CO_TRY_VOID(outcome);
-  layout_ = Layout(superblock_.extent_bytes, superblock_.segments);
+  layout_ = Layout(superblock_);
   for (const std::unique_ptr<ShardSide>& side : sides_) {
     co_await call_on(reactor(), side->shard.reactor, show_layout_on(*side, layout_));
   }

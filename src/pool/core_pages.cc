@@ -19,10 +19,10 @@ constexpr size_t kReadAheadMax = 32;  // pages of ancestors that are read at onc
 
 // A page as it will show: its own entries, the first ancestor's where it has none, and who has the other units.
 struct PoolCore::Resolution {
-  std::array<Entry, kEntriesPerPage> own;
-  std::array<Entry, kEntriesPerPage> borrowed;
-  std::array<std::unique_ptr<UnitTable>, kEntriesPerPage> tables;
-  std::array<uint64_t, kEntriesPerPage> known{};  // units that were found
+  MapEntries own;
+  MapEntries borrowed;
+  std::array<std::unique_ptr<LowerParts>, kEntriesPerPage> lower;
+  std::array<UnitSet, kEntriesPerPage> known;  // units that were found
   std::array<bool, kEntriesPerPage> has_entry{};
   size_t incomplete = kEntriesPerPage;
 
@@ -40,14 +40,14 @@ struct PoolCore::Resolution {
     }
     return true;
   }
-  void learn(size_t i, uint64_t units) {
-    if (known[i] == kAllUnits) return;
+  void learn(size_t i, const UnitSet& units) {
+    if (known[i].is_all()) return;
     known[i] |= units;
-    if (known[i] == kAllUnits) --incomplete;
+    if (known[i].is_all()) --incomplete;
   }
   void add(size_t i, const Entry& entry) {
-    const uint64_t found = entry.held & ~known[i];
-    if (found == 0) return;
+    const UnitSet found = entry.held - known[i];
+    if (!found.any()) return;
     if (!has_entry[i]) {
       has_entry[i] = true;
       borrowed[i] = {.place = entry.place, .stamp = {}, .held = entry.held};
@@ -56,19 +56,24 @@ struct PoolCore::Resolution {
     }
     learn(i, found);
   }
-  void put(size_t i, uint64_t units, Place place) {
-    if (tables[i] == nullptr) tables[i] = std::make_unique<UnitTable>();
-    for (; units != 0; units &= units - 1) (*tables[i])[static_cast<size_t>(std::countr_zero(units))] = place;
+  // Zeroes hide what is below and need no place.
+  void put(size_t i, const UnitSet& units, Place place) {
+    if (place.value == 0) return;
+    if (lower[i] == nullptr) lower[i] = std::make_unique<LowerParts>();
+    lower[i]->push_back({place, units});
   }
   // An ancestor's page that shows all of its own ancestors': nothing more is to be found.
   void add_resolved(const MapPage& page) {
     for (size_t i = 0; i < kEntriesPerPage; ++i) {
-      if (known[i] == kAllUnits) continue;
-      add(i, page.load(i).entry);
-      const UnitTable* const units = page.units(i);
-      if (units == nullptr) continue;
-      for (size_t unit = 0; unit < kUnitsPerExtent; ++unit) {
-        if ((*units)[unit].value != 0 && (known[i] >> unit & 1) == 0) put(i, uint64_t{1} << unit, (*units)[unit]);
+      if (known[i].is_all()) continue;
+      const UnitSet before = known[i];
+      const Entry shown = page.load(i).entry;
+      add(i, shown);
+      const LowerParts* const parts = page.lower(i);
+      if (parts == nullptr) continue;
+      for (const LowerPart& part : *parts) {
+        const UnitSet found = part.units - before - shown.held;
+        if (found.any()) put(i, found, part.place);
       }
     }
   }
@@ -132,14 +137,14 @@ Task<Result<void>> PoolCore::bring_in(Layer& layer, uint32_t leaf) {
 // From the second copy when the first is bad; the page is dirty then, so that the next checkpoint writes both.
 Task<Result<std::unique_ptr<MapPage>>> PoolCore::read_page(LayerId layer, LeafRef ref) {
   Error error{Code::kCorrupt, 0, "both copies of a map page are damaged"};
-  Buffer memory = co_await buffer(kPageBytes);
+  Buffer memory = co_await buffer(kMapPageBytes);
   for (size_t copy = 0; copy < kCopies; ++copy) {
     const PageStore::Where where = pages_.locate(ref.address, copy);
     const Layout::Location at = layout_.locate(where.place);
-    iovec piece{memory.data(), kPageBytes};
+    iovec piece{memory.data(), kMapPageBytes};
     const Result<void> read =
         co_await block_read(reactor(), home().disk(at.disk), ByteOffset(at.offset + where.offset), {&piece, 1});
-    const std::span<const std::byte, kPageBytes> bytes(memory.data(), kPageBytes);
+    const std::span<const std::byte, kMapPageBytes> bytes(memory.data(), kMapPageBytes);
     if (!read) {
       error = read.error();
     } else if (crc32c(bytes) == ref.crc) {
@@ -165,9 +170,11 @@ Task<Result<void>> PoolCore::resolve(Layer& layer, MapPage& page) {
     if (!is_complete || map_version_ != version || !found->is_of(page)) continue;
     cache_bytes_ -= page.memory_bytes();
     for (size_t i = 0; i < kEntriesPerPage; ++i) {
-      // In the place of what was known before, too: readers who came then may still be looking.
-      retire(page.set_units(i, std::move(found->tables[i])));
-      if (found->own[i].is_absent()) page.borrow(i, found->borrowed[i]);
+      // In the place of what was known before, too: readers who came then may still be looking, and combine the entry
+      // that they saw with the parts below of now.
+      if (page.load(i).is_borrowed) found->put(i, found->borrowed[i].held, found->borrowed[i].place);
+      retire(page.set_lower(i, std::move(found->lower[i])));
+      if (found->own[i].is_absent()) retire(page.borrow(i, found->borrowed[i]));
     }
     cache_bytes_ += page.memory_bytes();
     page.set_resolved();

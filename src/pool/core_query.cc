@@ -51,20 +51,14 @@ Task<Result<std::vector<ByteRange>>> PoolCore::mapped(std::string name, ByteRang
     FL_CO_TRY(const PagePin pin, co_await page(*object->layer, leaf));
     for (size_t index = 0; index < kEntriesPerPage; ++index) {
       const ShownEntry shown = pin->load(index);
-      uint64_t units = shown.entry.place.value == 0 ? 0 : shown.entry.held;
-      if (const UnitTable* const table = pin->units(index); table != nullptr) {
-        for (size_t unit = 0; unit < kUnitsPerExtent; ++unit) {
-          if ((*table)[unit].value != 0 && (shown.entry.held >> unit & 1) == 0) units |= uint64_t{1} << unit;
-        }
+      UnitSet units = shown.entry.place.value == 0 ? UnitSet() : shown.entry.held;
+      if (const LowerParts* const parts = pin->lower(index); parts != nullptr) {
+        for (const LowerPart& part : *parts) units |= part.units - shown.entry.held;
       }
-      const uint64_t extent = uint64_t{leaf} * kEntriesPerPage + index;
-      while (units != 0) {
-        const auto first = static_cast<uint32_t>(std::countr_zero(units));
-        const auto count = static_cast<uint32_t>(std::countr_one(units >> first));
-        const uint64_t begin = (extent << layout_.extent_shift()) + (uint64_t{first} << layout_.unit_shift());
-        add_range(ranges, begin, begin + (uint64_t{count} << layout_.unit_shift()), within);
-        units &= ~unit_mask(first, first + count);
-      }
+      const uint64_t begin = (uint64_t{leaf} * kEntriesPerPage + index) << layout_.extent_shift();
+      for_each_run(units, layout_.units(), [&](uint64_t first, uint64_t end) {
+        add_range(ranges, begin + (first << layout_.unit_shift()), begin + (end << layout_.unit_shift()), within);
+      });
     }
   }
   co_return ranges;
@@ -137,8 +131,8 @@ Task<Result<uint64_t>> PoolCore::unique_bytes(std::string name) {
         FL_CO_TRY(theirs, co_await page(*child, ref.leaf));
       }
       for (size_t index = 0; index < kEntriesPerPage; ++index) {
-        const uint64_t hidden = has_leaf ? theirs->own(index).held : 0;
-        if ((own->own(index).held & ~hidden) != 0) is_seen[index] = true;
+        const UnitSet hidden = has_leaf ? theirs->own(index).held : UnitSet();
+        if ((own->own(index).held - hidden).any()) is_seen[index] = true;
       }
     }
     for (size_t index = 0; index < kEntriesPerPage; ++index) {

@@ -90,7 +90,7 @@ Task<Result<void>> PoolCore::release_freed() {
     last = std::max(last, each.sequence);
   }
   releasing_ = places.size();
-  const auto tables = std::exchange(retired_tables_, {});
+  const auto parts = std::exchange(retired_parts_, {});
   std::vector<std::unique_ptr<MapPage>> pages;
   if (views_changing_ == 0) {
     const auto done =
@@ -153,7 +153,7 @@ Task<void> PoolCore::reclaim_loop() {
     Result<bool> more = true;
     while (more && *more && !stopping_.is_cancelled()) more = co_await reclaim_one();
     Result<void> released;
-    if (more && !freed_.empty() + !retired_pages_.empty() + !retired_tables_.empty() > 0) {
+    if (more && !freed_.empty() + !retired_pages_.empty() + !retired_parts_.empty() > 0) {
       released = co_await release_freed();
     }
     if (!more || !released) {
@@ -262,18 +262,18 @@ Task<Result<void>> PoolCore::merge_extent(Layer& layer, Layer& child, uint32_t l
   const Entry old = from->own(index);
   if (old.is_absent()) co_return Result<void>();
   const ExtentIndex extent(leaf * static_cast<uint32_t>(kEntriesPerPage) + static_cast<uint32_t>(index));
-  const ExtentLocks::Lock lock = co_await locks_.lock(child.id, extent, kAllUnits);
+  const ExtentLocks::Lock lock = co_await locks_.lock(child.id, extent, UnitSet::all());
   FL_CO_TRY(const PagePin to, co_await page(child, leaf));
   Entry heir = lock->entry ? *lock->entry : to->own(index);
-  const uint64_t wanted = old.held & ~heir.held;
+  const UnitSet wanted = old.held - heir.held;
   if (heir.is_absent()) {
     heir = old;
-  } else if (wanted != 0) {
+  } else if (wanted.any()) {
     FL_CO_TRY(heir, co_await inherit(heir, old, wanted));
     probe(Probe::kPoolMergeCopied);
   }
   // A hole hides what is further up; with nothing up there it says nothing.
-  if (heir.place.value == 0 && layer.parent == nullptr) heir.held = 0;
+  if (heir.place.value == 0 && layer.parent == nullptr) heir.held = {};
   lock->entry = heir;
   std::vector<Record> records;
   records.emplace_back(EntryRecord{child.id, extent, heir});
@@ -282,52 +282,50 @@ Task<Result<void>> PoolCore::merge_extent(Layer& layer, Layer& child, uint32_t l
 }
 
 // The heir has some units of the extent itself and gets the others copied.
-Task<Result<Entry>> PoolCore::inherit(Entry heir, Entry old, uint64_t wanted) {
+Task<Result<Entry>> PoolCore::inherit(Entry heir, Entry old, UnitSet wanted) {
   if (heir.place.value == 0) {
     // Zeroes of its own above data that it inherits: the place comes along, and the zeroes are written there.
     FL_CO_TRY_VOID(co_await zero_units(old.place, heir.held));
-    co_return Entry{.place = old.place, .stamp = std::max(heir.stamp, old.stamp), .held = heir.held | old.held};
+    co_return Entry{
+        .place = old.place, .stamp = std::max(heir.stamp, old.stamp), .held = layout_.normal(heir.held | old.held)};
   }
   if (old.place.value == 0) {
     FL_CO_TRY_VOID(co_await zero_units(heir.place, wanted));
   } else {
     FL_CO_TRY_VOID(co_await copy_units(old.place, heir.place, wanted));
   }
-  heir.held |= wanted;
+  heir.held = layout_.normal(heir.held | wanted);
   heir.stamp = std::max(heir.stamp, old.stamp);
   co_return heir;
 }
 
-Task<Result<void>> PoolCore::zero_units(Place place, uint64_t units) {
+Task<Result<void>> PoolCore::zero_units(Place place, UnitSet units) {
   if (place.value == 0) co_return Result<void>();
   const Layout::Location at = layout_.locate(place);
-  while (units != 0) {
-    const auto first = static_cast<uint32_t>(std::countr_zero(units));
-    const auto count = static_cast<uint32_t>(std::countr_one(units >> first));
+  const uint32_t shift = layout_.unit_shift();
+  for (size_t first = units.next(0); first < layout_.units();) {
+    const size_t end = std::min<size_t>(units.next_missing(first), layout_.units());
     FL_CO_TRY_VOID(co_await block_write_zeroes(reactor(), home().disk(at.disk),
-                                               ByteOffset(at.offset + (uint64_t{first} << layout_.unit_shift())),
-                                               uint64_t{count} << layout_.unit_shift()));
-    units &= ~unit_mask(first, first + count);
+                                               ByteOffset(at.offset + (first << shift)), (end - first) << shift));
+    first = units.next(end);
   }
   co_return Result<void>();
 }
 
-Task<Result<void>> PoolCore::copy_units(Place from, Place to, uint64_t units) {
+Task<Result<void>> PoolCore::copy_units(Place from, Place to, UnitSet units) {
   const Layout::Location source = layout_.locate(from);
   const Layout::Location sink = layout_.locate(to);
   const uint32_t shift = layout_.unit_shift();
   Buffer memory = co_await buffer(std::max<uint64_t>(kCopyBytes, layout_.unit_bytes()));
-  while (units != 0) {
-    const auto first = static_cast<uint32_t>(std::countr_zero(units));
-    const auto most = static_cast<uint32_t>(memory.capacity() >> shift);
-    const uint32_t count = std::min(most, static_cast<uint32_t>(std::countr_one(units >> first)));
-    iovec piece{memory.data(), size_t{count} << shift};
-    const uint64_t offset = uint64_t{first} << shift;
-    FL_CO_TRY_VOID(
-        co_await block_read(reactor(), home().disk(source.disk), ByteOffset(source.offset + offset), {&piece, 1}));
-    FL_CO_TRY_VOID(
-        co_await block_write(reactor(), home().disk(sink.disk), ByteOffset(sink.offset + offset), {&piece, 1}));
-    units &= ~unit_mask(first, first + count);
+  const size_t most = memory.capacity() >> shift;
+  for (size_t first = units.next(0); first < layout_.units();) {
+    const size_t end = std::min<size_t>({units.next_missing(first), layout_.units(), first + most});
+    iovec piece{memory.data(), (end - first) << shift};
+    FL_CO_TRY_VOID(co_await block_read(reactor(), home().disk(source.disk),
+                                       ByteOffset(source.offset + (first << shift)), {&piece, 1}));
+    FL_CO_TRY_VOID(co_await block_write(reactor(), home().disk(sink.disk), ByteOffset(sink.offset + (first << shift)),
+                                        {&piece, 1}));
+    first = units.next(end);
   }
   co_return Result<void>();
 }

@@ -24,7 +24,7 @@ class Inside {
 
 uint32_t leaf_of(ExtentIndex extent) { return extent.value / static_cast<uint32_t>(kEntriesPerPage); }
 size_t index_of(ExtentIndex extent) { return extent.value % kEntriesPerPage; }
-bool is_hole(const Entry& entry) { return entry.place.value == 0 && entry.held != 0; }
+bool is_hole(const Entry& entry) { return entry.place.value == 0 && entry.held.any(); }
 
 // The entry as it will be when all that was appended is applied.
 Entry latest(const ExtentLocks::Lock& lock, const MapPage& page, size_t index) {
@@ -34,9 +34,8 @@ Entry latest(const ExtentLocks::Lock& lock, const MapPage& page, size_t index) {
 // Where a unit that the layer does not hold is. 0: zeroes.
 Place below(const MapPage& page, size_t index, uint32_t unit) {
   const ShownEntry shown = page.load(index);
-  if (shown.is_borrowed && (shown.entry.held >> unit & 1) != 0) return shown.entry.place;
-  const UnitTable* const units = page.units(index);
-  return units == nullptr ? Place() : (*units)[unit];
+  if (shown.is_borrowed && shown.entry.held.has(unit)) return shown.entry.place;
+  return find_lower(page.lower(index), unit);
 }
 
 bool has_anything_below(const MapPage& page, size_t index, uint32_t first, uint32_t end) {
@@ -124,10 +123,10 @@ Task<Result<void>> PoolCore::write_extent(Object& object, Piece piece) {
   const size_t index = index_of(piece.extent);
   FL_CO_TRY(const PagePin pin, co_await page(layer, leaf_of(piece.extent)));
 
-  uint64_t units = unit_mask(first, last + 1);
+  UnitSet units = UnitSet::range(first, last + 1);
   ExtentLocks::Lock lock = co_await locks_.lock(layer.id, piece.extent, units);
   if (is_hole(latest(lock, *pin, index))) {
-    units = kAllUnits;  // the others become zeroes on the disk
+    units = UnitSet::all();  // the others become zeroes on the disk
     lock.release();
     lock = co_await locks_.lock(layer.id, piece.extent, units);
   }
@@ -159,14 +158,14 @@ Task<Result<void>> PoolCore::write_extent(Object& object, Piece piece) {
     FL_CO_TRY_VOID(co_await block_write_zeroes(reactor(), home().disk(at.disk), ByteOffset(at.offset),
                                                layout_.extent_bytes(), ZeroMode::kMayDeallocate));
   }
-  const uint64_t missing = unit_mask(first, last + 1) & ~now.held;
+  const UnitSet missing = UnitSet::range(first, last + 1) - now.held;
   FL_CO_TRY_VOID(co_await fill_edges(layer, piece, missing));
   FL_CO_TRY_VOID(
       co_await block_write(reactor(), home().disk(at.disk), ByteOffset(at.offset + piece.from), piece.buffers));
   now = latest(lock, *pin, index);
-  if (now.place == place && (missing & ~now.held) == 0) co_return Result<void>();
+  if (now.place == place && now.held.contains(missing)) co_return Result<void>();
   now.place = place;
-  now.held |= missing;
+  now.held = layout_.normal(now.held | missing);
   now.stamp = stamp;
   lock->place = {};
   co_return co_await append_entry(lock, layer.id, piece.extent, now);
@@ -180,13 +179,13 @@ Task<Result<void>> PoolCore::append_entry(ExtentLocks::Lock& lock, LayerId layer
 }
 
 // Completes the units that are written in part with what can be read there now.
-Task<Result<void>> PoolCore::fill_edges(Layer& layer, Piece& piece, uint64_t missing) {
+Task<Result<void>> PoolCore::fill_edges(Layer& layer, Piece& piece, UnitSet missing) {
   const uint32_t shift = layout_.unit_shift();
   const uint32_t unit_bytes = layout_.unit_bytes();
   const uint32_t first = piece.begin >> shift;
   const uint32_t last = (piece.end - 1) >> shift;
-  const bool needs_head = (missing >> first & 1) != 0 && piece.begin % unit_bytes != 0;
-  const bool needs_tail = (missing >> last & 1) != 0 && piece.end % unit_bytes != 0;
+  const bool needs_head = missing.has(first) && piece.begin % unit_bytes != 0;
+  const bool needs_tail = missing.has(last) && piece.end % unit_bytes != 0;
   piece.from = needs_head ? first << shift : piece.begin;
   piece.to = needs_tail ? (last + 1) << shift : piece.end;
   const uint32_t head = piece.begin - piece.from;
@@ -255,12 +254,13 @@ Task<Result<void>> PoolCore::drop_extents(Object& object, uint32_t leaf, uint32_
     if (!pin->is_resolved()) {
       FL_CO_TRY(pin, co_await page(layer, leaf));
     }
-    const bool is_nothing = pin->load(index).entry.is_absent() && pin->units(index) == nullptr;
+    const bool is_nothing = pin->load(index).entry.is_absent() && pin->lower(index) == nullptr;
     if (is_nothing && !locks_.is_used(layer.id, extent)) continue;
-    ExtentLocks::Lock lock = co_await locks_.lock(layer.id, extent, kAllUnits);
+    ExtentLocks::Lock lock = co_await locks_.lock(layer.id, extent, UnitSet::all());
     const Entry now = latest(lock, *pin, index);
     // With a parent the zeroes must hide what it has.
-    const Entry then = {.place = {}, .stamp = object.state.stamp, .held = layer.parent == nullptr ? 0 : kAllUnits};
+    const Entry then = {
+        .place = {}, .stamp = object.state.stamp, .held = layer.parent == nullptr ? UnitSet() : UnitSet::all()};
     if (then == now) continue;
     lock->entry = then;
     records.emplace_back(EntryRecord{layer.id, extent, then});
@@ -297,18 +297,18 @@ Task<Result<bool>> PoolCore::drop_units(Object& object, ExtentIndex extent, uint
   const size_t index = index_of(extent);
   const uint32_t first = begin >> layout_.unit_shift();
   const uint32_t last = end >> layout_.unit_shift();
-  const uint64_t units = unit_mask(first, last);
+  const UnitSet units = UnitSet::range(first, last);
   ExtentLocks::Lock lock = co_await locks_.lock(layer.id, extent, units);
   FL_CO_TRY(const PagePin pin, co_await page(layer, leaf_of(extent)));
   Entry now = latest(lock, *pin, index);
   if (is_hole(now)) co_return true;  // zeroes already
   if (has_anything_below(*pin, index, first, last)) co_return false;
-  if ((now.held & units) == 0) co_return true;
+  if (!(now.held & units).any()) co_return true;
   if (layer.parent != nullptr) co_return false;  // what ancestors have of units that it holds, a page does not show
-  now.held &= ~units;
+  now.held = layout_.normal(now.held - units);
   now.stamp = object.state.stamp;
   // While others write to the extent it keeps its place.
-  if (now.held == 0 && lock.is_alone()) now.place = {};
+  if (!now.held.any() && lock.is_alone()) now.place = {};
   FL_CO_TRY_VOID(co_await append_entry(lock, layer.id, extent, now));
   co_return true;
 }
@@ -322,7 +322,7 @@ Task<Result<void>> PoolCore::write_zeroes(Object& object, ExtentIndex extent, ui
     const uint32_t next = std::min(end, (unit + 1) << shift);
     FL_CO_TRY(const PagePin pin, co_await page(layer, leaf_of(extent)));
     const Entry own = pin->own(index_of(extent));
-    const bool is_data = own.place.value != 0 && (own.held >> unit & 1) != 0;
+    const bool is_data = own.place.value != 0 && own.held.has(unit);
     const bool is_unsure = locks_.is_used(layer.id, extent);
     if (is_data || is_unsure || (!is_hole(own) && below(*pin, index_of(extent), unit).value != 0)) {
       Piece piece;

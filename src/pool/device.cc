@@ -160,9 +160,8 @@ ObjectDevice::Plan ObjectDevice::find_run(const IoRequest& request, uint64_t don
   const uint64_t end = std::min<uint64_t>(at.extent_bytes(), within + (request.length - done));
   const auto first = static_cast<uint32_t>(within >> at.unit_shift());
   const auto last = static_cast<uint32_t>((end - 1) >> at.unit_shift());
-  const uint64_t held = shown.entry.held >> first;
-  const auto in_sequence = static_cast<uint32_t>(std::countr_one(held));
-  uint32_t next = first + in_sequence;  // the first unit that the entry does not hold
+  const UnitSet& held = shown.entry.held;
+  auto next = static_cast<uint32_t>(held.next_missing(first));  // the first unit that the entry does not hold
 
   if (request.op == IoOp::kWrite) {
     if (shown.is_borrowed || shown.entry.place.value == 0 || shown.entry.stamp != side_->stamp || next <= last) {
@@ -170,11 +169,11 @@ ObjectDevice::Plan ObjectDevice::find_run(const IoRequest& request, uint64_t don
     }
   }
   Place place = shown.entry.place;
-  if (in_sequence == 0) {
-    const UnitTable* const units = page->units(index);
-    place = units == nullptr ? Place() : (*units)[first];
-    for (next = first + 1; next <= last && (shown.entry.held >> next & 1) == 0; ++next) {
-      if ((units == nullptr ? Place() : (*units)[next]) != place) break;
+  if (next == first) {
+    const LowerParts* const parts = page->lower(index);
+    place = find_lower(parts, first);
+    for (next = first + 1; next <= last && !held.has(next); ++next) {
+      if (find_lower(parts, next) != place) break;
     }
   }
   run.place = place;

@@ -23,7 +23,7 @@ class ExtentLocks {
 
   struct State {
     explicit State(Reactor& reactor) : unlocked(reactor) {}
-    uint64_t locked = 0;         // units
+    UnitSet locked;
     uint32_t users = 0;          // who holds a lock or waits for one
     Place place;                 // allocated for the extent and in no map yet
     std::optional<Entry> entry;  // what was appended to the journal last
@@ -34,7 +34,7 @@ class ExtentLocks {
   class Lock {
    public:
     Lock() = default;
-    Lock(ExtentLocks& owner, uint64_t key, State& state, uint64_t units)
+    Lock(ExtentLocks& owner, uint64_t key, State& state, const UnitSet& units)
         : owner_(&owner), key_(key), state_(&state), units_(units) {}
     Lock(Lock&& other) noexcept { *this = std::move(other); }
     Lock& operator=(Lock&& other) noexcept {
@@ -60,14 +60,14 @@ class ExtentLocks {
     ExtentLocks* owner_ = nullptr;
     uint64_t key_ = 0;
     State* state_ = nullptr;
-    uint64_t units_ = 0;
+    UnitSet units_;
   };
 
-  Task<Lock> lock(LayerId layer, ExtentIndex extent, uint64_t units) {
+  Task<Lock> lock(LayerId layer, ExtentIndex extent, UnitSet units) {
     const uint64_t key = uint64_t{layer.value} << 32 | extent.value;
     State& state = states_.try_emplace(key, reactor_).first->second;  // stays where it is while it has users
     ++state.users;
-    while ((state.locked & units) != 0) co_await state.unlocked.wait();
+    while ((state.locked & units).any()) co_await state.unlocked.wait();
     state.locked |= units;
     co_return Lock(*this, key, state, units);
   }
@@ -77,8 +77,8 @@ class ExtentLocks {
   }
 
  private:
-  void unlock(uint64_t key, State& state, uint64_t units) {
-    state.locked &= ~units;
+  void unlock(uint64_t key, State& state, const UnitSet& units) {
+    state.locked -= units;
     if (--state.users > 0) {
       state.unlocked.release_waiters();
       return;

@@ -20,6 +20,7 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "base/uuid.h"
+#include "pool/unit_set.h"
 
 namespace fairlead::pool {
 
@@ -38,12 +39,11 @@ using StampOrdinal = Strong<struct StampOrdinalTag, uint32_t>;
 
 inline constexpr size_t kPageBytes = 4096;
 inline constexpr size_t kEntriesPerPage = 256;
-inline constexpr size_t kUnitsPerExtent = 64;  // a unit is what copy-on-write copies
-inline constexpr uint64_t kAllUnits = ~uint64_t{0};
 
 inline constexpr uint32_t kExtentBytesMin = 64 * kKiB;
 inline constexpr uint32_t kExtentBytesMax = 16 * kMiB;
 inline constexpr uint32_t kExtentBytesDefault = 1 * kMiB;
+inline constexpr uint32_t kUnitBytesDefault = 4 * kKiB;
 
 inline constexpr size_t kDisksMax = 32;
 inline constexpr size_t kSegmentsMax = 64;
@@ -86,10 +86,12 @@ struct JournalArea {
 struct Superblock {
   // The pool, and what it is made of.
   Uuid pool_id;
-  std::string name;                          // 1 to kNameBytesMax bytes, is_valid_name()
-  uint64_t created_ms = 0;                   // wall clock
-  uint32_t extent_bytes = 0;                 // power of two, kExtentBytesMin to kExtentBytesMax
-  uint32_t logical_block = 0;                // bytes: the largest of its disks; 512 to 4096, not above a unit
+  std::string name;            // 1 to kNameBytesMax bytes, is_valid_name()
+  uint64_t created_ms = 0;     // wall clock
+  uint32_t extent_bytes = 0;   // power of two, kExtentBytesMin to kExtentBytesMax
+  uint32_t logical_block = 0;  // bytes: the largest of its disks; 512 to 4096
+  // Of copy-on-write: power of two, logical_block to extent_bytes, extent_bytes / kUnitsMax at least.
+  uint32_t unit_bytes = 0;
   std::vector<DiskMember> disks;             // by index; 1 to kDisksMax
   std::vector<Segment> segments;             // 1 to kSegmentsMax
   std::array<JournalArea, kCopies> journal;  // offsets: multiples of kPageBytes behind the head
@@ -133,23 +135,16 @@ bool is_valid_name(std::string_view name);
 struct Entry {
   Place place;
   StampOrdinal stamp;
-  uint64_t held = 0;  // bit i: unit i
+  UnitSet held;
 
-  bool is_absent() const { return place.value == 0 && stamp.value == 0 && held == 0; }
+  bool is_absent() const { return place.value == 0 && stamp.value == 0 && !held.any(); }
   friend bool operator==(const Entry&, const Entry&) = default;
 };
-// As the two 64-bit words that stand, little-endian, on the disk.
-struct EntryWords {
-  uint64_t place_and_stamp = 0;
-  uint64_t held = 0;
-};
-constexpr EntryWords to_words(const Entry& entry) {
-  return {entry.place.value | uint64_t{entry.stamp.value} << 32, entry.held};
-}
-constexpr Entry from_words(EntryWords words) {
-  return {Place(static_cast<uint32_t>(words.place_and_stamp)),
-          StampOrdinal(static_cast<uint32_t>(words.place_and_stamp >> 32)), words.held};
-}
+inline constexpr size_t kMapPageBytes = 3 * kPageBytes;
+using MapBytes = std::array<std::byte, kMapPageBytes>;
+using MapEntries = std::array<Entry, kEntriesPerPage>;
+void encode_map(const MapEntries& entries, std::span<std::byte, kMapPageBytes> bytes);
+void decode_map(std::span<const std::byte, kMapPageBytes> bytes, MapEntries& entries);
 
 // ---- Objects: replicas and snapshots.
 
@@ -270,7 +265,7 @@ struct RestampRecord {
 using Record =
     std::variant<EntryRecord, LayerRecord, LayerRemoval, ObjectRecord, ObjectRemoval, StampRecord, RestampRecord>;
 
-inline constexpr size_t kEntryRecordBytes = 28;  // encoded
+inline constexpr size_t kEntryRecordBytes = 52;  // encoded
 // Requires: what decode_records() demands.
 void append_record(std::vector<std::byte>& payload, const Record& record);
 // All or an error.

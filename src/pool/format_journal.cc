@@ -65,7 +65,7 @@ struct Traits;
 template <>
 struct Traits<EntryRecord> {
   static constexpr RecordType kType = RecordType::kEntry;
-  static constexpr size_t kBytes = 24;
+  static constexpr size_t kBytes = 48;
   static void fields(auto& io, auto& record) {
     io.field(record.layer);
     io.field(record.extent);

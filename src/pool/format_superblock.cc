@@ -47,6 +47,7 @@ void fixed_fields(Io& io, Value& superblock, PageShape& shape) {
   io.field(superblock.created_ms);
   io.field(superblock.extent_bytes);
   io.field(superblock.logical_block);
+  io.field(superblock.unit_bytes);
   io.bytes(shape.name);
   io.field(superblock.disk_index);
   io.field(shape.disks);
@@ -65,7 +66,7 @@ void fixed_fields(Io& io, Value& superblock, PageShape& shape) {
   io.field(superblock.directory_crc);
   io.field(superblock.directory_bytes);
   for (auto& count : shape.directory) io.field(count);
-  io.reserved(20);
+  io.reserved(16);
 }
 
 // Requires: the vectors are not longer than their tables.
@@ -102,8 +103,10 @@ Result<void> check_pool(const Superblock& superblock) {
   if (!is_power_of_two(block) || block < kSectorBytes || block > kPageBytes) {
     return fail(Code::kCorrupt, "superblock: the logical block is no power of two from 512 to 4096");
   }
-  if (block > extent / kUnitsPerExtent) {
-    return fail(Code::kCorrupt, "superblock: the logical block is larger than a 64th of an extent");
+  const uint32_t unit = superblock.unit_bytes;
+  if (!is_power_of_two(unit) || unit < block || unit > extent || unit < extent / kUnitsMax) {
+    return fail(Code::kCorrupt,
+                "superblock: the unit is no power of two from a logical block, or a 256th of an extent, to an extent");
   }
   return {};
 }

@@ -26,8 +26,18 @@ struct Object;
 inline constexpr uint32_t kBorrowed = uint32_t{1} << 31;
 inline constexpr uint32_t kPlacesMax = kBorrowed - 1;
 
-// Where each unit of an extent is when several layers have some of it. 0: zeroes.
-using UnitTable = std::array<Place, kUnitsPerExtent>;
+// What ancestors have of an extent besides what its entry shows: each unit in one part at most, units in none are
+// zeroes.
+struct LowerPart {
+  Place place;
+  UnitSet units;
+};
+using LowerParts = std::vector<LowerPart>;
+// Null: nobody has anything.
+Place find_lower(const LowerParts* parts, size_t unit);
+
+// A set of units that readers on other shards look at while the home shard adds to it.
+using SharedUnits = std::array<std::atomic<uint64_t>, UnitSet::kWords>;
 
 struct ShownEntry {
   Entry entry;
@@ -41,24 +51,12 @@ class MapPage : public ListNode<MapPage> {
   MapPage(const MapPage&) = delete;
   MapPage& operator=(const MapPage&) = delete;
 
-  // Any shard. The two words fit together.
-  ShownEntry load(size_t index) const {
-    const std::atomic<uint64_t>& first = words_[2 * index];
-    while (true) {
-      const uint64_t a = first.load(std::memory_order_acquire);
-      if (a == kChanging) continue;  // for two stores of the home shard
-      const uint64_t b = words_[2 * index + 1].load(std::memory_order_acquire);
-      if (first.load(std::memory_order_relaxed) != a) continue;
-      ShownEntry shown{from_words({a, b})};
-      shown.is_borrowed = (shown.entry.place.value & kBorrowed) != 0;
-      shown.entry.place.value &= ~kBorrowed;
-      return shown;
-    }
-  }
+  // Any shard. Place and units fit together.
+  ShownEntry load(size_t index) const;
   // Any shard; only when is_resolved(). Null: units that the entry does not hold are zeroes.
-  const UnitTable* units(size_t index) const {
-    const UnitTables* const tables = tables_.load(std::memory_order_acquire);
-    return tables == nullptr ? nullptr : tables->shown[index].load(std::memory_order_acquire);
+  const LowerParts* lower(size_t index) const {
+    const Extras* const extras = extras_.load(std::memory_order_acquire);
+    return extras == nullptr ? nullptr : extras->lower[index].load(std::memory_order_acquire);
   }
   // Any shard. Whether what ancestors have is shown too.
   bool is_resolved() const { return is_resolved_.load(std::memory_order_acquire); }
@@ -68,56 +66,60 @@ class MapPage : public ListNode<MapPage> {
     const ShownEntry shown = load(index);
     return shown.is_borrowed ? Entry{} : shown.entry;
   }
+  // What has been replaced and may still be looked at: free it when no shard can.
+  struct Replaced {
+    std::unique_ptr<SharedUnits> units;
+    std::unique_ptr<LowerParts> lower;
+  };
   // What the layer has itself; it ends what was borrowed.
-  void store_own(size_t index, const Entry& entry) { store(index, entry, 0); }
-  void borrow(size_t index, const Entry& entry) { store(index, entry, kBorrowed); }
-  // Returns the table that was there: free it when no shard can be using it.
-  std::unique_ptr<UnitTable> set_units(size_t index, std::unique_ptr<UnitTable> table);
+  [[nodiscard]] Replaced store_own(size_t index, const Entry& entry) { return store(index, entry, 0); }
+  [[nodiscard]] Replaced borrow(size_t index, const Entry& entry) { return store(index, entry, kBorrowed); }
+  [[nodiscard]] Replaced set_lower(size_t index, std::unique_ptr<LowerParts> parts);
   void set_resolved() { is_resolved_.store(true, std::memory_order_release); }
   // What it shows of ancestors is out of date. It still reads the same, until the places that they gave up are used
   // again: for those who are looking at it now.
   void set_unresolved() { is_resolved_.store(false, std::memory_order_release); }
 
   // As it is stored: what is borrowed is absent.
-  Page encode() const;
+  void encode(std::span<std::byte, kMapPageBytes> bytes) const;
   // Fills a new page. False: an entry is none that can be (its place is beyond `places`).
-  bool decode(std::span<const std::byte, kPageBytes> bytes, uint32_t places);
+  bool decode(std::span<const std::byte, kMapPageBytes> bytes, uint32_t places);
   uint32_t count_places() const;
-  size_t memory_bytes() const { return sizeof(MapPage) + table_bytes_; }
+  size_t memory_bytes() const { return sizeof(MapPage) + extra_bytes_; }
 
   const LayerId layer;
   const uint32_t leaf;
   mutable std::atomic<bool> is_referenced{true};  // looked at since the cache's hand passed; any shard
   // The rest is the home shard's alone.
   bool is_dirty = false;
-  uint32_t pins = 0;                   // someone relies on its staying
-  std::unique_ptr<Page> checkpointed;  // what a checkpoint under way stores, if it changed since
+  uint32_t pins = 0;                       // someone relies on its staying
+  std::unique_ptr<MapBytes> checkpointed;  // what a checkpoint under way stores, if it changed since
   bool is_being_checkpointed = false;
-  bool is_orphan = false;  // out of the cache: the checkpoint, or the last pin, frees it
 
  private:
-  struct UnitTables {
-    std::array<std::atomic<UnitTable*>, kEntriesPerPage> shown{};
-    std::array<std::unique_ptr<UnitTable>, kEntriesPerPage> owned;
+  struct Slot {
+    std::atomic<uint64_t> place_and_stamp{0};
+    std::atomic<uintptr_t> held{kNone};  // kNone, kAll, or the address of SharedUnits
   };
+  // What few entries need. Made when the first does.
+  struct Extras {
+    std::array<std::atomic<LowerParts*>, kEntriesPerPage> lower{};
+    std::array<std::unique_ptr<LowerParts>, kEntriesPerPage> owned_lower;
+    std::array<std::unique_ptr<SharedUnits>, kEntriesPerPage> owned_units;
+  };
+  static constexpr uintptr_t kNone = 0;
+  static constexpr uintptr_t kAll = 1;
   // In the place of the first word: of no entry, as what is borrowed has no stamp.
   static constexpr uint64_t kChanging = ~uint64_t{0};
-  void store(size_t index, const Entry& entry, uint32_t mark) {
-    const EntryWords words = to_words(entry);
-    const uint64_t first = words.place_and_stamp | mark;
-    // Readers never combine a place with what another one holds, and see no moment at which units are missing that are
-    // held before and after: see load().
-    const bool is_other = words_[2 * index].load(std::memory_order_relaxed) != first;
-    if (is_other) words_[2 * index].store(kChanging, std::memory_order_release);
-    words_[2 * index + 1].store(words.held, std::memory_order_release);
-    if (is_other) words_[2 * index].store(first, std::memory_order_release);
-  }
 
-  std::array<std::atomic<uint64_t>, 2 * kEntriesPerPage> words_{};
-  std::unique_ptr<UnitTables> owned_tables_;  // made when the first is needed
-  std::atomic<UnitTables*> tables_{nullptr};
+  Replaced store(size_t index, const Entry& entry, uint32_t mark);
+  Extras& extras();
+
+  std::array<Slot, kEntriesPerPage> slots_;
+  std::unique_ptr<Extras> owned_extras_;
+  std::atomic<Extras*> extras_{nullptr};
   std::atomic<bool> is_resolved_{false};
-  size_t table_bytes_ = 0;
+  size_t extra_bytes_ = 0;
 };
 
 // A map. Home shard.

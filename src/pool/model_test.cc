@@ -23,9 +23,8 @@ constexpr Duration kLifeMax = std::chrono::hours(1);
 
 // A seed that differs from run to run; FAIRLEAD_TEST_SEED repeats one.
 uint64_t draw_seed() {
-  const char *const given = std::getenv("FAIRLEAD_TEST_SEED");
-  return given != nullptr ? std::strtoull(given, nullptr, 10)
-                          : std::random_device{}();
+  const char* const given = std::getenv("FAIRLEAD_TEST_SEED");
+  return given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
 }
 
 struct Case {
@@ -42,24 +41,21 @@ struct Sums {
   uint64_t copied = 0;
 };
 
-void run(const Case &what, uint64_t seed, Sums &sums) {
+void run(const Case& what, uint64_t seed, Sums& sums) {
   SCOPED_TRACE("FAIRLEAD_TEST_SEED=" + std::to_string(seed));
   SimWorld world(seed, SimSettings::calm());
   world.settings().order = sim::Order::kRandom;
   world.settings().disk.split_ppm = 200'000;
-  SimNode &node =
-      world.add_node("10.0.0.1", {.shards = 2, .more_addresses = {}});
+  SimNode& node = world.add_node("10.0.0.1", {.shards = 2, .more_addresses = {}});
   PoolLoadPlan plan = what.plan;
   uint32_t smallest = 4096;
   uint32_t largest = 512;
   for (size_t i = 0; i < what.disks + 1; ++i) {
     SimDiskOptions options = SimDiskOptions::drawn(world.random());
     // A unit is no smaller than a block.
-    if (plan.extent_bytes / kUnitsPerExtent < 4096)
-      options.logical_block = options.physical_block = 512;
+    if (plan.extent_bytes / kUnitsPerExtent < 4096) options.logical_block = options.physical_block = 512;
     // A disk that comes later has no larger blocks.
-    if (i == what.disks)
-      options.logical_block = std::min(options.logical_block, largest);
+    if (i == what.disks) options.logical_block = std::min(options.logical_block, largest);
     largest = std::max(largest, options.logical_block);
     smallest = std::min(smallest, options.logical_block);
     const std::string path = "/disk" + std::to_string(i);
@@ -70,28 +66,16 @@ void run(const Case &what, uint64_t seed, Sums &sums) {
   PoolLoad load(world, node, model, plan, world.random().next());
   bool is_made = false;
   world.spawn(node, 0, load.format(&is_made));
-  ASSERT_EQ(world.run_until([&] { return is_made; }, kLifeMax),
-            RunResult::kDone)
-      << world.report();
-  for (uint32_t life = 1; life <= what.lives && model.failure().empty();
-       ++life) {
+  ASSERT_EQ(world.run_until([&] { return is_made; }, kLifeMax), RunResult::kDone) << world.report();
+  for (uint32_t life = 1; life <= what.lives && model.failure().empty(); ++life) {
     load.announce();
-    world.spawn(node, 0,
-                load.live(life == what.lives ? PoolLoad::Ends::kDeletesAll
-                                             : PoolLoad::Ends::kKeepsAll));
-    const RunResult result = world.run_until(
-        [&] {
-          return load.phase() == test::Phase::kEnded ||
-                 !model.failure().empty();
-        },
-        kLifeMax);
-    ASSERT_TRUE(model.failure().empty()) << model.failure() << "\n"
-                                         << world.report();
-    ASSERT_EQ(result, RunResult::kDone) << "a life did not end\n"
-                                        << world.report();
+    world.spawn(node, 0, load.live(life == what.lives ? PoolLoad::Ends::kDeletesAll : PoolLoad::Ends::kKeepsAll));
+    const RunResult result =
+        world.run_until([&] { return load.phase() == test::Phase::kEnded || !model.failure().empty(); }, kLifeMax);
+    ASSERT_TRUE(model.failure().empty()) << model.failure() << "\n" << world.report();
+    ASSERT_EQ(result, RunResult::kDone) << "a life did not end\n" << world.report();
   }
-  EXPECT_EQ(world.unexplained_errors() + world.violations(), 0U)
-      << world.report();
+  EXPECT_EQ(world.unexplained_errors() + world.violations(), 0U) << world.report();
   sums.refusals += load.refusals();
   sums.checkpoints += world.probe_count(Probe::kPoolCheckpoint);
   sums.wraps += world.probe_count(Probe::kJournalWrapped);
@@ -131,5 +115,5 @@ TEST(PoolModelTest, AFullPoolRefusesAndHarmsNothing) {
   EXPECT_GT(sums.refusals, 5U);
 }
 
-} // namespace
-} // namespace fairlead::pool
+}  // namespace
+}  // namespace fairlead::pool

@@ -34,7 +34,7 @@ class PageStore {
   };
   Where locate(uint32_t address, size_t copy) const {
     return {extents_[address / pages_per_extent_].places[copy],
-            address % pages_per_extent_ * static_cast<uint32_t>(kPageBytes)};
+            address % pages_per_extent_ * static_cast<uint32_t>(kMapPageBytes)};
   }
   const std::vector<PageExtent>& extents() const { return extents_; }
   uint64_t free_pages() const { return free_; }

@@ -101,6 +101,11 @@ Task<Outcome<void>> check_disk_may_go(Shard& shard, BlockDevice& device, std::st
   co_return Outcome<void>();
 }
 
+uint32_t unit_bytes(const CreateOptions& options) {
+  if (options.unit_bytes != 0) return options.unit_bytes;
+  return std::max<uint32_t>(kUnitBytesDefault, options.extent_bytes / kUnitsMax);
+}
+
 Outcome<void> check_options(const CreateOptions& options, uint32_t logical_block) {
   if (!is_valid_name(options.name)) {
     return problem(Code::kInvalidArgument,
@@ -108,10 +113,16 @@ Outcome<void> check_options(const CreateOptions& options, uint32_t logical_block
                    options.name);
   }
   if (!is_power_of_two(options.extent_bytes) || options.extent_bytes < kExtentBytesMin ||
-      options.extent_bytes > kExtentBytesMax || options.extent_bytes / kUnitsPerExtent < logical_block) {
-    return problem(Code::kInvalidArgument,
-                   "an extent is a power of two from 64 KiB to 16 MiB, and of 64 logical blocks at least",
+      options.extent_bytes > kExtentBytesMax) {
+    return problem(Code::kInvalidArgument, "an extent is a power of two from 64 KiB to 16 MiB",
                    format_size(options.extent_bytes));
+  }
+  const uint32_t unit = unit_bytes(options);
+  if (!is_power_of_two(unit) || unit < logical_block || unit > options.extent_bytes ||
+      unit < options.extent_bytes / kUnitsMax) {
+    return problem(Code::kInvalidArgument,
+                   "a unit is a power of two from a logical block, or a 256th of an extent, to an extent",
+                   format_size(unit));
   }
   return {};
 }
@@ -134,7 +145,7 @@ Outcome<void> lay_out(Superblock& superblock, const CreateOptions& options, std:
       return problem(Code::kNoSpace, "a disk is too small",
                      fmt::format("disk {} has {}", disk, format_size(sizes[disk])));
   }
-  const Layout layout(superblock.extent_bytes, superblock.segments);
+  const Layout layout(superblock);
   if (layout.extents() < 8) return problem(Code::kNoSpace, "the disks are too small", superblock.name);
   return {};
 }
@@ -214,7 +225,7 @@ std::vector<std::unique_ptr<ShardSide>> make_sides(std::span<Shard* const> shard
   std::vector<std::unique_ptr<ShardSide>> sides;
   for (Shard* const shard : shards) {
     sides.push_back(std::make_unique<ShardSide>(*shard));
-    sides.back()->layout = Layout(superblock.extent_bytes, superblock.segments);
+    sides.back()->layout = Layout(superblock);
   }
   return sides;
 }
@@ -231,6 +242,7 @@ Task<Outcome<void>> Pool::create(Shard& shard, std::vector<PoolDisk> disks, Crea
   superblock.name = options.name;
   superblock.created_ms = shard.clock.wall_ms();
   superblock.extent_bytes = options.extent_bytes;
+  superblock.unit_bytes = unit_bytes(options);
   superblock.incarnation = shard.random.next();
   superblock.boot_id = shard.storage.boot_id();
   superblock.is_exported = true;

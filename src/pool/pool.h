@@ -34,6 +34,7 @@ enum class Blank : uint8_t { kRequired, kNotRequired };
 struct CreateOptions {
   std::string name;  // is_valid_name()
   uint32_t extent_bytes = kExtentBytesDefault;
+  uint32_t unit_bytes = 0;         // 0: 4 KiB, or a 256th of an extent where that is more
   uint64_t journal_bytes = 0;      // of each copy; 0: 1/1024 of the first disk, 1 MiB to 64 MiB
   Blank blank = Blank::kRequired;  // refuse disks whose first or last MiB holds anything
 };
