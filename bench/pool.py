@@ -13,8 +13,8 @@ from target import details, iops
 RAW = "bare io_uring on the same file"
 GIB = 1 << 30
 FILE = 5 * GIB
-UNITS = 64  # of an extent
-EXTENTS = {"4k": "256KiB", "16k": "1MiB", "64k": "4MiB"}  # by their unit; the second is the default
+EXTENT = "1MiB"
+UNITS = {"4k": "4KiB", "16k": "16KiB", "64k": "64KiB"}  # of copy-on-write; the first is the default
 REPLICA = "bench"
 _files = {}
 
@@ -61,12 +61,12 @@ def _run(bench, path, load):
     return measured | {"written_bytes": usage.ru_oublock * 512}
 
 
-def _beside_raw(bench, load, size, *, extent="1MiB", how=()):
+def _beside_raw(bench, load, size, *, unit=UNITS["4k"], how=()):
     """Pairs of runs; ours begins with a new pool each time, so that the reference may write where it likes."""
     path = _file(bench)
 
     def ours():
-        _tool(bench, "prepare", path, "--size", size, "--extent", extent, *how)
+        _tool(bench, "prepare", path, "--size", size, "--extent", EXTENT, "--unit", unit, *how)
         return _run(bench, path, load)
 
     return paired(bench.runs, ours, lambda: run_raw(bench, path, load, size))
@@ -128,14 +128,14 @@ def pool_cow_unit(bench):
     """First writes, writes after a snapshot, what they write and what a map takes, with units of 4, 16 and 64 KiB"""
     load = Load("write")
     results = []
-    for unit, extent in EXTENTS.items():
+    for unit, unit_bytes in UNITS.items():
         for name, how in (("first-write", ()), ("write-after-snapshot", ("--map", "--snapshot"))):
-            ours, raw = _beside_raw(bench, load, "2GiB", extent=extent, how=how)
+            ours, raw = _beside_raw(bench, load, "2GiB", unit=unit_bytes, how=how)
             results.append(Result(f"pool-cow-unit-{unit}-{name}", "IOPS", iops(ours), iops(raw), RAW,
                                   details=_details(ours, raw, load)))
             results.append(Result(f"pool-cow-unit-{unit}-{name}-bytes", "bytes", _written_each(ours), 4096,
                                   "4 KiB that were asked for"))
-        imports, facts = _imports(bench, extent, 1)
+        imports, facts = _imports(bench, unit_bytes, 1)
         results.append(Result(f"pool-cow-unit-{unit}-map", "MiB", [facts["metadata_bytes"] / 2 / (1 << 20)], 16,
                               "16 MiB; on disk, one copy of the map of 1 TiB"))
         results.append(Result(f"pool-cow-unit-{unit}-import", "s", [run["seconds"] for run in imports], 2,
@@ -143,14 +143,14 @@ def pool_cow_unit(bench):
     return results
 
 
-def _imports(bench, extent, runs):
+def _imports(bench, unit, runs):
     """Of a pool with a map of 1 TiB in a sparse file, in which there is nothing else."""
     path = bench.directory / "tib.img"
     with open(path, "wb") as file:
         file.truncate(1056 * GIB)
     try:
-        facts = _tool(bench, "prepare", path, "--size", "1TiB", "--extent", extent, "--map")
-        return [_tool(bench, "import", path, "--extent", extent) for _ in range(runs)], facts
+        facts = _tool(bench, "prepare", path, "--size", "1TiB", "--extent", EXTENT, "--unit", unit, "--map")
+        return [_tool(bench, "import", path, "--extent", EXTENT) for _ in range(runs)], facts
     finally:
         path.unlink()
 
@@ -158,7 +158,7 @@ def _imports(bench, extent, runs):
 @benchmark
 def pool_import(bench):
     """Time and resident memory of the import of a pool with 1 TiB mapped"""
-    imports, facts = _imports(bench, EXTENTS["16k"], bench.runs)
+    imports, facts = _imports(bench, UNITS["4k"], bench.runs)
     mib = 1 << 20
     limit = "the promise: at most 16 MiB for a mapped TiB"
     return [

@@ -31,6 +31,7 @@ struct Options {
   std::string path;  // or memory:SIZE
   uint64_t size = 4 * kGiB;
   uint64_t extent = kMiB;
+  uint64_t unit = 0;  // the default
   bool fill = false;
   bool snapshot = false;
   uint32_t count = 1000;
@@ -115,9 +116,11 @@ Task<std::unique_ptr<pool::Pool>> import(Shard& shard, const Options& options, s
 }
 
 Task<std::unique_ptr<pool::Pool>> create(Shard& shard, const Options& options, std::shared_ptr<BlockSource> source) {
-  const auto created = co_await pool::Pool::create(
-      shard, one_disk(options, source),
-      {.name = "bench", .extent_bytes = static_cast<uint32_t>(options.extent), .blank = pool::Blank::kNotRequired});
+  const auto created = co_await pool::Pool::create(shard, one_disk(options, source),
+                                                   {.name = "bench",
+                                                    .extent_bytes = static_cast<uint32_t>(options.extent),
+                                                    .unit_bytes = static_cast<uint32_t>(options.unit),
+                                                    .blank = pool::Blank::kNotRequired});
   if (!created) fail(fmt::format("create: {}", created.error().detail).c_str(), 0);
   auto pool = co_await import(shard, options, std::move(source));
   value_of("create a replica", co_await pool->create_replica({.name = kReplica, .size_bytes = options.size}));
@@ -369,6 +372,7 @@ CLI::App& add(CLI::App& app, Options& options, const char* name, const char* wha
 void add_pool_options(CLI::App& command, Options& options) {
   command.add_option("--size", options.size, "Of the replica")->transform(CLI::AsSizeValue(false));
   command.add_option("--extent", options.extent, "Bytes of an extent")->transform(CLI::AsSizeValue(false));
+  command.add_option("--unit", options.unit, "Bytes of a unit")->transform(CLI::AsSizeValue(false));
 }
 
 }  // namespace

@@ -59,6 +59,19 @@ std::expected<uint32_t, Complaint> parse_extent(const std::string& text) {
   return static_cast<uint32_t>(*parsed);
 }
 
+// 0: the default. Whether the disks' blocks fit is found where they are open.
+std::expected<uint32_t, Complaint> parse_unit(const std::string& text, uint32_t extent) {
+  if (text.empty()) return 0;
+  const Result<uint64_t> parsed = parse_size(text);
+  if (!parsed) return complain_about(fmt::format("--unit {}", text), parsed.error());
+  const uint64_t least = std::max<uint64_t>(uint64_t{512}, extent / pool::kUnitsMax);
+  if (!is_power_of_two(*parsed) || *parsed < least || *parsed > extent) {
+    return std::unexpected(fmt::format("--unit {}: must be a power of two from {} to {} in extents of {}", text,
+                                       format_size(least), format_size(extent), format_size(extent)));
+  }
+  return static_cast<uint32_t>(*parsed);
+}
+
 // Whether the command looks only. A pool that is imported is written to, so `show` is not one of them.
 bool reads_only(PoolAction action) {
   return action == PoolAction::kList || action == PoolAction::kInspect || action == PoolAction::kCheck;
@@ -134,8 +147,11 @@ std::expected<PoolPlan, Complaint> check(const PoolArguments& arguments) {
   if (const auto name = check_name(arguments.name); !name) return std::unexpected(name.error());
   const auto extent = parse_extent(arguments.extent);
   if (!extent) return std::unexpected(extent.error());
+  const auto unit = parse_unit(arguments.unit, *extent);
+  if (!unit) return std::unexpected(unit.error());
   plan.create.name = arguments.name;
   plan.create.extent_bytes = *extent;
+  plan.create.unit_bytes = *unit;
   plan.create.blank = arguments.force ? pool::Blank::kNotRequired : pool::Blank::kRequired;
   return plan;
 }

@@ -24,6 +24,7 @@ struct PoolArguments {
   std::vector<std::string> disks = {};
   std::string size = {};    // of files that are made
   std::string extent = {};  // empty: the default
+  std::string unit = {};    // likewise
   std::vector<std::string> add = {};
   bool force = false;
   bool json = false;

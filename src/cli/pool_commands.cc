@@ -74,6 +74,8 @@ void PoolCommands::add_pool_commands(CLI::App& pool) {
   create.app->add_option("--size", create.arguments.size, "Makes files that are not there, sparse: 10GiB");
   create.app->add_option("--extent", create.arguments.extent,
                          "Unit of allocation, 64KiB to 16MiB. Default: 1MiB, which suits all but tiny pools");
+  create.app->add_option("--unit", create.arguments.unit,
+                         "Unit of copy-on-write, a 256th of an extent to all of it. Default: 4KiB, or the 256th");
   create.app->add_flag("--force", create.arguments.force, "Overwrites disks that hold something. What it is is lost");
   create.app->footer("Example: fairlead pool create fast disk.img --size 10GiB");
 

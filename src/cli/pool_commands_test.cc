@@ -95,6 +95,12 @@ TEST(PoolArgumentsTest, ComplaintsNameTheArgument) {
       {{.action = kCreate, .name = "x", .disks = {"a"}, .extent = "100KiB"}, "--extent 100KiB"},
       {{.action = kCreate, .name = "x", .disks = {"a"}, .extent = "32KiB"}, "--extent 32KiB"},
       {{.action = kCreate, .name = "x", .disks = {"a"}, .extent = "32MiB"}, "--extent 32MiB"},
+      {{.action = kCreate, .name = "x", .disks = {"a"}, .unit = "x"}, "--unit x"},
+      {{.action = kCreate, .name = "x", .disks = {"a"}, .unit = "12KiB"}, "--unit 12KiB"},
+      {{.action = kCreate, .name = "x", .disks = {"a"}, .unit = "2KiB"},
+       "--unit 2KiB: must be a power of two from 4 KiB"},
+      {{.action = kCreate, .name = "x", .disks = {"a"}, .unit = "2MiB"}, "--unit 2MiB"},
+      {{.action = kCreate, .name = "x", .disks = {"a"}, .extent = "64KiB", .unit = "256"}, "--unit 256"},
       {{.action = kGrow, .disks = {"a"}, .size = "1GiB"}, "--size"},
   };
   for (const auto& [arguments, says] : kTable) {

@@ -74,9 +74,10 @@ void add_disk(std::string& text, const pool::CheckedDisk& disk) {
 
 void add_superblock(std::string& text, const CheckReport& report) {
   const pool::Superblock& superblock = *report.superblock;
-  text += fmt::format("  id {}, made {}\n  extents of {}; logical blocks of {} B\n  last imported under boot {}\n",
-                      to_string(superblock.pool_id), when(superblock.created_ms), format_size(superblock.extent_bytes),
-                      superblock.logical_block, to_string(superblock.boot_id));
+  text += fmt::format(
+      "  id {}, made {}\n  extents of {}, units of {}; logical blocks of {} B\n  last imported under boot {}\n",
+      to_string(superblock.pool_id), when(superblock.created_ms), format_size(superblock.extent_bytes),
+      format_size(superblock.unit_bytes), superblock.logical_block, to_string(superblock.boot_id));
 }
 
 void add_layout(std::string& text, const CheckReport& report) {
@@ -337,6 +338,7 @@ std::string inspection_to_json(const CheckReport& report) {
                  {"id", to_string(superblock.pool_id)},
                  {"created_ms", superblock.created_ms},
                  {"extent_bytes", superblock.extent_bytes},
+                 {"unit_bytes", superblock.unit_bytes},
                  {"logical_block", superblock.logical_block},
                  {"disks", disks_value(report)},
                  {"segments", segments_value(superblock)},

@@ -23,7 +23,11 @@ Layout make_layout(const std::vector<Part>& parts) {
     segments.push_back({.first = Place(first), .count = part.count, .disk = part.disk, .disk_extent = 2});
     first += part.count;
   }
-  return {kExtent, segments};
+  Superblock superblock;
+  superblock.extent_bytes = kExtent;
+  superblock.unit_bytes = kUnitBytesDefault;
+  superblock.segments = segments;
+  return Layout(superblock);
 }
 
 uint16_t disk_of(const Layout& layout, Place place) { return layout.locate(place).disk; }

@@ -32,6 +32,7 @@ struct HandMadePool {
     superblock.name = "hand";
     superblock.extent_bytes = kExtent;
     superblock.logical_block = 512;
+    superblock.unit_bytes = kUnitBytesDefault;
     superblock.disks = {{uuid(2), kDiskBytes}, {uuid(3), kDiskBytes}};
     superblock.segments = {{Place(1), kPlacesPerDisk, 0, 10}, {Place(1 + kPlacesPerDisk), kPlacesPerDisk, 1, 10}};
     superblock.journal = {JournalArea{0, kHeadBytes}, JournalArea{1, kHeadBytes}};
@@ -69,11 +70,11 @@ struct HandMadePool {
     directory.objects = {snapshot, replica};
 
     pages.resize(3);
-    pages[0][0] = {Place(3), {}, kAllUnits};
-    pages[0][7] = {Place(60), {}, 1};
-    pages[1][7] = {Place(4), StampOrdinal(1), 2};
-    pages[1][8] = {Place(0), StampOrdinal(1), kAllUnits};
-    pages[2][200] = {Place(61), StampOrdinal(1), kAllUnits};
+    pages[0][0] = {Place(3), {}, UnitSet::all()};
+    pages[0][7] = {Place(60), {}, UnitSet::range(0, 1)};
+    pages[1][7] = {Place(4), StampOrdinal(1), UnitSet::range(1, 2)};
+    pages[1][8] = {Place(0), StampOrdinal(1), UnitSet::all()};
+    pages[2][200] = {Place(61), StampOrdinal(1), UnitSet::all()};
 
     ObjectState clone = replica;
     clone.id = uuid(12);
@@ -81,14 +82,14 @@ struct HandMadePool {
     clone.layer = LayerId(3);
     clone.origin = snapshot.id;
     batches = {{LayerRecord{LayerId(3), LayerId(1)}, ObjectRecord{clone}},
-               {EntryRecord{LayerId(3), ExtentIndex(7), {Place(62), StampOrdinal(2), 4}},
+               {EntryRecord{LayerId(3), ExtentIndex(7), {Place(62), StampOrdinal(2), UnitSet::range(2, 3)}},
                 StampRecord{StampOrdinal(2), uuid(12), {2, uuid(20), 1}}}};
     durable = {Sequence(5), Sequence(5)};
   }
 
   Superblock superblock;
   Directory directory;
-  std::vector<std::array<Entry, kEntriesPerPage>> pages;  // by address
+  std::vector<MapEntries> pages;  // by address
   std::vector<std::vector<Record>> batches;
   std::vector<Sequence> durable;  // of each batch
 };
@@ -202,16 +203,6 @@ class PoolCheckTest : public Test {
   static uint64_t offset_of(Place place) { return (10 + (place.value - 1) % kPlacesPerDisk) * uint64_t{kExtent}; }
   static size_t disk_of(Place place) { return (place.value - 1) / kPlacesPerDisk; }
 
-  static Page page_of(const std::array<Entry, kEntriesPerPage>& entries) {
-    Page page;
-    for (size_t i = 0; i < kEntriesPerPage; ++i) {
-      const EntryWords words = to_words(entries[i]);
-      const std::array<Le64, 2> stored = {words.place_and_stamp, words.held};
-      std::memcpy(page.data() + i * sizeof(stored), stored.data(), sizeof(stored));
-    }
-    return page;
-  }
-
   // Both copies of everything, and notes where metadata is.
   void write(HandMadePool& pool) {
     ranges_.clear();
@@ -232,11 +223,12 @@ class PoolCheckTest : public Test {
   }
   void write_page(HandMadePool& pool, LeafRef& leaf) {
     if (leaf.address >= pool.pages.size()) return;
-    const Page page = page_of(pool.pages[leaf.address]);
+    MapBytes page;
+    encode_map(pool.pages[leaf.address], page);
     if (leaf.crc == 0) leaf.crc = crc32c(page);
     for (const Place place : pool.directory.page_extents[0].places) {
       if (place.value <= 2 * kPlacesPerDisk) {
-        put_metadata(disk_of(place), offset_of(place) + leaf.address * kPageBytes, page);
+        put_metadata(disk_of(place), offset_of(place) + leaf.address * kMapPageBytes, page);
       }
     }
   }
@@ -486,7 +478,7 @@ const struct {
     {[](HandMadePool& p) { p.pages[1][7].place = Place(109); }, "damage: extent 7 of replica db is at place 109"},
     {[](HandMadePool& p) { p.pages[1][7].stamp = StampOrdinal(9); },
      "damage: extent 7 of replica db was written under stamp 9"},
-    {[](HandMadePool& p) { p.pages[2][255] = {Place(62), StampOrdinal(1), 1}; },
+    {[](HandMadePool& p) { p.pages[2][255] = {Place(62), StampOrdinal(1), UnitSet::range(0, 1)}; },
      "oddity: extent 1023 of replica db lies behind its end"},
     {[](HandMadePool& p) { p.directory.layers[1].leaves[1].places = 7; },
      "oddity: the directory says that page 3 of the map of replica db has 7 places, and it has 1"},
@@ -582,7 +574,7 @@ TEST_F(PoolCheckTest, AnyMetadataPageOfAClosedPoolIsChecked) {
     for (const uint64_t offset : kSuperblockOffsets) pages.push_back({disk, offset, kPageBytes});
   }
   const Superblock& superblock = *report->superblock;
-  const Layout layout(superblock.extent_bytes, superblock.segments);
+  const Layout layout(superblock);
   for (const auto& copy : superblock.directory) {
     const Layout::Location at = layout.locate(copy[0]);
     pages.push_back({at.disk, at.offset, superblock.directory_bytes});

@@ -103,7 +103,7 @@ class CorruptionTest : public testing::TestWithParam<bool> {
       superblock = *decode_superblock(std::span(images[disk]).subspan(0).first<kPageBytes>());
       for (size_t copy = 0; copy < kCopies; ++copy) pages[copy].push_back({disk, kSuperblockOffsets[copy]});
     }
-    const Layout layout(superblock.extent_bytes, superblock.segments);
+    const Layout layout(superblock);
     for (size_t copy = 0; copy < kCopies; ++copy) {
       const JournalArea& area = superblock.journal[copy];
       for (uint64_t i = 0; i < kJournalPages; ++i) {

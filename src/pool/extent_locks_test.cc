@@ -11,6 +11,16 @@ namespace {
 constexpr LayerId kLayer(3);
 constexpr ExtentIndex kExtent(8);
 
+// By the bits of a mask, spread over all words.
+UnitSet units(uint64_t mask) {
+  UnitSet set;
+  for (size_t bit = 0; bit < 64; ++bit) {
+    const size_t unit = bit % 4 * 64 + bit;
+    if ((mask >> bit & 1) != 0) set |= UnitSet::range(unit, unit + 1);
+  }
+  return set;
+}
+
 class ExtentLocksTest : public testing::Test {
  protected:
   void TearDown() override {
@@ -21,13 +31,13 @@ class ExtentLocksTest : public testing::Test {
     while (reactor_.run_ready(64) > 0) {
     }
   }
-  Task<void> hold(int id, LayerId layer, ExtentIndex extent, uint64_t units) {
+  Task<void> hold(int id, LayerId layer, ExtentIndex extent, UnitSet units) {
     auto lock = co_await locks_.lock(layer, extent, units);
     order_.push_back(id);
     held_.emplace(id, std::move(lock));
   }
   // Asks for the units; they are held until release().
-  void ask(int id, uint64_t units, ExtentIndex extent = kExtent, LayerId layer = kLayer) {
+  void ask(int id, const UnitSet& units, ExtentIndex extent = kExtent, LayerId layer = kLayer) {
     scope_.spawn(hold(id, layer, extent, units));
     run();
   }
@@ -45,11 +55,11 @@ class ExtentLocksTest : public testing::Test {
 };
 
 TEST_F(ExtentLocksTest, OverlappingMasksExcludeEachOther) {
-  ask(1, 0b0011);
-  ask(2, 0b1100);
+  ask(1, units(0b0011));
+  ask(2, units(0b1100));
   EXPECT_TRUE(has(1) && has(2));
-  ask(3, 0b0110);
-  ask(4, 0b10000);
+  ask(3, units(0b0110));
+  ask(4, units(0b10000));
   EXPECT_FALSE(has(3));
   EXPECT_TRUE(has(4));
   release(1);
@@ -59,11 +69,11 @@ TEST_F(ExtentLocksTest, OverlappingMasksExcludeEachOther) {
 }
 
 TEST_F(ExtentLocksTest, OtherExtentsAndLayersAreOthers) {
-  ask(1, kAllUnits);
-  ask(2, kAllUnits, ExtentIndex(9));
-  ask(3, kAllUnits, kExtent, LayerId(4));
+  ask(1, UnitSet::all());
+  ask(2, UnitSet::all(), ExtentIndex(9));
+  ask(3, UnitSet::all(), kExtent, LayerId(4));
   EXPECT_TRUE(has(1) && has(2) && has(3));
-  ask(4, 1, ExtentIndex(9));
+  ask(4, units(1), ExtentIndex(9));
   EXPECT_FALSE(has(4));
   release(1);
   EXPECT_FALSE(has(4));
@@ -72,8 +82,8 @@ TEST_F(ExtentLocksTest, OtherExtentsAndLayersAreOthers) {
 }
 
 TEST_F(ExtentLocksTest, WhoAsksFirstGetsIt) {
-  ask(1, kAllUnits);
-  for (int id = 2; id < 8; ++id) ask(id, kAllUnits);
+  ask(1, UnitSet::all());
+  for (int id = 2; id < 8; ++id) ask(id, UnitSet::all());
   for (int id = 1; id < 8; ++id) {
     EXPECT_TRUE(has(id)) << id;
     release(id);
@@ -83,8 +93,8 @@ TEST_F(ExtentLocksTest, WhoAsksFirstGetsIt) {
 
 TEST_F(ExtentLocksTest, IsUsedWhileSomeoneHoldsOrWaits) {
   EXPECT_FALSE(locks_.is_used(kLayer, kExtent));
-  ask(1, 1);
-  ask(2, 1);
+  ask(1, units(1));
+  ask(2, units(1));
   EXPECT_TRUE(locks_.is_used(kLayer, kExtent));
   EXPECT_FALSE(locks_.is_used(kLayer, ExtentIndex(9)));
   release(1);
@@ -94,13 +104,13 @@ TEST_F(ExtentLocksTest, IsUsedWhileSomeoneHoldsOrWaits) {
 }
 
 TEST_F(ExtentLocksTest, KnowsWhetherItIsLastOrAlone) {
-  ask(1, 0b01);
+  ask(1, units(0b01));
   EXPECT_TRUE(held_.at(1).is_last());
   EXPECT_TRUE(held_.at(1).is_alone());
-  ask(2, 0b01);  // waits
+  ask(2, units(0b01));  // waits
   EXPECT_FALSE(held_.at(1).is_last());
   EXPECT_TRUE(held_.at(1).is_alone());
-  ask(3, 0b10);
+  ask(3, units(0b10));
   EXPECT_FALSE(held_.at(1).is_alone());
   release(3);
   release(1);
@@ -108,26 +118,26 @@ TEST_F(ExtentLocksTest, KnowsWhetherItIsLastOrAlone) {
 }
 
 TEST_F(ExtentLocksTest, PlaceAndEntryStayUntilTheLastIsGone) {
-  ask(1, 0b01);
-  ask(2, 0b10);
+  ask(1, units(0b01));
+  ask(2, units(0b10));
   held_.at(1)->place = Place(7);
-  held_.at(1)->entry = Entry{Place(7), StampOrdinal(1), 1};
+  held_.at(1)->entry = Entry{Place(7), StampOrdinal(1), units(1)};
   release(1);
   EXPECT_EQ(held_.at(2)->place, Place(7));
-  EXPECT_EQ(held_.at(2)->entry->held, 1U);
-  ask(3, 0b10);
+  EXPECT_EQ(held_.at(2)->entry->held, units(1));
+  ask(3, units(0b10));
   held_.at(2)->place = {};  // it is in the map now
   release(2);
   EXPECT_TRUE(held_.at(3)->entry.has_value());
   release(3);
   // Whoever comes now finds the map as it is.
-  ask(4, 0b10);
+  ask(4, units(0b10));
   EXPECT_FALSE(held_.at(4)->entry.has_value());
   EXPECT_EQ(held_.at(4)->place, Place(0));
 }
 
 TEST_F(ExtentLocksTest, MovedLocksAreReleasedOnce) {
-  ask(1, 1);
+  ask(1, units(1));
   ExtentLocks::Lock moved = std::move(held_.at(1));
   held_.erase(1);
   EXPECT_TRUE(locks_.is_used(kLayer, kExtent));
@@ -140,19 +150,19 @@ TEST_F(ExtentLocksTest, RandomMasksNeverOverlapAndAllGetTheirTurn) {
   const uint64_t seed = draw_seed();
   FL_TRACE_SEED(seed);
   std::mt19937_64 random(seed);
-  std::map<int, uint64_t> wanted;
+  std::map<int, UnitSet> wanted;
   for (int id = 0; id < 2000; ++id) {
-    uint64_t units = random() & random() & random();
-    if (random() % 8 == 0) units = kAllUnits;
-    if (units == 0) units = 1;
-    wanted.emplace(id, units);
-    ask(id, units);
+    UnitSet asked = units(random() & random() & random());
+    if (random() % 8 == 0) asked = UnitSet::all();
+    if (!asked.any()) asked = units(1);
+    wanted.emplace(id, asked);
+    ask(id, asked);
     for (uint64_t drops = random() % 3; drops > 0 && !held_.empty(); --drops) {
       release(std::ranges::next(held_.begin(), static_cast<ptrdiff_t>(random() % held_.size()))->first);
     }
-    uint64_t locked = 0;
+    UnitSet locked;
     for (const auto& [holder, lock] : held_) {
-      ASSERT_EQ(locked & wanted.at(holder), 0U);
+      ASSERT_FALSE((locked & wanted.at(holder)).any());
       locked |= wanted.at(holder);
     }
   }

@@ -28,7 +28,9 @@ constexpr uint64_t kIncarnation = 1234;
     co_return;                                 \
   }
 
-Record numbered(uint32_t number) { return EntryRecord{LayerId(1), ExtentIndex(number), {Place(number + 1), {}, 1}}; }
+Record numbered(uint32_t number) {
+  return EntryRecord{LayerId(1), ExtentIndex(number), {Place(number + 1), {}, UnitSet::range(0, 1)}};
+}
 uint32_t number_of(const Record& record) { return std::get<EntryRecord>(record).extent.value; }
 // Records that fill a batch of `pages` pages, and no other record fits in.
 std::vector<Record> large(uint32_t number, size_t pages) {

@@ -13,6 +13,7 @@ constexpr uint32_t kExtent = 64 * kKiB;
 Superblock with_disks(size_t disks, uint32_t extent_bytes = kExtent) {
   Superblock superblock;
   superblock.extent_bytes = extent_bytes;
+  superblock.unit_bytes = extent_bytes / 16;
   superblock.disks.resize(disks);
   superblock.journal_bytes = kJournalBytesMin;
   superblock.journal[0] = {.disk = 0, .offset = align_up(kHeadBytes, extent_bytes)};
@@ -29,7 +30,7 @@ TEST(LayoutTest, NewDisksBeginBehindHeadAndJournal) {
   const std::vector<Segment> expected = {{Place(1), 6, 0, 10}, {Place(7), 6, 1, 10}, {Place(13), 14, 2, 2}};
   EXPECT_EQ(superblock.segments, expected);
   EXPECT_EQ(superblock.disks[1].size_bytes, 1 * kMiB + kExtent - 1);
-  const Layout layout(kExtent, superblock.segments);
+  const Layout layout(superblock);
   EXPECT_EQ(layout.extents(), 26U);
   EXPECT_FALSE(layout.contains(Place(0)));
   EXPECT_TRUE(layout.contains(Place(1)));
@@ -98,7 +99,9 @@ TEST(LayoutTest, LocatesAsCountingDoes) {
   std::mt19937_64 random(seed);
   for (int round = 0; round < 50; ++round) {
     const auto shift = static_cast<uint32_t>(16 + random() % 9);
-    std::vector<Segment> segments;
+    Superblock superblock;
+    superblock.extent_bytes = uint32_t{1} << shift;
+    superblock.unit_bytes = superblock.extent_bytes >> random() % 9;
     std::vector<Layout::Location> expected = {{}};  // by place
     const size_t count = 1 + random() % 10;
     for (size_t i = 0; i < count; ++i) {
@@ -109,11 +112,14 @@ TEST(LayoutTest, LocatesAsCountingDoes) {
       for (uint64_t extent = segment.disk_extent; extent < uint64_t{segment.disk_extent} + segment.count; ++extent) {
         expected.push_back({segment.disk, extent * (uint64_t{1} << shift)});
       }
-      segments.push_back(segment);
+      superblock.segments.push_back(segment);
     }
-    const Layout layout(uint32_t{1} << shift, segments);
+    const Layout layout(superblock);
     EXPECT_EQ(layout.extents() + 1, expected.size());
-    EXPECT_EQ(layout.unit_bytes() * kUnitsPerExtent, layout.extent_bytes());
+    EXPECT_EQ(layout.extent_bytes(), superblock.extent_bytes);
+    EXPECT_EQ(layout.unit_bytes(), superblock.unit_bytes);
+    EXPECT_EQ(layout.unit_bytes() * layout.units(), layout.extent_bytes());
+    EXPECT_EQ(layout.pages_per_extent(), layout.extent_bytes() / kMapPageBytes);
     EXPECT_EQ(uint32_t{1} << layout.unit_shift(), layout.unit_bytes());
     for (uint32_t place = 1; place < expected.size(); ++place) {
       const Layout::Location found = layout.locate(Place(place));
@@ -123,14 +129,26 @@ TEST(LayoutTest, LocatesAsCountingDoes) {
   }
 }
 
-TEST(LayoutTest, UnitMasks) {
-  for (uint32_t first = 0; first < kUnitsPerExtent; ++first) {
-    for (uint32_t end = first + 1; end <= kUnitsPerExtent; ++end) {
-      uint64_t expected = 0;
-      for (uint32_t unit = first; unit < end; ++unit) expected |= uint64_t{1} << unit;
-      ASSERT_EQ(unit_mask(first, end), expected);
-    }
+TEST(LayoutTest, SetsOfAllUnitsAreNormal) {
+  Superblock superblock = with_disks(1);
+  for (uint32_t units = 1; units <= 16; units *= 2) {
+    superblock.unit_bytes = kExtent / units;
+    const Layout layout(superblock);
+    ASSERT_EQ(layout.units(), units);
+    EXPECT_EQ(layout.normal({}), UnitSet());
+    EXPECT_EQ(layout.normal(UnitSet::range(0, units)), UnitSet::all());
+    EXPECT_EQ(layout.normal(UnitSet::range(0, units + 1)), UnitSet::all());
+    EXPECT_EQ(layout.normal(UnitSet::all()), UnitSet::all());
+    EXPECT_EQ(layout.normal(UnitSet::range(units, kUnitsMax)), UnitSet());
+    EXPECT_EQ(layout.normal(UnitSet::range(0, units - 1)), UnitSet::range(0, units - 1));
+    EXPECT_EQ(layout.normal(UnitSet::range(1, kUnitsMax)), UnitSet::range(1, units));
   }
+  superblock.extent_bytes = 1 * kMiB;
+  superblock.unit_bytes = 4 * kKiB;
+  const Layout layout(superblock);
+  EXPECT_EQ(layout.units(), kUnitsMax);
+  EXPECT_EQ(layout.normal(UnitSet::range(0, kUnitsMax - 1)), UnitSet::range(0, kUnitsMax - 1));
+  EXPECT_EQ(layout.normal(UnitSet::range(0, kUnitsMax)), UnitSet::all());
 }
 
 }  // namespace

@@ -52,8 +52,6 @@ void run(const Case& what, uint64_t seed, Sums& sums) {
   uint32_t largest = 512;
   for (size_t i = 0; i < what.disks + 1; ++i) {
     SimDiskOptions options = SimDiskOptions::drawn(world.random());
-    // A unit is no smaller than a block.
-    if (plan.extent_bytes / kUnitsPerExtent < 4096) options.logical_block = options.physical_block = 512;
     // A disk that comes later has no larger blocks.
     if (i == what.disks) options.logical_block = std::min(options.logical_block, largest);
     largest = std::max(largest, options.logical_block);

@@ -9,16 +9,23 @@
 namespace fairlead::pool {
 namespace {
 
-constexpr uint32_t kPages = 16;  // of an extent
+constexpr uint32_t kPages = 5;  // of an extent
 
+Layout make_layout(std::vector<Segment> segments) {
+  Superblock superblock;
+  superblock.extent_bytes = 64 * kKiB;
+  superblock.unit_bytes = kUnitBytesDefault;
+  superblock.segments = std::move(segments);
+  return Layout(superblock);
+}
 Layout two_disks(uint32_t extents_each) {
-  return {64 * kKiB,
-          {{.first = Place(1), .count = extents_each, .disk = 0, .disk_extent = 2},
-           {.first = Place(1 + extents_each), .count = extents_each, .disk = 1, .disk_extent = 2}}};
+  return make_layout({{.first = Place(1), .count = extents_each, .disk = 0, .disk_extent = 2},
+                      {.first = Place(1 + extents_each), .count = extents_each, .disk = 1, .disk_extent = 2}});
 }
 
 TEST(PageStoreTest, CopiesAreOnTwoDisks) {
   const Layout layout = two_disks(4);
+  EXPECT_EQ(layout.pages_per_extent(), kPages);
   Allocator allocator(layout);
   PageStore pages(allocator, kPages);
   std::set<uint32_t> addresses;
@@ -28,7 +35,7 @@ TEST(PageStoreTest, CopiesAreOnTwoDisks) {
     const PageStore::Where second = pages.locate(*address, 1);
     EXPECT_NE(layout.locate(first.place).disk, layout.locate(second.place).disk);
     EXPECT_EQ(first.offset, second.offset);
-    EXPECT_EQ(first.offset, *address % kPages * kPageBytes);
+    EXPECT_EQ(first.offset, *address % kPages * kMapPageBytes);
   }
   EXPECT_EQ(addresses.size(), 4 * kPages);
   EXPECT_EQ(allocator.free(), 0U);
@@ -37,7 +44,7 @@ TEST(PageStoreTest, CopiesAreOnTwoDisks) {
 }
 
 TEST(PageStoreTest, AnOddExtentIsGivenBackWhenThereIsNoSecond) {
-  const Layout layout(64 * kKiB, {{.first = Place(1), .count = 3, .disk = 0, .disk_extent = 2}});
+  const Layout layout = make_layout({{.first = Place(1), .count = 3, .disk = 0, .disk_extent = 2}});
   Allocator allocator(layout);
   PageStore pages(allocator, kPages);
   for (uint32_t i = 0; i < kPages; ++i) EXPECT_EQ(pages.take(layout), i);  // one after the other
@@ -54,8 +61,8 @@ TEST(PageStoreTest, RestoresWhatADirectoryHas) {
   pages.restore(extents);
   EXPECT_EQ(pages.extents(), extents);
   EXPECT_EQ(pages.free_pages(), 2 * kPages);
-  EXPECT_TRUE(pages.mark_used(5));
-  EXPECT_FALSE(pages.mark_used(5));
+  EXPECT_TRUE(pages.mark_used(4));
+  EXPECT_FALSE(pages.mark_used(4));
   EXPECT_FALSE(pages.mark_used(kPages));  // an unused number
   EXPECT_FALSE(pages.mark_used(2 * kPages - 1));
   EXPECT_TRUE(pages.mark_used(2 * kPages));
@@ -65,7 +72,7 @@ TEST(PageStoreTest, RestoresWhatADirectoryHas) {
   EXPECT_EQ(pages.locate(2 * kPages + 3, 1).place, Place(14));
   EXPECT_EQ(pages.used_pages(), 3U);
   EXPECT_TRUE(pages.drop_empty().empty());
-  pages.release(5);
+  pages.release(4);
   EXPECT_EQ(pages.drop_empty(), (std::vector<Place>{Place(3), Place(13)}));
   EXPECT_TRUE(allocator.is_used(Place(3)));  // the caller's now
   // Free numbers are used again before there are more.
@@ -109,7 +116,7 @@ class Model {
   }
   void release() {
     // In lots, so that extents become empty.
-    for (uint64_t i = random_() % 40; i > 0 && !taken_.empty(); --i) {
+    for (uint64_t i = random_() % 15; i > 0 && !taken_.empty(); --i) {
       const auto each = std::ranges::next(taken_.begin(), static_cast<ptrdiff_t>(random_() % taken_.size()));
       pages_->release(*each);
       taken_.erase(each);

@@ -240,7 +240,7 @@ Task<void> unmap_races(Bed& bed) {
     co_await scope.close();
     EXPECT_EQ(ended, 9);
     // What was written: new or zeroes. The others: zeroes.
-    for (uint64_t unit = 0; unit < kUnitsPerExtent; ++unit) {
+    for (uint64_t unit = 0; unit < kTestUnits; ++unit) {
       const auto now = co_await get(bed.reactor(), *open.db, unit * kUnit, kUnit);
       const bool is_new = unit < 8 && now == pattern(kUnit, 50);
       EXPECT_TRUE(is_new || now == std::vector<std::byte>(kUnit)) << "unit " << unit;
@@ -316,7 +316,7 @@ Task<void> long_chain(Bed& bed) {
   constexpr int kSnapshots = 200;
   std::vector<std::byte> expected(kExtent);
   for (int i = 0; i < kSnapshots; ++i) {
-    const auto at = static_cast<uint64_t>(i) % kUnitsPerExtent * kUnit;
+    const auto at = static_cast<uint64_t>(i) % kTestUnits * kUnit;
     const auto data = pattern(kUnit, static_cast<uint8_t>(i));
     EXPECT_TRUE(co_await put(bed.reactor(), *open.db, at, data));
     std::ranges::copy(data, expected.begin() + static_cast<ptrdiff_t>(at));

@@ -24,7 +24,8 @@
 namespace fairlead::pool {
 
 inline constexpr uint64_t kTestExtent = 256 * kKiB;
-inline constexpr uint64_t kTestUnit = kTestExtent / kUnitsPerExtent;
+inline constexpr uint64_t kTestUnit = kUnitBytesDefault;
+inline constexpr uint64_t kTestUnits = kTestExtent / kTestUnit;  // of an extent
 
 inline std::vector<std::byte> pattern(size_t bytes, uint8_t seed) {
   std::vector<std::byte> out(bytes);

@@ -24,6 +24,7 @@ inline Superblock superblock() {
   superblock.created_ms = 1'700'000'000'123;
   superblock.extent_bytes = 1 << 20;
   superblock.logical_block = 4096;
+  superblock.unit_bytes = 16 * 1024;
   superblock.disks = {{uuid(2), 64 * kMiB}, {uuid(3), 100 * kMiB}};
   superblock.segments = {{Place(1), 40, 0, 4}, {Place(41), 60, 1, 9}, {Place(101), 20, 0, 44}};
   superblock.journal = {JournalArea{0, 1 * kMiB}, JournalArea{1, 2 * kMiB}};
@@ -73,7 +74,7 @@ inline ObjectState snapshot() {
 
 inline std::vector<Record> records() {
   return {
-      EntryRecord{LayerId(3), ExtentIndex(1000), {Place(17), StampOrdinal(5), 0xff00}},
+      EntryRecord{LayerId(3), ExtentIndex(1000), {Place(17), StampOrdinal(5), UnitSet::range(8, 200)}},
       LayerRecord{LayerId(4), LayerId(3)},
       LayerRemoval{LayerId(2)},
       ObjectRecord{replica()},
