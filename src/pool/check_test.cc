@@ -482,7 +482,7 @@ const struct {
      "oddity: extent 1023 of replica db lies behind its end"},
     {[](HandMadePool& p) { p.directory.layers[1].leaves[1].places = 7; },
      "oddity: the directory says that page 3 of the map of replica db has 7 places, and it has 1"},
-    {[](HandMadePool& p) { p.directory.layers[1].leaves[1].address = 16; },
+    {[](HandMadePool& p) { p.directory.layers[1].leaves[1].address = 5; },
      "damage: page 3 of the map of replica db is said to be in page extent 1"},
     {[](HandMadePool& p) { p.directory.layers[1].leaves[0].crc = 1; },
      "damage: page 0 of the map of replica db cannot be read from either copy: where extents 0 to 255"},
@@ -599,7 +599,7 @@ TEST_F(PoolCheckTest, AnyMetadataPageOfAClosedPoolIsChecked) {
       flip(range.disk, range.offset + at, 5);
     }
   }
-  EXPECT_EQ(found, 4 + 2 + 2 * report->map_pages);
+  EXPECT_EQ(found, 4 + 2 + 2 * (kMapPageBytes / kPageBytes) * report->map_pages);
 }
 
 }  // namespace

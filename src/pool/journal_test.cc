@@ -563,7 +563,7 @@ Task<void> keep_writing(Life& life, Story& story, sim::Prng random) {
   while (true) {
     const uint32_t number = story.next_number++;
     story.submitted.insert(number);
-    const size_t count = random.below(8) == 0 ? random.between(300, 2000) : random.between(1, 20);
+    const size_t count = random.below(8) == 0 ? random.between(150, 1000) : random.between(1, 20);
     if (!co_await life.journal.write(std::vector<Record>(count, numbered(number)))) co_return;
     ++story.writes;
     if (random.below(8) != 0) continue;
