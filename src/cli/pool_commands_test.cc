@@ -145,6 +145,12 @@ TEST(ObjectArgumentsTest, DisksComeAsAListOrOneByOne) {
               HasSubstr("/nowhere/a "));
 }
 
+TEST_F(PoolCommandsTest, InspectTellsTheUnit) {
+  (void)did({"pool", "create", "fast", disk("a"), "--size", "64MiB", "--unit", "16KiB"});
+  EXPECT_THAT(did({"pool", "inspect", disk("a")}), HasSubstr("extents of 1 MiB, units of 16 KiB"));
+  EXPECT_EQ(Json::parse(did({"pool", "inspect", disk("a"), "--json"}))["unit_bytes"], 16 * kKiB);
+}
+
 TEST_F(PoolCommandsTest, APoolFromItsMakingToItsEnd) {
   EXPECT_THAT(did({"pool", "create", "fast", disk("a"), disk("b"), "--size", "64MiB", "--extent", "64KiB"}),
               StartsWith("created pool fast: "));

@@ -379,45 +379,6 @@ TEST(SuperblockFormatTest, Names) {
   EXPECT_FALSE(is_valid_name(std::string_view("a\0", 2)));
 }
 
-// ---- Map pages
-
-TEST(MapFormatTest, RandomEntriesComeBack) {
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    SCOPED_TRACE(fmt::format("seed {}", seed));
-    Source source(seed);
-    MapEntries entries;
-    for (Entry& entry : entries) entry = source.flip() ? source.entry() : Entry{};
-    MapBytes bytes;
-    bytes.fill(std::byte{0xee});
-    encode_map(entries, bytes);
-    MapEntries decoded;
-    decode_map(bytes, decoded);
-    EXPECT_TRUE(decoded == entries);
-    constexpr size_t kUsed = kEntriesPerPage * 40;
-    EXPECT_TRUE(
-        std::ranges::all_of(std::span(bytes).subspan(kUsed), [](std::byte byte) { return byte == std::byte{}; }));
-  }
-}
-
-TEST(MapFormatTest, BytesOfVersion1) {
-  MapEntries entries;
-  entries[1] = {Place(0x11223344), StampOrdinal(0x55667788), UnitSet::range(8, 200)};
-  entries[255] = {Place(), StampOrdinal(1), UnitSet::all()};
-  EXPECT_TRUE(entries[0].is_absent());
-  EXPECT_FALSE(entries[1].is_absent());
-  MapBytes bytes;
-  encode_map(entries, bytes);
-  EXPECT_EQ(std::memcmp(bytes.data() + 40,
-                        "\x44\x33\x22\x11\x88\x77\x66\x55"
-                        "\0\xff\xff\xff\xff\xff\xff\xff"
-                        "\xff\xff\xff\xff\xff\xff\xff\xff"
-                        "\xff\xff\xff\xff\xff\xff\xff\xff"
-                        "\xff\0\0\0\0\0\0\0",
-                        40),
-            0);
-  EXPECT_EQ(crc32c(bytes), 0x84a986a5U);
-}
-
 // ---- Batches
 
 Bytes payload_of(const std::vector<Record>& records) {

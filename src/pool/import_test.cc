@@ -483,6 +483,12 @@ Task<void> refusals(Bed& bed) {
     EXPECT_EQ(code(co_await refused(options, co_await bed.disks({"/disk0"}))), Code::kInvalidArgument) << extent;
   }
   options = good;
+  // No power of two, less than a block, less than a 256th of an extent, more than an extent.
+  for (const uint32_t unit : {3U * 1024, 256U, 512U, 2 * uint32_t{kTestExtent}}) {
+    options.unit_bytes = unit;
+    EXPECT_EQ(code(co_await refused(options, co_await bed.disks({"/disk0"}))), Code::kInvalidArgument) << unit;
+  }
+  options = good;
   options.journal_bytes = kJournalBytesMin - kPageBytes;
   EXPECT_EQ(code(co_await refused(options, co_await bed.disks({"/disk0"}))), Code::kInvalidArgument);
   EXPECT_EQ(code(co_await refused(good, {})), Code::kInvalidArgument);
@@ -498,6 +504,20 @@ Task<void> refusals(Bed& bed) {
   EXPECT_TRUE(co_await (*pool)->close());
 }
 TEST(CreateTest, RefusesWhatMakesNoPool) { Bed(2).run(refusals); }
+
+Task<void> default_units(Bed& bed) {
+  for (const auto& [extent, unit] : {std::pair<uint32_t, uint32_t>{64 * kKiB, 4 * kKiB},
+                                     {1 * kMiB, 4 * kKiB},
+                                     {2 * kMiB, 8 * kKiB},
+                                     {4 * kMiB, 16 * kKiB}}) {
+    const CreateOptions options = {.name = "tank", .extent_bytes = extent, .blank = Blank::kNotRequired};
+    CO_ASSERT_TRUE((co_await Pool::create(bed.shard(), co_await bed.disks({"/disk0"}), options)).has_value());
+    const auto report = co_await check_pool(bed.shard(), co_await bed.disks({"/disk0"}), bed.shard().storage.boot_id());
+    CO_ASSERT_TRUE(report.has_value() && report->superblock.has_value());
+    EXPECT_EQ(report->superblock->unit_bytes, unit) << extent;
+  }
+}
+TEST(CreateTest, UnitsAreOf4KiBOrA256thOfAnExtent) { Bed().run(default_units); }
 
 }  // namespace
 }  // namespace fairlead::pool

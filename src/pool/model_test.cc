@@ -1,6 +1,7 @@
 // Long random sequences of everything that a pool can do, from two shards,
 // against a naive model. Crashes are the business of the simulated campaign
 // (tests/sim, scenario pool).
+#include <bit>
 #include <cstdlib>
 #include <gtest/gtest.h>
 #include <random>
@@ -60,6 +61,10 @@ void run(const Case& what, uint64_t seed, Sums& sums) {
     world.create_disk(node, path, what.disk_bytes, options);
     (i < what.disks ? plan.disks : plan.spare).push_back(path);
   }
+  // Anything from the smallest that may be to whole extents.
+  const uint32_t least = std::max<uint32_t>(largest, plan.extent_bytes / kUnitsMax);
+  const auto sizes = static_cast<uint64_t>(std::bit_width(plan.extent_bytes / least));
+  plan.unit_bytes = least << world.random().below(sizes);
   PoolModel model(smallest, plan.extent_bytes);
   PoolLoad load(world, node, model, plan, world.random().next());
   bool is_made = false;

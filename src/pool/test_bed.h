@@ -24,8 +24,8 @@
 namespace fairlead::pool {
 
 inline constexpr uint64_t kTestExtent = 256 * kKiB;
-inline constexpr uint64_t kTestUnit = kUnitBytesDefault;
-inline constexpr uint64_t kTestUnits = kTestExtent / kTestUnit;  // of an extent
+inline constexpr uint64_t kTestUnit = kTestExtent / kUnitsMax;
+inline constexpr uint64_t kTestUnits = kUnitsMax;  // of an extent
 
 inline std::vector<std::byte> pattern(size_t bytes, uint8_t seed) {
   std::vector<std::byte> out(bytes);
@@ -128,8 +128,11 @@ struct Bed {
   }
   Task<Outcome<void>> create(std::vector<std::string> of = {}, std::string name = "tank",
                              Blank blank = Blank::kRequired) {
-    CreateOptions options = {
-        .name = name, .extent_bytes = kTestExtent, .journal_bytes = kJournalBytesMin, .blank = blank};
+    CreateOptions options = {.name = name,
+                             .extent_bytes = kTestExtent,
+                             .unit_bytes = kTestUnit,
+                             .journal_bytes = kJournalBytesMin,
+                             .blank = blank};
     co_return co_await Pool::create(shard(), co_await disks(of.empty() ? paths : of), options);
   }
   Task<Outcome<std::unique_ptr<Pool>>> import(ImportOptions options = {}, std::vector<std::string> of = {}) {

@@ -56,6 +56,7 @@ Task<void> PoolLoad::format(bool* done) {
   const auto made = co_await Pool::create(node_.shard(0), std::move(*disks),
                                           {.name = "tank",
                                            .extent_bytes = plan_.extent_bytes,
+                                           .unit_bytes = plan_.unit_bytes,
                                            .journal_bytes = plan_.journal_bytes,
                                            .blank = pool::Blank::kRequired});
   if (!made) model_.fail(fmt::format("create: {} {}", to_string(made.error().error), made.error().detail));

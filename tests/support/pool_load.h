@@ -20,6 +20,7 @@ struct PoolLoadPlan {
   std::vector<std::string> disks;  // paths on the node, of the pool from the start
   std::vector<std::string> spare;  // added later
   uint32_t extent_bytes = 64 * 1024;
+  uint32_t unit_bytes = 0;  // 0: the default
   uint64_t journal_bytes = 0;
   uint64_t cache_bytes = 0;
   Duration sync_interval = std::chrono::milliseconds(100);
