@@ -17,7 +17,7 @@ constexpr size_t kObjectLengthBytes = 2;
 constexpr uint64_t kKnownIncompatible = 0;
 constexpr uint64_t kLeavesMax = (uint64_t{1} << 32) / kEntriesPerPage;
 // How many there are depends on the extents' size, which the directory does not know.
-constexpr uint64_t kPagesPerExtentMax = kExtentBytesMax / kPageBytes;
+constexpr uint64_t kPagesPerExtentMax = kExtentBytesMax / kMapPageBytes;
 
 struct Shape {
   Magic magic = kMagic;

@@ -185,7 +185,7 @@ void Source::draw_layers(Directory& directory) {
     for (auto& copy : extent.places) copy = Place(place += from_to32(1, 9));
   }
   uint32_t address = 0;
-  const auto addresses = static_cast<uint32_t>(directory.page_extents.size() * kExtentBytesMax / kPageBytes);
+  const auto addresses = static_cast<uint32_t>(directory.page_extents.size() * kExtentBytesMax / kMapPageBytes);
   std::vector<LayerId> parents = {LayerId()};
   for (size_t i = below(40); i > 0; --i) {
     LayerState layer;
@@ -723,7 +723,7 @@ constexpr Change kDirectoryChanges[] = {
     {252, 4, 1 << 24, "behind the last extent"},
     {240, 4, 0, "two leaves have one page"},
     {240, 4, 513, "two leaves have one page"},
-    {240, 4, 3 * 4096, "in no page extent"},
+    {240, 4, 3 * 1365, "in no page extent"},
     {248, 4, 257, "more than 256 places"},
     {308, 2, 0, "ends too early"},
     {308, 2, 109, "object"},
