@@ -22,14 +22,24 @@ struct Journal::Waiter : Resumption {
   std::optional<Error> error;
 };
 
+// One copy of a batch on its way.
+struct Journal::Part : IoRequest {
+  Journal* journal = nullptr;
+  Batch* batch = nullptr;
+  size_t copy = 0;
+  iovec piece{};
+};
+
 // What goes out at once. Used again and again.
 struct Journal::Batch {
   AlignedBytes memory = make_aligned_bytes(kBatchBytesMax);
   size_t payload = 0;
   std::vector<Record> records;
   std::vector<Waiter*> waiters;
-  Sequence sequence;
-  uint32_t crc = 0;
+  // On its way.
+  std::array<Part, kCopies> parts;
+  size_t parts_left = 0;
+  JournalMark after;
 
   void reset() {
     payload = 0;
@@ -39,19 +49,14 @@ struct Journal::Batch {
   bool fits(size_t bytes) const { return kBatchHeaderBytes + payload + bytes <= kBatchBytesMax; }
 };
 
-// One copy of a batch on its way.
-struct Journal::Part : IoRequest {
-  Journal* journal = nullptr;
-  size_t copy = 0;
-  iovec piece{};
-};
-
 Journal::Journal(Reactor& reactor, JournalSink& sink, const Options& options)
     : reactor_(reactor),
       sink_(sink),
       areas_(options.areas),
       incarnation_(options.incarnation),
       cache_(options.cache),
+      next_(options.start.next),
+      chain_(options.start.chain),
       mark_(options.start),
       applied_(options.start.next.value - 1),
       content_(applied_),
@@ -62,15 +67,10 @@ Journal::Journal(Reactor& reactor, JournalSink& sink, const Options& options)
       synced_(reactor),
       idle_(reactor) {
   if (head_ < tail_ || (head_ == tail_ && options.start.next != options.tail.next)) head_ += areas_.bytes;
-  for (size_t copy = 0; copy < kCopies; ++copy) {
-    parts_[copy] = std::make_unique<Part>();
-    parts_[copy]->journal = this;
-    parts_[copy]->copy = copy;
-  }
 }
 
 Journal::~Journal() {
-  FL_CHECK(pending_.empty() && flying_ == nullptr && barrier_ == nullptr && rounds_begun_ == rounds_ended_);
+  FL_CHECK(pending_.empty() && flying_.empty() && barrier_ == nullptr && rounds_begun_ == rounds_ended_);
   if (writer_.is_linked()) reactor_.unpost(writer_);
 }
 
@@ -112,21 +112,22 @@ Task<Result<void>> Journal::write(std::vector<Record> records) {
 
 // The write starts on a turn of its own: what else is ready to append goes along.
 void Journal::kick() {
-  if (flying_ == nullptr && !writer_.is_linked()) reactor_.post(writer_);
+  if (flying_.size() < kFlyingMax && !writer_.is_linked()) reactor_.post(writer_);
 }
 
 void Journal::start_write() {
-  if (flying_ != nullptr || failure_) return;
-  if (barrier_ != nullptr) {
-    if (!has_room(batch_bytes(0), true)) return;  // rounds that failed have used the reserve up
-    flying_ = std::move(barrier_);
-  } else if (!pending_.empty() && has_room(batch_bytes(pending_.front()->payload), false)) {
-    flying_ = std::move(pending_.front());
-    pending_.pop_front();
-  } else {
-    return;
+  while (flying_.size() < kFlyingMax && !failure_) {
+    if (barrier_ != nullptr) {
+      if (!has_room(batch_bytes(0), true)) return;  // rounds that failed have used the reserve up
+      flying_.push_back(std::move(barrier_));
+    } else if (!pending_.empty() && has_room(batch_bytes(pending_.front()->payload), false)) {
+      flying_.push_back(std::move(pending_.front()));
+      pending_.pop_front();
+    } else {
+      return;
+    }
+    submit(*flying_.back());
   }
-  submit(*flying_);
 }
 
 // Steps over the end of the area when the batch does not fit before it.
@@ -145,21 +146,25 @@ bool Journal::has_room(uint64_t bytes, bool is_barrier) {
 }
 
 void Journal::submit(Batch& batch) {
-  batch.sequence = Sequence(applied_.value + 1);
   const size_t bytes = batch_bytes(batch.payload);
   const std::span<std::byte> memory(batch.memory.get(), bytes);
-  batch.crc = seal_batch(memory, {.incarnation = incarnation_,
-                                  .sequence = batch.sequence,
-                                  .chain = mark_.chain,
-                                  .durable = cache_ == Cache::kNone ? batch.sequence : flushed_,
-                                  .records = static_cast<uint32_t>(batch.records.size()),
-                                  .payload_bytes = static_cast<uint32_t>(batch.payload)});
+  chain_ = seal_batch(memory, {.incarnation = incarnation_,
+                               .sequence = next_,
+                               .chain = chain_,
+                               .durable = cache_ == Cache::kNone ? next_ : flushed_,
+                               .records = static_cast<uint32_t>(batch.records.size()),
+                               .payload_bytes = static_cast<uint32_t>(batch.payload)});
   const uint64_t position = head_ % areas_.bytes;
   head_ += bytes;
-  parts_flying_ = copies();
+  next_ = Sequence(next_.value + 1);
+  batch.after = {next_, head_ % areas_.bytes, chain_};
+  batch.parts_left = copies();
   for (size_t copy = 0; copy < kCopies; ++copy) {
     if (is_lost_[copy]) continue;
-    Part& part = *parts_[copy];
+    Part& part = batch.parts[copy];
+    part.journal = this;
+    part.batch = &batch;
+    part.copy = copy;
     part.op = IoOp::kWrite;
     part.offset = ByteOffset(areas_.offsets[copy] + position);
     part.length = bytes;
@@ -167,48 +172,55 @@ void Journal::submit(Batch& batch) {
     part.buffers = {&part.piece, 1};
     part.done = [](IoRequest& request) {
       auto& done = static_cast<Part&>(request);
-      done.journal->part_done(done.copy, done.result);
+      done.journal->part_done(done);
     };
     areas_.devices[copy]->submit(part);
   }
 }
 
-void Journal::part_done(size_t copy, const Result<void>& outcome) {
-  if (!outcome) {
-    is_lost_[copy] = true;
-    log_warn("pool.journal_copy_lost", {{"copy", copy}, {"error", to_string(outcome.error())}});
-    if (copies() == 0) failure_ = outcome.error();
+void Journal::part_done(Part& part) {
+  if (!part.result && !is_lost_[part.copy]) {
+    is_lost_[part.copy] = true;
+    log_warn("pool.journal_copy_lost", {{"copy", part.copy}, {"error", to_string(part.result.error())}});
+    if (copies() == 0) failure_ = part.result.error();
   }
-  if (--parts_flying_ == 0) written();
+  if (--part.batch->parts_left == 0) complete();
 }
 
-void Journal::written() {
-  std::unique_ptr<Batch> batch = std::move(flying_);
-  if (failure_) {
-    for (Waiter* const waiter : batch->waiters) {
-      waiter->error = *failure_;
-      reactor_.post(*waiter);
-    }
-    return fail_waiting();
+void Journal::complete() {
+  while (!flying_.empty() && flying_.front()->parts_left == 0) {
+    std::unique_ptr<Batch> batch = std::move(flying_.front());
+    flying_.pop_front();
+    finish(std::move(batch));
   }
-  applied_ = batch->sequence;
-  mark_ = {Sequence(applied_.value + 1), head_ % areas_.bytes, batch->crc};
-  if (!batch->records.empty()) content_ = applied_;
-  if (cache_ == Cache::kNone) durable_ = applied_;
-  sink_.apply(applied_, batch->records);
-  for (Waiter* const waiter : batch->waiters) reactor_.post(*waiter);
-  batch->reset();
-  if (spare_.size() < 2) spare_.push_back(std::move(batch));
-  if (barrier_ != nullptr || !pending_.empty()) {
+  if (failure_) {
+    if (flying_.empty()) fail_waiting();
+  } else if (barrier_ != nullptr || !pending_.empty()) {
     kick();
-  } else {
+  } else if (flying_.empty()) {
     idle_.release_waiters();
   }
 }
 
+void Journal::finish(std::unique_ptr<Batch> batch) {
+  if (!failure_) {
+    mark_ = batch->after;
+    applied_ = Sequence(mark_.next.value - 1);
+    if (!batch->records.empty()) content_ = applied_;
+    if (cache_ == Cache::kNone) durable_ = applied_;
+    sink_.apply(applied_, batch->records);
+  }
+  for (Waiter* const waiter : batch->waiters) {
+    waiter->error = failure_;
+    reactor_.post(*waiter);
+  }
+  batch->reset();
+  if (spare_.size() <= kFlyingMax) spare_.push_back(std::move(batch));
+}
+
 void Journal::end_with(const Error& error) {
   failure_ = error;
-  if (flying_ == nullptr) fail_waiting();
+  if (flying_.empty()) fail_waiting();
 }
 
 void Journal::fail_waiting() {
@@ -228,7 +240,7 @@ void Journal::fail_waiting() {
 void Journal::release(const JournalMark& mark) {
   // The mark lies at most one turn of the area behind the head.
   uint64_t behind = (head_ % areas_.bytes + areas_.bytes - mark.position % areas_.bytes) % areas_.bytes;
-  if (behind == 0 && mark.next != mark_.next) behind = areas_.bytes;
+  if (behind == 0 && mark.next != next_) behind = areas_.bytes;
   tail_ = head_ - behind;
   if (!pending_.empty() || barrier_ != nullptr) kick();
 }
@@ -285,8 +297,7 @@ Task<Result<void>> Journal::sync_round() {
 
 Task<void> Journal::close() {
   is_closed_ = true;
-  while (flying_ != nullptr || barrier_ != nullptr || rounds_begun_ > rounds_ended_ ||
-         (!pending_.empty() && !failure_)) {
+  while (!flying_.empty() || barrier_ != nullptr || rounds_begun_ > rounds_ended_ || (!pending_.empty() && !failure_)) {
     co_await idle_.wait();
   }
 }

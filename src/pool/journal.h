@@ -1,5 +1,5 @@
-// Journal: every change of a pool's metadata, in group commit. What happened together while a batch was on its way goes
-// out with the next. Two copies, each in an area of its own; one is enough.
+// Journal: every change of a pool's metadata, in group commit. What happened together while two batches were on their
+// way goes out with the next. Two copies, each in an area of its own; one is enough.
 //
 // Lives on the pool's home shard. Life-cycle: made at import from where the last checkpoint ends; close() waits for
 // what is on its way.
@@ -61,6 +61,10 @@ AlignedBytes make_aligned_bytes(size_t bytes);
 
 class Journal {
  public:
+  // Batches under way. The second spares a writer the rest of the first one's time; more would make batches smaller and
+  // disks busier.
+  static constexpr size_t kFlyingMax = 2;
+
   enum class Cache : uint8_t { kNone, kVolatile };
   struct Options {
     JournalAreas areas;
@@ -117,8 +121,9 @@ class Journal {
   void start_write();
   bool has_room(uint64_t position_bytes, bool is_barrier);
   void submit(Batch& batch);
-  void part_done(size_t copy, const Result<void>& outcome);
-  void written();
+  void part_done(Part& part);
+  void complete();
+  void finish(std::unique_ptr<Batch> batch);
   void fail_waiting();
   Task<Result<void>> sync_round();
   Task<Result<void>> write_barrier();
@@ -130,16 +135,16 @@ class Journal {
   const Cache cache_;
 
   std::deque<std::unique_ptr<Batch>> pending_;
-  std::unique_ptr<Batch> flying_;
+  std::deque<std::unique_ptr<Batch>> flying_;  // in order; the first is applied first, whichever is written first
   std::vector<std::unique_ptr<Batch>> spare_;
   std::unique_ptr<Batch> barrier_;  // waits for the writer, before all pending ones
   std::vector<std::byte> encoded_;  // scratch
   Writer writer_{*this};
-  std::array<std::unique_ptr<Part>, kCopies> parts_;
-  size_t parts_flying_ = 0;
   std::array<bool, kCopies> is_lost_{};
 
-  JournalMark mark_;
+  Sequence next_;       // of the next batch that goes out
+  uint32_t chain_ = 0;  // what that continues
+  JournalMark mark_;    // behind the last batch applied
   Sequence applied_;
   Sequence content_;  // the last one applied that has records: what sync() is for
   Sequence flushed_;  // on stable storage, which the next batch tells whoever reads it after a power cut

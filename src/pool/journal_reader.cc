@@ -7,6 +7,13 @@ namespace {
 
 constexpr uint64_t kWindowBytes = 1 * kMiB;
 
+// Up to which batch everything was on stable storage when this one went out. On disks without a cache each batch is so
+// by itself, and those that were on their way with it may have been torn.
+Sequence safe_with(const BatchHeader& header) {
+  if (header.durable != header.sequence) return header.durable;
+  return Sequence(header.sequence.value - std::min<uint64_t>(header.sequence.value, Journal::kFlyingMax));
+}
+
 }  // namespace
 
 Task<Result<void>> JournalReader::Window::read(uint64_t within, uint64_t length) {
@@ -92,7 +99,7 @@ Task<Result<void>> JournalReader::check_nothing_is_missing() {
       if (bytes.size() < kPageBytes || peek_batch_bytes(bytes.first<kPageBytes>()) == 0) continue;
       const Result<OpenedBatch> batch = open_batch(bytes);
       if (batch && batch->header.incarnation == incarnation_ && batch->header.sequence > at_.next &&
-          batch->header.durable >= at_.next) {
+          safe_with(batch->header) >= at_.next) {
         co_return fail(Code::kCorrupt, "a batch of the journal is damaged in both copies");
       }
     }
