@@ -93,7 +93,6 @@ class MapPage : public ListNode<MapPage> {
   uint32_t pins = 0;                   // someone relies on its staying
   std::unique_ptr<Page> checkpointed;  // what a checkpoint under way stores, if it changed since
   bool is_being_checkpointed = false;
-  bool is_orphan = false;  // out of the cache: the checkpoint, or the last pin, frees it
 
  private:
   struct UnitTables {
