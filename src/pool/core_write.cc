@@ -310,6 +310,10 @@ Task<Result<bool>> PoolCore::drop_units(Object& object, ExtentIndex extent, uint
   // While others write to the extent it keeps its place.
   if (!now.held.any() && lock.is_alone()) now.place = {};
   FL_CO_TRY_VOID(co_await append_entry(lock, layer.id, extent, now));
+  // Overwrites of these units that are under way land before anyone has them again in the same place: they would come
+  // out over the zeroes around what is written then.
+  const Mutex::Guard draining = co_await releasing_lock_.lock();
+  co_await drain_shards();
   co_return true;
 }
 

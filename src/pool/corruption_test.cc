@@ -56,12 +56,27 @@ class CorruptionTest : public testing::TestWithParam<bool> {
               RunResult::kDone);
     if (!is_closed) {
       world.run_for(std::chrono::milliseconds(1));
+      ASSERT_EQ(world.run_until([&] { return is_level(); }, kLong), RunResult::kDone);
       model.crashed(false);
       world.crash(node, sim::CrashKind::kProcessKilled);
       world.restart(node);
     }
     ASSERT_EQ(model.failure(), "");
     for (size_t i = 0; i < kDisks; ++i) images.push_back(image(i));
+  }
+  // Not in the middle of superblocks: each disk has both copies, of one generation.
+  bool is_level() {
+    std::vector<uint64_t> generations;
+    for (size_t disk = 0; disk < kDisks; ++disk) {
+      for (const uint64_t offset : kSuperblockOffsets) {
+        Page page;
+        world.find_disk(node, paths[disk])->peek(offset, page);
+        const Result<Superblock> found = decode_superblock(page);
+        if (!found) return false;
+        generations.push_back(found->generation);
+      }
+    }
+    return std::ranges::count(generations, generations.front()) == static_cast<long>(generations.size());
   }
   std::vector<std::byte> image(size_t disk) {
     std::vector<std::byte> bytes(kDiskBytes);

@@ -140,7 +140,7 @@ bool Journal::has_room(uint64_t bytes, bool is_barrier) {
     return false;
   }
   if (used > areas_.bytes / 2) sink_.want_checkpoint();
-  if (hole > 0) probe(Probe::kJournalWrapped);
+  if (hole > 0 || (head_ > 0 && position == 0)) probe(Probe::kJournalWrapped);
   head_ += hole;
   return true;
 }

@@ -97,6 +97,7 @@ class Liar final : public testing::ControllerScript {
  private:
   bool act_on_greeting(ScriptedLink& link, uint8_t what) {
     if (what < 0xc0) return false;
+    link.expect_any_data();
     if (what < 0xe0) {
       link.send_raw(script_.bytes(script_.byte()));
     } else if (what < 0xf0) {
@@ -110,6 +111,8 @@ class Liar final : public testing::ControllerScript {
     if (command != nullptr) last_cid_ = command->cid();
     if (script_.is_empty()) return false;
     const uint8_t what = script_.byte();
+    link.expect_any_data();  // an R2T of the script's, or bytes that make one, ask for data that the link knows nothing
+                             // of
     switch (what % 16) {
       case 1:
         return hold(link, command);

@@ -1,6 +1,7 @@
 #include "pool_plan.h"
 
 #include <algorithm>
+#include <bit>
 #include <fmt/format.h>
 
 #include "base/units.h"
@@ -82,6 +83,18 @@ PoolRunPlan draw_pool_plan(uint64_t seed, Scenario scenario) {
   load.request_bytes_max = random.skewed(4 * kKiB, 2 * load.extent_bytes);
   const uint64_t crashes = random.between(2, 6);
   for (uint64_t i = 0; i < crashes; ++i) plan.crashes.push_back(draw_crash(random));
+  // Units: the default, or any size from the smallest that may be to a whole extent.
+  if (Prng units(sim::mix_hash(0x756e6974U, seed)); units.coin()) {
+    uint32_t least = load.extent_bytes / pool::kUnitsMax;
+    for (const sim::SimDiskOptions& disk : plan.disks) least = std::max(least, disk.logical_block);
+    load.unit_bytes = least << units.below(static_cast<uint64_t>(std::bit_width(load.extent_bytes / least)));
+  }
+  // Some lives are long enough for the journal to come round.
+  if (Prng(sim::mix_hash(0x6c6f6e67U, seed)).one_in(16)) {
+    load.sessions *= 6;
+    load.requests *= 10;
+    for (CrashPlan& crash : plan.crashes) crash.count *= 40;
+  }
   if (scenario == Scenario::kLying) {
     for (sim::SimDiskOptions& disk : plan.disks) {
       disk.cache = sim::Cache::kVolatile;
@@ -94,9 +107,9 @@ PoolRunPlan draw_pool_plan(uint64_t seed, Scenario scenario) {
 
 std::string to_string(const PoolRunPlan& plan) {
   std::string text = fmt::format(
-      "shards={} extent={} journal={} disk_bytes={} workers={} administrators={} sessions={} requests={} changes={} "
+      "shards={} extent={} unit={} journal={} disk_bytes={} workers={} administrators={} sessions={} requests={} changes={} "
       "objects={} object_bytes={} cache={} disks=",
-      plan.shards, plan.load.extent_bytes, plan.load.journal_bytes, plan.disk_bytes, plan.load.workers,
+      plan.shards, plan.load.extent_bytes, plan.load.unit_bytes, plan.load.journal_bytes, plan.disk_bytes, plan.load.workers,
       plan.load.administrators, plan.load.sessions, plan.load.requests, plan.load.changes, plan.load.objects_max,
       plan.load.object_bytes_max, plan.load.cache_bytes);
   for (const sim::SimDiskOptions& disk : plan.disks) {

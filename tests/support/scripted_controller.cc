@@ -321,7 +321,9 @@ bool ScriptedLink::handle_data(const nvme::H2cDataPdu& pdu, std::span<const std:
   if (const auto found = transfers_.find(pdu.cccid); found != transfers_.end()) {
     Transfer& transfer = found->second;
     const nvme::DataTransferState state{pdu.cccid, transfer.received, transfer.asked};
-    if (const auto wrong = nvme::check_h2c_data(pdu, state)) return complain(wrong->reason);
+    if (const auto wrong = nvme::check_h2c_data(pdu, state)) {
+      return expects_any_data_ || complain(wrong->reason);
+    }
     std::ranges::copy(data, transfer.data.begin() + transfer.received);
     transfer.received += static_cast<uint32_t>(data.size());
   }

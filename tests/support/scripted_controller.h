@@ -76,6 +76,8 @@ class ScriptedLink {
   void send_r2t(const nvme::R2tParameters& parameters);
   void terminate(nvme::FatalError error);
   // ---- Anything.
+  // From now on H2CData that fits no transfer of the link's own is no complaint: something else may have asked for it.
+  void expect_any_data() { expects_any_data_ = true; }
   void send_raw(std::span<const std::byte> bytes);
   // `bytes` as one header, with a proper digest behind it if digests are on.
   void send_header(std::span<const std::byte> bytes);
@@ -164,6 +166,7 @@ class ScriptedLink {
   std::vector<std::byte> overlay_;
   std::string complaint_;
   std::optional<nvme::TermReqPdu> termination_;
+  bool expects_any_data_ = false;
   std::map<uint16_t, Transfer> transfers_;  // by CID
   std::vector<uint32_t> data_lengths_;
   std::vector<ScriptedCommand> commands_;

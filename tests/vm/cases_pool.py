@@ -263,7 +263,7 @@ def crash_under_load(context, disks_mib):
     writer = context.guest.start(WRITE_SYNCED_FILES)
     # Not time_based: then fio checks the number of the write as well, and an older one is an error.
     options = "--bs=4k --iodepth=16 --size=4m --verify=crc32c --verify_fatal=1"
-    load = context.start_fio(device, f"--rw=randwrite --loops=3 --fsync=32 {options}")
+    load = context.start_fio(device, f"--rw=randwrite --loops=1000 --fsync=32 {options}")
     for crash in range(CRASHES):
         wait_for_load(context, load, device)
         if crash % 2:
@@ -274,7 +274,8 @@ def crash_under_load(context, disks_mib):
         target.check_after_crash()
         target.start()
         target.wait_connected(context.guest.host_nqn)
-    context.finish_fio(load)
+    wait_for_load(context, load, device)
+    context.stop_fio(load)
     context.guest.sh("touch /run/enough")
     written = int(writer.wait(60))
     check(written > CRASHES, f"only {written} files were written and synced")

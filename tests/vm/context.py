@@ -226,12 +226,16 @@ class Context:
 
     def finish_load(self, job, device):
         """Ends the writes, which read back and verified as they went, and verifies all of it once more."""
-        check(not job.ended, f"the load ended by itself: {job.output}")
+        self.stop_fio(job)
+        self.fio(device, f"--rw=read --bs=16k --iodepth=8 --size={LOAD_MIB}m --verify=crc32c --verify_fatal=1")
+
+    def stop_fio(self, job):
+        """Ends fio, which must be at work and have met no error, and returns its results."""
+        check(not job.ended, f"the load ended by itself: {guests.shortened(job.output)}")
         self.guest.sh("killall -INT fio")
         job.wait(60, check=False)
         check(job.status in (0, FIO_INTERRUPTED), f"fio ended with {job.status}: {guests.shortened(job.output)}")
-        self.fio_result(job.output)
-        self.fio(device, f"--rw=read --bs=16k --iodepth=8 --size={LOAD_MIB}m --verify=crc32c --verify_fatal=1")
+        return self.fio_result(job.output)
 
     def wait_for_writes(self, device, mib=1):
         """Waits until so much more has been written to the device."""
