@@ -52,7 +52,6 @@ void draw_disks(Prng& random, PoolRunPlan& plan) {
     plan.disks.push_back(disk);
     (i < count ? plan.load.disks : plan.load.spare).push_back(fmt::format("/disk{}", i));
   }
-  // A unit is no smaller than a block.
   plan.load.extent_bytes = static_cast<uint32_t>((blocks == 0 ? 64 : 256) * kKiB);
   plan.disk_bytes = (blocks == 0 ? random.between(30, 120) : random.between(10, 40)) * plan.load.extent_bytes;
   if (count == 1) plan.disk_bytes += 1 * kMiB;
