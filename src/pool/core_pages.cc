@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t kCacheBytesFloor = 64 * kKiB;  // what a few requests need at once
 constexpr uint64_t kCacheBytesMin = 4 * kMiB;
-constexpr uint64_t kCacheBytesPerTiB = 12 * kMiB;
+constexpr uint64_t kCacheBytesPerTiB = 10 * kMiB;
 constexpr size_t kReadAheadMax = 32;  // pages of ancestors that are read at once
 
 }  // namespace

@@ -89,7 +89,7 @@ struct Changes {
 };
 
 struct ImportOptions {
-  // Memory for map pages, 64 KiB at least; 0: 12 MiB for each TiB in the maps, 4 MiB at least.
+  // Memory for map pages, 64 KiB at least; 0: 10 MiB for each TiB in the maps, 4 MiB at least.
   uint64_t cache_bytes = 0;
   // How long a change that nobody flushes may stay on volatile storage.
   Duration sync_interval = std::chrono::seconds(1);
