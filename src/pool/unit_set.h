@@ -34,6 +34,11 @@ class UnitSet {
   constexpr size_t next(size_t from) const { return find(from, 0); }
   constexpr size_t next_missing(size_t from) const { return find(from, ~uint64_t{0}); }
 
+  // For byte codecs.
+  template <typename Io, typename Self>
+  static void describe(Io& io, Self& self) {
+    for (auto& word : self.words_) io.field(word);
+  }
   friend constexpr UnitSet operator|(const UnitSet& a, const UnitSet& b) {
     UnitSet set;
     for (size_t word = 0; word < kWords; ++word) set.words_[word] = a.words_[word] | b.words_[word];
