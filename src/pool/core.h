@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "async/cancel.h"
+#include "async/mutex.h"
 #include "async/scope.h"
 #include "pool/allocator.h"
 #include "pool/extent_locks.h"
@@ -39,36 +40,6 @@ struct Object {
   // With a source: what shards see of it.
   std::shared_ptr<View> view;                      // shared with the sides
   std::vector<std::shared_ptr<ObjectSide>> sides;  // by shard; shared with the sources
-};
-
-// One at a time, first come first served.
-class Mutex {
- public:
-  explicit Mutex(Reactor& reactor) : unlocked_(reactor) {}
-  class Guard {
-   public:
-    explicit Guard(Mutex& mutex) : mutex_(&mutex) {}
-    Guard(Guard&& other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
-    Guard& operator=(Guard&&) = delete;
-    ~Guard() {
-      if (mutex_ == nullptr) return;
-      mutex_->is_locked_ = false;
-      mutex_->unlocked_.release_waiters();
-    }
-
-   private:
-    Mutex* mutex_;
-  };
-  Task<Guard> lock() {
-    while (is_locked_) co_await unlocked_.wait();
-    is_locked_ = true;
-    co_return Guard(*this);
-  }
-  bool is_locked() const { return is_locked_; }
-
- private:
-  bool is_locked_ = false;
-  Event unlocked_;
 };
 
 // Keeps a page in memory.

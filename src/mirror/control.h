@@ -1,0 +1,105 @@
+// What a target asks of a replica, and what it answers: the messages of replication control, and their encoding, which
+// is also that of the state that a replica keeps. Hostile until decoded. Plain values.
+#pragma once
+
+#include <optional>
+#include <variant>
+#include <vector>
+
+#include "base/error.h"
+#include "mirror/types.h"
+
+namespace fairlead::mirror {
+
+inline constexpr size_t kRequestBytesMax = 4096;
+inline constexpr size_t kReplyBytesMax = 64 * 1024;
+inline constexpr size_t kRangesMax = 4000;  // of a reply
+
+// ---- Requests. All but Prepare are executed only in the session that they name (rule 0), else the answer is Fenced.
+
+// Promise the term, refuse whoever came before, let end what they asked for, wait out the leases that they were given,
+// open a session for the caller's connection (rules 1 and 4). The term that is promised already, by the same writer,
+// opens another session.
+struct PrepareRequest {
+  Term term;
+};
+// Keep the record (rules 1, 3, 4). Its term is the session's.
+struct RecordRequest {
+  Record record;
+};
+// Writes are stamped with this from now on. On stable storage when answered (rule 5).
+struct GenerationRequest {
+  uint64_t generation = 0;
+};
+// The checkpoint note (rule 5). The target has had everything flushed.
+struct NoteRequest {
+  Stamp note;
+};
+// Every extent is as the source has it: no longer cold (rule 1).
+struct LevelledRequest {};
+// Answer no prepare of another term for `lease` from when this came (rule 6).
+struct LeaseRequest {
+  uint64_t lease_ns = 0;
+};
+// What changed: extents of `extent_bytes` that were written or unmapped under a stamp above `since`, of all that are
+// mapped when there is none. From `offset` on, in bytes, ascending; go on from Ranges::next.
+struct ChangedRequest {
+  std::optional<Stamp> since;
+  uint64_t offset = 0;
+};
+// Stamp these extents with the session's generation: their bytes were copied (rule 1).
+struct StampRequest {
+  std::vector<uint64_t> extents;  // numbers of kExtentBytes each; kStampsMax at most
+};
+inline constexpr size_t kStampsMax = 400;
+
+using RequestBody = std::variant<PrepareRequest, RecordRequest, GenerationRequest, NoteRequest, LevelledRequest,
+                                 LeaseRequest, ChangedRequest, StampRequest>;
+struct Request {
+  Uuid volume;
+  ReplicaId replica;
+  Term term;             // of the session; Prepare has it in its body
+  uint64_t session = 0;  // its number
+  RequestBody body;
+};
+
+// ---- Replies.
+
+struct Done {};
+// Another term was promised, or another session is open.
+struct Fenced {
+  Term promise;
+};
+struct Prepared {
+  Record record;
+  Stamp newest;  // no stamp, note or record that it knows of is above
+  Stamp note;
+  bool is_cold = false;
+  Session session;
+  uint64_t size_bytes = 0;
+};
+struct ByteSpan {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+  friend bool operator==(const ByteSpan&, const ByteSpan&) = default;
+};
+struct Ranges {
+  std::vector<ByteSpan> ranges;  // ascending, apart; kRangesMax at most
+  uint64_t next = 0;             // where to go on; 0: that was all
+};
+struct Failed {
+  Code code = Code::kInternal;
+};
+using Reply = std::variant<Done, Fenced, Prepared, Ranges, Failed>;
+
+// Requires: the limits above hold.
+std::vector<std::byte> encode(const Request& request);
+std::vector<std::byte> encode(const Reply& reply);
+std::vector<std::byte> encode(const ReplicaState& state);
+// All or error kProtocol (a message) or kCorrupt (a state): unknown version or kind, too short or too long, sets that
+// are not ascending or too large, ranges that are not, a reserved byte that is not zero.
+Result<Request> decode_request(std::span<const std::byte> bytes);
+Result<Reply> decode_reply(std::span<const std::byte> bytes);
+Result<ReplicaState> decode_replica_state(std::span<const std::byte> bytes);
+
+}  // namespace fairlead::mirror

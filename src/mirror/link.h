@@ -1,0 +1,59 @@
+// The seams of a target: how it reaches a replica, and the witness. The engine implements both (over NVMe-oF, or in the
+// same process; over the control plane's API), tests do with memory.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "async/event.h"
+#include "async/task.h"
+#include "block/block_device.h"
+#include "mirror/control.h"
+
+namespace fairlead::mirror {
+
+// One replica of a volume, wherever it is. Lives on the home shard, but for the devices.
+//
+// A link connects by itself, again and again. Calls and devices are of one connection: when it is lost, calls and I/O
+// under way end soon with an error, and so do later ones until the next connection; a replica lets nothing through that
+// was not prepared on the connection that it comes by.
+class ReplicaLink {
+ public:
+  virtual ~ReplicaLink() = default;
+  virtual const ReplicaId& replica() const = 0;
+  virtual bool is_local() const = 0;  // in this process: read from it first
+
+  // Number of the connection, another one for each; 0: there is none now.
+  virtual uint64_t connection() const = 0;
+  // Released whenever connection() is another.
+  virtual Event& changed() = 0;
+  // Ends the connection, and what is under way. It connects anew.
+  virtual void drop() = 0;
+
+  // Errors: kConnectionLost, kTimedOut, kUnreachable (perhaps done, perhaps not: rule 7), kProtocol.
+  virtual Task<Result<Reply>> call(Request request) = 0;
+
+  // Way of a shard to the replica's data, on its thread. Error kUnreachable: no connection. Its I/O fails with kFenced
+  // where it is not let through.
+  virtual Result<std::unique_ptr<BlockDevice>> open(Shard& shard) = 0;
+};
+
+// What the witness answers to a prepare.
+struct WitnessAnswer {
+  Term promise;           // the one asked for, or a higher one: refused
+  Record record;          // none yet: Record{}
+  bool abstains = false;  // rebuilt, and no target in force has written since: its answer counts for nothing (hole H12)
+};
+
+// Home shard. Errors of all: kUnreachable, kTimedOut (perhaps done).
+class Witness {
+ public:
+  virtual ~Witness() = default;
+  // A number that nobody was given before.
+  virtual Task<Result<uint64_t>> next_term(Uuid volume) = 0;
+  virtual Task<Result<WitnessAnswer>> prepare(Uuid volume, Term term) = 0;
+  // Kept on stable storage. The value: the promise, which is higher than the record's term when it is refused.
+  virtual Task<Result<Term>> keep(Uuid volume, Record record) = 0;
+};
+
+}  // namespace fairlead::mirror
