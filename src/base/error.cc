@@ -10,7 +10,7 @@
 namespace fairlead {
 namespace {
 
-// NVMe status codes: generic (type 0) and media (type 2), NVMe base 2.0 figures 95 and 99.
+// NVMe status codes: generic (type 0), media (type 2) and path (type 3), NVMe base 2.0 figures 95, 99 and 100.
 constexpr std::array<CodeInfo, kCodeCount> kTable = {{
     {Code::kInvalidArgument, "invalid_argument", "is not valid", 0x0002, 3, false},
     {Code::kNotFound, "not_found", "does not exist", 0x000b, 5, false},
@@ -32,6 +32,7 @@ constexpr std::array<CodeInfo, kCodeCount> kTable = {{
     {Code::kCancelled, "cancelled", "was cancelled", 0x0007, 1, true},
     {Code::kShuttingDown, "shutting_down", "is shutting down", 0x0022, 14, true},
     {Code::kMiscompare, "miscompare", "differs from what was expected", 0x0285, 9, false},
+    {Code::kFenced, "fenced", "is refused: another target has the volume", 0x0300, 9, false},
     {Code::kInternal, "internal", "failed by a defect of Fairlead", 0x0006, 13, false},
 }};
 

@@ -31,6 +31,7 @@ enum class Code : uint8_t {
   kCancelled,          // the caller took the request back
   kShuttingDown,       // the service ends
   kMiscompare,         // Compare found other bytes
+  kFenced,             // another target has the volume, or this one another session
   kInternal,           // a defect of ours
 };
 inline constexpr int kCodeCount = static_cast<int>(Code::kInternal) + 1;

@@ -144,6 +144,8 @@ Code code_from_status(StatusCode code) noexcept {
       return Code::kMiscompare;
     case StatusCode::kKeepAliveExpired:
       return Code::kTimedOut;
+    case StatusCode::kInternalPathError:
+      return Code::kFenced;
     default:
       break;
   }

@@ -113,6 +113,7 @@ TEST(WireTest, StatusBecomesTheClosestError) {
       {StatusCode::kCapacityExceeded, Code::kNoSpace},
       {StatusCode::kUnrecoveredReadError, Code::kCorrupt},
       {StatusCode::kAnaInaccessible, Code::kUnreachable},
+      {StatusCode::kInternalPathError, Code::kFenced},
       {StatusCode::kTransientTransportError, Code::kConnectionLost},
       {static_cast<StatusCode>(0x7c0), Code::kIo},
   };
