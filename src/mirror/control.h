@@ -53,6 +53,7 @@ struct StampRequest {
 };
 inline constexpr size_t kStampsMax = 400;
 
+// Their places here, and in Reply, are their numbers on the wire: append only.
 using RequestBody = std::variant<PrepareRequest, RecordRequest, GenerationRequest, NoteRequest, LevelledRequest,
                                  LeaseRequest, ChangedRequest, StampRequest>;
 struct Request {
@@ -84,8 +85,8 @@ struct ByteSpan {
   friend bool operator==(const ByteSpan&, const ByteSpan&) = default;
 };
 struct Ranges {
-  std::vector<ByteSpan> ranges;  // ascending, apart; kRangesMax at most
-  uint64_t next = 0;             // where to go on; 0: that was all
+  std::vector<ByteSpan> ranges;  // ascending, none empty, none over another; kRangesMax at most
+  uint64_t next = 0;             // where to go on, behind all of them; 0: that was all
 };
 struct Failed {
   Code code = Code::kInternal;
