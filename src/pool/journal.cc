@@ -14,10 +14,6 @@ constexpr uint64_t kBarrierReserve = 16 * kPageBytes;
 
 }  // namespace
 
-AlignedBytes make_aligned_bytes(size_t bytes) {
-  return AlignedBytes(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t(kPageBytes))));
-}
-
 struct Journal::Waiter : Resumption {
   std::optional<Error> error;
 };

@@ -22,6 +22,7 @@
 #include "async/event.h"
 #include "async/task.h"
 #include "block/block_device.h"
+#include "io/aligned_bytes.h"
 #include "pool/format.h"
 
 namespace fairlead::pool {
@@ -53,11 +54,7 @@ class JournalSink {
 };
 
 // Memory for a batch, as disks like it.
-struct AlignedFree {
-  void operator()(std::byte* memory) const { ::operator delete[](memory, std::align_val_t(kPageBytes)); }
-};
-using AlignedBytes = std::unique_ptr<std::byte[], AlignedFree>;
-AlignedBytes make_aligned_bytes(size_t bytes);
+
 
 class Journal {
  public:
