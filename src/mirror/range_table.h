@@ -18,6 +18,8 @@ struct ByteRange {
   uint64_t begin = 0;
   uint64_t end = 0;
   bool empty() const { return begin >= end; }
+  bool overlaps(const ByteRange& other) const { return begin < other.end && other.begin < end; }
+  friend bool operator==(const ByteRange&, const ByteRange&) = default;
 };
 
 class RangeTable {
@@ -28,14 +30,28 @@ class RangeTable {
   // No longer range can be locked: it would meet itself in the table.
   static constexpr uint64_t kLockBytesMax = kWords / 2 * kWordBytes;
 
+  enum class Outcome : uint8_t {
+    kLocked,
+    kBusy,        // something in it is locked, and nothing was changed
+    kRolledBack,  // the same, but part of it was locked for a moment: to those who wait, that was an unlock
+  };
+
   RangeTable();
 
-  // Any shard. False: something in it is locked, and nothing was changed. Requires: kLockBytesMax at most.
-  bool try_lock(ByteRange range);
+  // Any shard. Requires: not empty, kLockBytesMax at most.
+  Outcome try_lock(ByteRange range);
   // Any shard. Requires: locked by try_lock() of the same range.
   void unlock(ByteRange range);
-  // Any shard. Whether something in it is locked now.
+  // Any shard. Whether something in it is locked now. A range that is longer than the table is looked at as a whole.
   bool is_locked(ByteRange range) const;
+
+  // To wait until each block of a range was free once since the watch was made, though never all at one time: begin
+  // with {.left = range}, look after each unlock. One user.
+  struct Watch {
+    ByteRange left;                  // before it all were seen free
+    uint64_t locked = ~uint64_t{0};  // blocks of its first word that were locked whenever it was looked at
+  };
+  bool was_free(Watch& watch) const;
 
  private:
   std::unique_ptr<std::array<std::atomic<uint64_t>, kWords>> words_;

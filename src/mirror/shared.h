@@ -12,35 +12,52 @@
 
 namespace fairlead::mirror {
 
-// Extents of kExtentBytes, one bit each. Any shard.
+// Extents of kExtentBytes, one bit each. Any shard. What lies beyond the last one is not set.
 class ExtentBits {
  public:
   explicit ExtentBits(uint64_t extents);
   uint64_t extents() const { return extents_; }
   bool test(uint64_t extent) const;
   // Whether any of the extents that the range touches is set.
-  bool any(ByteRange range) const;
+  bool any(ByteRange range) const { return count() > 0 && next_in(range) < extents_; }
+  // The first of the extents that the range touches that is set; extents(): none.
+  uint64_t next_in(ByteRange range) const;
+  // Requires: below extents().
   void set(uint64_t extent);
   void clear(uint64_t extent);
-  uint64_t count() const { return count_.load(std::memory_order_acquire); }
+  uint64_t count() const { return count_.load(); }
   // The first that is set at or after that; extents(): none.
   uint64_t next(uint64_t from) const;
 
  private:
+  uint64_t find(uint64_t from, uint64_t end) const;
   uint64_t extents_;
   std::vector<std::atomic<uint64_t>> words_;
-  std::atomic<uint64_t> count_{0};
+  std::atomic<uint64_t> count_{0};  // of the bits that are set, or are about to be
 };
 
 struct MirrorShared {
-  explicit MirrorShared(uint64_t bytes) : size_bytes(bytes), unlevel((bytes + kExtentBytes - 1) / kExtentBytes) {}
+  explicit MirrorShared(uint64_t bytes, uint32_t block = 4096)
+      : logical_block(block), size_bytes(bytes), unlevel((bytes + kExtentBytes - 1) / kExtentBytes) {}
 
-  const uint64_t size_bytes;
+  const uint32_t logical_block;      // bytes; 512 or 4096
+  std::atomic<uint64_t> size_bytes;  // of the volume; may grow: devices see it by refresh_size()
   RangeTable locks;
   // Extents in which members may differ: nobody reads them, or writes there, until they were copied (rule 1).
   ExtentBits unlevel;
-  // Reads begin before this instant only (rule 6); nanoseconds of the monotonic clock.
+  // Reads begin before this instant only (rule 6); nanoseconds of the monotonic clock. The largest: for ever, which
+  // spares each read a look at the clock.
   std::atomic<int64_t> lease_until_ns{0};
+
+  // Who waits for a range to be unlocked, or an extent to be level, counts itself, and looks once more before it waits:
+  // see range_table.cc. A side does so by itself; a copier has to.
+  void begin_waiting() { waiters.fetch_add(1); }
+  void end_waiting() { waiters.fetch_sub(1); }
+  // After an unlock, a RangeTable::Outcome::kRolledBack, or unlevel.clear(): whether all sides are to look again, and
+  // whoever else waits.
+  bool has_waiters() const { return waiters.load() > 0; }
+
+  std::atomic<uint32_t> waiters{0};
 };
 
 }  // namespace fairlead::mirror

@@ -5,21 +5,39 @@
 // Rules of the data path (rule 2):
 //   - A write (write zeroes, discard likewise) locks its range in MirrorShared::locks, goes to every slot in use, and
 //   is
-//     answered when every slot that is kNeeded by then has done it; one that lacks such a slot waits for a
-//     configuration that needs it no more, or that brings the slot back as another incarnation: then it is sent there
-//     anew.
+//     answered when every slot that is kNeeded by then has done it; one that lacks such a slot is parked, with its
+//     lock, until a configuration needs the slot no more, or brings it back as another incarnation: then it is sent
+//     there anew, even while the side is held.
 //   - A flush the same, without a range.
 //   - A read goes to one slot that is_read; when it is back and its range is being written, it waits for that write to
-//     end. After an error the next slot is asked.
-//   - Nothing begins while the side is held, in an extent that is unlevel, or (reads) without a lease.
+//     end. After an error the next slot is asked; when none is left, it waits, unless all say that the medium failed.
+//   - Nothing begins while the side is held, in an extent that is unlevel, without a kNeeded slot, or (reads) without a
+//     lease.
 //   - A request is answered only when no part of it is under way any more: its buffers are the caller's.
+//   - No slot has a write, and that write is answered with an error: what all kNeeded slots refused (no room, not a
+//     valid request) is answered once they were made equal again.
+//   - Discards go out as write zeroes, so that members stay equal whatever their units are: of whole blocks of 4 KiB,
+//     the rest is left as it is.
+//
+// What the target owes to shards that do not get a configuration at the same moment:
+//   - a slot is is_broken, or not is_read, on all sides before any side needs it no more: else one side answers a write
+//     that another side's reads miss;
+//   - a slot is kNeeded on all sides, and what began before has been drained, before it is_read on any;
+//   - a member that is back as another incarnation, and whose record could not be made in force without it, is kNeeded
+//     again at once (though perhaps not is_read): parked writes keep their ranges locked until they are done there, and
+//     no copy passes them.
 #pragma once
 
 #include <array>
+#include <bit>
 #include <memory>
+#include <optional>
 
+#include "async/mutex.h"
+#include "async/scope.h"
 #include "async/task.h"
 #include "block/block_device.h"
+#include "block/slot_pool.h"
 #include "io/shard.h"
 #include "mirror/shared.h"
 
@@ -29,13 +47,13 @@ using Slot = uint8_t;  // of a replica in this target: 0 to kMembersMax - 1
 
 enum class SlotUse : uint8_t {
   kOff,     // nothing is sent there
-  kCopied,  // it gets every write, and nobody waits for it: it returns
+  kCopied,  // it gets every write, and what becomes of it there makes no difference to the answer: it returns
   kNeeded,  // a member, or proposed: writes are answered when it has them
 };
 struct SlotConfiguration {
   SlotUse use = SlotUse::kOff;
-  bool is_read = false;      // reads may go there
-  bool is_broken = false;    // needed, but nothing more is sent there: a fault that is being recorded
+  bool is_read = false;      // reads may go there, unless it is broken
+  bool is_broken = false;    // in use, but nothing more is sent there: a fault that is being recorded
   bool is_local = false;     // read it first
   uint64_t incarnation = 0;  // of its device: another after each attach()
 };
@@ -44,50 +62,174 @@ struct SideConfiguration {
   bool is_held = true;  // nothing begins
 };
 
-// What the data path meets. Called on the side's shard; the target takes it to its home shard.
+// What the data path meets. Called on the side's shard, from inside its work: it calls nothing of the side before it
+// returned (the target takes it to its home shard).
 class SideObserver {
  public:
   virtual ~SideObserver() = default;
-  // The slot's device failed so; `incarnation` tells an old one. Called for each failure.
+  // The slot's device failed so; `incarnation` tells an old one. Called for each failure. Of a stall, kTimedOut, once
+  // for an incarnation; what is under way there goes on until its link is dropped.
   virtual void slot_failed(ShardId shard, Slot slot, uint64_t incarnation, Error error) = 0;
   // A read wants a lease; called once until one was given.
   virtual void lease_wanted(ShardId shard) = 0;
-  // Someone waits for these bytes to be level.
+  // Someone waits for this extent to be level. Once for each request that waits, and again after a configure(). It may
+  // have become so meanwhile.
   virtual void level_wanted(ShardId shard, uint64_t extent) = 0;
   // A slot could not read what another could: to be written anew there.
   virtual void repair_wanted(ShardId shard, Slot slot, ByteRange range) = 0;
-  // Some range was unlocked, or extent levelled, while requests of any shard waited for one: every side is to look
-  // again.
+  // Some range was unlocked while others than this side's requests waited for one: every side is to look again, and
+  // whoever else waits.
   virtual void ranges_changed(ShardId shard) = 0;
 };
 
 class MirrorSide {
  public:
+  // `stall_limit`: what is under way at a slot for longer is a failure of it.
   MirrorSide(Shard& shard, std::shared_ptr<MirrorShared> shared, SideObserver& observer, Duration stall_limit);
-  ~MirrorSide();  // Requires: detached all, no device is open.
+  ~MirrorSide();  // Requires: detached all, nothing is under way or waits, no device is open.
   MirrorSide(const MirrorSide&) = delete;
   MirrorSide& operator=(const MirrorSide&) = delete;
 
-  // ---- For the target, on this shard.
+  // ---- For the target, on this shard, and not from inside a request's `done` or an observer's call.
 
   // Requires: the slot is kOff and has no device.
   void attach(Slot slot, std::unique_ptr<BlockDevice> device);
-  // From now on; looks again at everything that waits.
+  // From now on; looks again at everything that waits. An incarnation that lacks a request that was answered without it
+  // (it was kCopied, or needed no more) is as if is_broken, whatever the configuration says. Requires: slots in use
+  // have a device, but for those that are is_broken; an incarnation is another after each attach().
   void configure(const SideConfiguration& configuration);
-  // Returns when all that began before this call has been answered. New requests go on meanwhile.
+  // Returns when all that began before this call has been answered. New requests go on meanwhile. What waits has not
+  // begun: for the side to be held no more, a lease, a level extent, a range, a slot to read from; and the rest of a
+  // long write zeroes between two of its pieces. What is parked has begun.
   Task<void> drain();
-  // Returns when nothing is under way at the slot's device, which is then destroyed. Requires: kOff.
+  // Returns when nothing is under way at the slot's device, which is then destroyed; at once when there is none.
+  // Requires: kOff.
   Task<void> detach(Slot slot);
   // A lease came, an extent is level, a range is free.
   void look_again();
-  // Ends what waits, and what comes, with this error. Until the next configure().
+  // Ends what waits or is parked, and what comes, with this error; what is under way as soon as it would be parked.
+  // Until the next configure(). Members may then differ where a parked write was: its range stays locked until that
+  // configure(), so that no read of another side passes. So: all sides fail before any is configured again, and
+  // members are made level before it is held no more.
   void fail_waiting(Error error);
 
-  // Whether someone here waits for a range: unlocking must call ranges_changed(). Any shard.
-  bool has_waiters() const { return has_waiters_.load(std::memory_order_acquire); }
+  // ---- For the devices, on this shard.
+
+  Shard& shard() const { return shard_; }
+  const std::shared_ptr<MirrorShared>& shared() const { return shared_; }
+  // Requires: check_request() accepts it, and it is not empty but for a flush.
+  void submit(IoRequest& request);
+  void device_opened() { ++devices_open_; }
+  void device_closed() { --devices_open_; }
 
  private:
-  std::atomic<bool> has_waiters_{false};
+  struct Part;
+  struct Operation;
+  class PartAwaiter;
+  using SlotMask = uint8_t;
+  static constexpr SlotMask bit(Slot slot) { return static_cast<SlotMask>(1U << slot); }
+  // Calls with each slot of the mask, as it was.
+  template <typename Visit>
+  static void for_each_slot(SlotMask mask, Visit visit) {
+    for (; mask != 0; mask &= static_cast<SlotMask>(mask - 1)) visit(static_cast<Slot>(std::countr_zero(mask)));
+  }
+  struct OnSlot {
+    std::unique_ptr<BlockDevice> device;
+    IntrusiveList<Part, Part> under_way;  // oldest first
+    uint32_t reads = 0;                   // of them
+    std::optional<uint64_t> stalled;      // incarnation that was reported
+    std::optional<uint64_t> lacking;      // incarnation that lacks what was answered without it
+  };
+  enum class Start : uint8_t { kBegan, kWaits, kWaitsForOthers };
+  struct Look : Runnable {
+    explicit Look(MirrorSide& s)
+        : Runnable([](Runnable& self) { static_cast<Look&>(self).side.look_again(); }), side(s) {}
+    MirrorSide& side;
+  };
+  struct StallAlarm : Timer {
+    explicit StallAlarm(MirrorSide& s)
+        : Timer([](Runnable& self) { static_cast<StallAlarm&>(self).side.on_stall_alarm(); }), side(s) {}
+    MirrorSide& side;
+  };
+
+  // side.cc: configuration, what waits.
+  void read_masks();
+  void start_or_wait(Operation& operation);
+  void start_waiting();
+  Start try_start(Operation& operation);
+  bool waits_for_level(Operation& operation);
+  void begin(Operation& operation);
+  void end_begun(Operation& operation);
+  void answer(Operation& operation, Result<void> result);
+  void recount_waiters();
+  void unlock(ByteRange range);
+  void tell_unlocked();
+  void post_look();
+  void on_stall_alarm();
+  void send(Operation& operation, SlotMask to);
+  void prepare(Operation& operation, Part& part);
+  void submit_part(Operation& operation, Slot slot);
+  static void on_part(IoRequest& request);
+
+  // side_write.cc: writes, zeroes, flushes.
+  Start try_start_write(Operation& operation);
+  bool is_behind_waiting(const Operation& operation);
+  void begin_write(Operation& operation);
+  bool has(const Operation& operation, Slot slot) const;
+  SlotMask lacking(const Operation& operation) const;
+  void on_write_part(Operation& operation, Part& part);
+  void decide_write(Operation& operation);
+  void report_refusals(Operation& operation);
+  void finish_write(Operation& operation, Result<void> result);
+  void revisit_parked();
+  void fail_parked();
+  Task<void> equalise(Operation& operation);
+  Task<std::optional<Slot>> equalise_from(Operation& operation, Slot source);
+
+  // side_read.cc
+  Start try_start_read(Operation& operation);
+  bool has_lease();
+  void on_read_part(Operation& operation, Part& part);
+  void on_read(Operation& operation);
+  void settle_or_wait(Operation& operation);
+  void watch_settling();
+
+  Shard& shard_;
+  Reactor& reactor_;
+  const std::shared_ptr<MirrorShared> shared_;  // shared with the sides of the other shards
+  SideObserver& observer_;
+  const Duration stall_limit_;
+
+  SideConfiguration configuration_;
+  uint64_t configurations_ = 0;  // that there were: operations know by which they were sent
+  SlotMask needed_ = 0;
+  SlotMask sendable_ = 0;  // in use, and neither broken nor lacking
+  SlotMask readable_ = 0;  // is_read and sendable
+  SlotMask local_ = 0;
+  std::optional<Error> failing_;  // fail_waiting()
+
+  std::array<OnSlot, kMembersMax> slots_;
+  SlotPool<Operation> operations_;
+  IntrusiveList<Operation> waiting_;   // not begun, in order
+  IntrusiveList<Operation> settling_;  // reads that are back, while their range is being written
+  IntrusiveList<Operation> parked_;
+  IntrusiveList<Operation> orphans_;  // answered by fail_waiting(), their ranges still locked
+  uint32_t waiting_for_others_ = 0;   // of waiting_: for a range or a level extent
+  bool is_counted_ = false;           // as a waiter in shared_
+  bool lease_asked_ = false;
+  Look look_{*this};
+  StallAlarm stall_alarm_{*this};
+
+  // Requests begun, by the parity of the drain that will wait for them.
+  std::array<uint64_t, 2> begun_{};
+  uint8_t parity_ = 0;
+  Mutex draining_;
+  Event drained_;
+  Event part_ended_;
+  BufferAccount account_;
+  Mutex equalising_;
+  Scope scope_;
+  size_t devices_open_ = 0;
 };
 
 }  // namespace fairlead::mirror
