@@ -37,7 +37,8 @@ struct NoteRequest {
 };
 // Every extent is as the source has it: no longer cold (rule 1).
 struct LevelledRequest {};
-// Answer no prepare of another term for `lease` from when this came (rule 6).
+// Answer no prepare of another term for `lease` from when this came (rule 6). 0 gives back every lease of the session:
+// reads have stopped, and no other request for one is under way.
 struct LeaseRequest {
   uint64_t lease_ns = 0;
 };
