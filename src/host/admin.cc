@@ -6,6 +6,7 @@
 
 #include "async/cancel.h"
 #include "base/log.h"
+#include "nvme/validate.h"
 
 namespace fairlead::host {
 
@@ -150,6 +151,23 @@ Task<void> Admin::abort(uint16_t qid, uint16_t cid) {
   nvme::SubmissionEntry entry = make_entry(AdminOpcode::kAbort);
   entry.cdw10 = uint32_t{qid} | (uint32_t{cid} << 16);
   (void)co_await run(entry, CommandData::none(), "Abort");
+}
+
+Task<Result<std::vector<std::byte>>> Admin::call(uint32_t nsid, std::span<const std::byte> request) {
+  nvme::SubmissionEntry entry = make_entry(AdminOpcode::kReplicationSend);
+  entry.nsid = nsid;
+  FL_CO_TRY(const Answer answer, co_await run(entry, CommandData::to_controller(request), "Replication Send"));
+  const auto sent = nvme::decode_replication_sent(answer.result);
+  if (!sent) co_return fail(Code::kProtocol, "Replication Send: an answer that cannot be");
+  std::vector<std::byte> bytes(sent->bytes);
+  if (sent->call == 0) co_return bytes;
+  entry = make_entry(AdminOpcode::kReplicationReceive);
+  entry.nsid = nsid;
+  entry.cdw10 = sent->call;
+  FL_CO_TRY(const Answer received, co_await run(entry, CommandData::from_controller(bytes), "Replication Receive"));
+  if (received.result != bytes.size())
+    co_return fail(Code::kProtocol, "Replication Receive: an answer of another size");
+  co_return bytes;
 }
 
 Task<Result<ControllerInfo>> Admin::bring_up() {

@@ -43,6 +43,10 @@ class Admin {
   // Asks for the end of a command; whether it worked does not matter.
   Task<void> abort(uint16_t qid, uint16_t cid);
 
+  // Replication control: Send, then Receive, unless the answer is empty. Error kProtocol: the controller says of its
+  // answer what cannot be. Requires: 1 to nvme::kReplicationSendBytesMax bytes, borrowed until then.
+  Task<Result<std::vector<std::byte>>> call(uint32_t nsid, std::span<const std::byte> request);
+
   // CAP, CC, CSTS, Identify Controller: what makes an admin queue a controller.
   Task<Result<ControllerInfo>> bring_up();
   // Every active namespace that a host like us can use; the others are logged. At most kNamespacesMax.

@@ -14,6 +14,7 @@ using nvme::AnaState;
 namespace {
 
 constexpr uint16_t kAdminDepth = 31;
+constexpr uint32_t kCallsMax = 4;  // what a target keeps of answers that were not fetched yet
 constexpr auto kPatience = std::chrono::seconds(2);
 // A path that says no though its ANA log says yes changes its mind soon, and is not to be asked all the time.
 constexpr auto kSuspectDelay = std::chrono::milliseconds(20);
@@ -71,7 +72,8 @@ Controller::Controller(Shard& home, const SubsystemOptions& options, size_t path
       sides_(std::move(sides)),
       changed_(changed),
       scope_(home.reactor),
-      wake_(home.reactor) {
+      wake_(home.reactor),
+      call_ended_(home.reactor) {
   status_.address = options.addresses[path];
 }
 
@@ -252,6 +254,28 @@ void Controller::lose(Code code, const char* reason) {
   // serve() may be waiting for an answer that never comes.
   admin_queue_->close(reason);
   wake_.release_waiters();
+  changed_.release_waiters();
+}
+
+void Controller::drop(const char* reason) {
+  if (is_live()) lose(Code::kConnectionLost, reason);
+}
+
+Task<Result<std::vector<std::byte>>> Controller::call(uint32_t nsid, std::vector<std::byte> request) {
+  FL_CHECK(!request.empty() && request.size() <= nvme::kReplicationSendBytesMax);
+  if (!is_live()) co_return fail(Code::kUnreachable, "no controller is connected");
+  // Until the count falls disconnect() waits, so the connection is this one still, though it may be lost.
+  ++calls_;
+  while (calls_sent_ == kCallsMax && is_live()) co_await call_ended_.wait();
+  Result<std::vector<std::byte>> answer = fail(Code::kConnectionLost, "the path is lost");
+  if (is_live()) {
+    ++calls_sent_;
+    answer = co_await admin_->call(nsid, request);
+    --calls_sent_;
+  }
+  --calls_;
+  call_ended_.release_waiters();
+  co_return answer;
 }
 
 // Half of KATO apart, so that one may come late. Base 2.0 section 3.9.
@@ -335,6 +359,8 @@ Task<void> Controller::disconnect() {
   admin_queue_->close(reason);
   co_await admin_queue_->closed();
   co_await scope_.close();
+  call_ended_.release_waiters();
+  while (calls_ > 0) co_await call_ended_.wait();
   admin_.reset();
   admin_queue_.reset();
   const Instant until = reactor_.now() + quiesce();

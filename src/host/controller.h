@@ -42,6 +42,11 @@ class Controller {
   // Ends it in good order: the controller is told. Idempotent.
   void stop();
 
+  // See Subsystem.
+  Task<Result<std::vector<std::byte>>> call(uint32_t nsid, std::vector<std::byte> request);
+  uint64_t connection() const { return is_live() ? status_.connects : 0; }
+  void drop(const char* reason);
+
   const ControllerStatus& status() const { return status_; }
 
  private:
@@ -65,6 +70,7 @@ class Controller {
     uint16_t cid = 0;
   };
 
+  bool is_live() const { return status_.state == ControllerState::kLive && !is_lost_; }
   QueueOptions queue_options(uint16_t qid, const ControllerInfo* info) const;
   Task<Result<void>> connect();
   Task<Result<void>> connect_io_queues(const ControllerInfo& info);
@@ -108,6 +114,9 @@ class Controller {
   bool must_read_ana_ = false;
   bool is_suspect_ = false;
   std::vector<Abort> aborts_;
+  uint32_t calls_ = 0;  // call()s that wait in line or for the controller
+  uint32_t calls_sent_ = 0;
+  Event call_ended_;
 };
 
 }  // namespace fairlead::host

@@ -12,6 +12,9 @@ Result<void> check(const SubsystemOptions& options) {
   if (!nvme::is_acceptable_nqn(options.identity.nqn)) return fail(Code::kInvalidArgument, "the NQN of the host");
   if (options.addresses.empty()) return fail(Code::kInvalidArgument, "no address to connect to");
   if (options.addresses.size() > kPathsMax) return fail(Code::kInvalidArgument, "more than 32 paths");
+  if (options.on_loss == OnLoss::kFail && options.addresses.size() > 1) {
+    return fail(Code::kInvalidArgument, "more than one path, though commands may go by one connection only");
+  }
   if (options.queue_depth < 1 || options.queue_depth > Queue::kDepthMax) {
     return fail(Code::kInvalidArgument, "the queue depth is not from 1 to 1024");
   }

@@ -21,6 +21,16 @@ struct HostIdentity {
 // The identity that an id stands for: "nqn.2014-08.org.nvmexpress:uuid:ID".
 HostIdentity identity_from_id(const Uuid& id);
 
+// What becomes of a connection's commands when it is lost.
+enum class OnLoss : uint8_t {
+  // They go out again, on another path or on the next connection, and I/O is held meanwhile.
+  kResend,
+  // They are never sent again: what is under way ends at once with kConnectionLost, and I/O fails with kUnreachable
+  // until the next connection. Then the same devices work again. No fences (see `quiesce`): for controllers that
+  // take nothing of a new connection until they were told so, which is when the old ones' is over. One path only.
+  kFail,
+};
+
 struct SubsystemOptions {
   std::string nqn = {};
   std::vector<SocketAddress> addresses = {};  // one controller, so one path, each; at most kPathsMax
@@ -40,6 +50,7 @@ struct SubsystemOptions {
   // its keep-alive timer has ended it, and what it had begun by then has ended). Writes that overlap such a command
   // wait for it. None: twice keep_alive, for the timer may be traffic based.
   std::optional<Duration> quiesce = std::nullopt;
+  OnLoss on_loss = OnLoss::kResend;
 };
 
 inline constexpr size_t kPathsMax = 32;

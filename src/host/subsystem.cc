@@ -113,6 +113,16 @@ Result<std::shared_ptr<BlockSource>> Subsystem::source(uint32_t nsid) const {
   return fail(Code::kNotFound, "the subsystem has no namespace of this id");
 }
 
+Task<Result<std::vector<std::byte>>> Subsystem::call(uint32_t nsid, std::vector<std::byte> request) {
+  const auto live = std::ranges::find_if(controllers_, [](const auto& each) { return each->connection() != 0; });
+  if (live == controllers_.end()) co_return fail(Code::kUnreachable, "no controller of the subsystem is connected");
+  co_return co_await (*live)->call(nsid, std::move(request));
+}
+
+uint64_t Subsystem::connection(size_t path) const { return controllers_[path]->connection(); }
+
+void Subsystem::drop(size_t path, const char* reason) { controllers_[path]->drop(reason); }
+
 std::vector<ControllerStatus> Subsystem::controllers() const {
   std::vector<ControllerStatus> list;
   for (const auto& controller : controllers_) list.push_back(controller->status());

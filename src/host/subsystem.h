@@ -38,8 +38,20 @@ class Subsystem {
   // Error kNotFound. The source must be opened on shards of this subsystem while it lives.
   Result<std::shared_ptr<BlockSource>> source(uint32_t nsid) const;
 
+  // Replication control: sends the request and returns the answer, by the live controller of the lowest path. A few at
+  // a time, the others wait in line. Errors: kUnreachable (no controller is live), kConnectionLost (the connection was
+  // lost since: perhaps the call was made, perhaps not), kNotSupported (the namespace is no replica), kNotFound, and
+  // what else the controller says. One that takes longer than admin_timeout loses the connection.
+  // Requires: 1 to nvme::kReplicationSendBytesMax bytes.
+  Task<Result<std::vector<std::byte>>> call(uint32_t nsid, std::vector<std::byte> request);
+  // The number of a path's live connection, another one for each; 0: there is none now.
+  uint64_t connection(size_t path) const;
+  // Ends the connection if there is one, and soon all that is under way on it, even if the controller is silent; then
+  // it connects again. `reason`: a literal, for people.
+  void drop(size_t path, const char* reason);
+
   std::vector<ControllerStatus> controllers() const;
-  // Released whenever controllers() or namespaces() may be another.
+  // Released whenever controllers(), namespaces() or connection() may be another.
   Event& changed() { return changed_; }
 
  private:

@@ -35,6 +35,9 @@ enum class AdminOpcode : uint8_t {
   kSecurityReceive = 0x82,
   kSanitize = 0x84,
   kGetLbaStatus = 0x86,
+  // Vendor specific (0xc0 to 0xff): docs/internals/target.md.
+  kReplicationSend = 0xc1,
+  kReplicationReceive = 0xc2,
 };
 
 enum class NvmOpcode : uint8_t {
@@ -164,6 +167,10 @@ struct DsmRange {
   Le64 slba;
 };
 static_assert(sizeof(DsmRange) == 16);
+
+// Replication Send and Receive: the most bytes that one moves, whatever MDTS says.
+inline constexpr uint32_t kReplicationSendBytesMax = 8 * 1024;
+inline constexpr uint32_t kReplicationReceiveBytesMax = 64 * 1024;
 
 // Fabrics commands (base 2.0 section 6). Each is another reading of the same 64 bytes:
 // fabrics_view<ConnectCommand>(sqe).

@@ -106,6 +106,7 @@ constexpr auto kNames = std::to_array<NamedStatus>({
     {StatusCode::kControllerPathingError, "controller_pathing_error"},
     {StatusCode::kHostPathingError, "host_pathing_error"},
     {StatusCode::kAbortedByHost, "aborted_by_host"},
+    {StatusCode::kFenced, "fenced"},
 });
 static_assert(std::ranges::adjacent_find(kNames, std::ranges::greater_equal{}, &NamedStatus::code) == kNames.end());
 
@@ -144,6 +145,8 @@ Code code_from_status(StatusCode code) noexcept {
       return Code::kMiscompare;
     case StatusCode::kKeepAliveExpired:
       return Code::kTimedOut;
+    case StatusCode::kFenced:
+      return Code::kFenced;
     case StatusCode::kInternalPathError:
       return Code::kFenced;
     default:

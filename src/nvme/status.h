@@ -117,6 +117,9 @@ enum class StatusCode : uint16_t {
   kControllerPathingError = 0x360,
   kHostPathingError = 0x370,
   kAbortedByHost = 0x371,
+
+  // Type 7: vendor specific.
+  kFenced = 0x7c0,  // the namespace takes I/O of another association only; always with DNR
 };
 
 enum class StatusCodeType : uint8_t { kGeneric = 0, kCommandSpecific = 1, kMedia = 2, kPath = 3, kVendor = 7 };

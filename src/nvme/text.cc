@@ -53,6 +53,10 @@ std::string_view admin_name(uint8_t opcode) noexcept {
       return "sanitize";
     case AdminOpcode::kGetLbaStatus:
       return "get_lba_status";
+    case AdminOpcode::kReplicationSend:
+      return "replication_send";
+    case AdminOpcode::kReplicationReceive:
+      return "replication_receive";
   }
   return "unknown";
 }

@@ -16,6 +16,15 @@ uint64_t bytes_of(const NvmRange& range, const NamespaceLimits& limits) {
   return uint64_t{range.blocks} << limits.block_shift;
 }
 
+// Of replication control.
+bool names_one_namespace(const SubmissionEntry& command) {
+  return command.nsid != 0 && command.nsid != kBroadcastNamespace;
+}
+bool is_reserved_clear(const SubmissionEntry& command) {
+  return (command.cdw2 | command.cdw3 | command.cdw11 | command.cdw12 | command.cdw13 | command.cdw14 |
+          command.cdw15) == 0;
+}
+
 // The size in bytes of a property, 0 for one that we do not know.
 uint32_t property_size(Property property) {
   switch (property) {
@@ -175,6 +184,26 @@ SetFeaturesRequest decode_set_features(const SubmissionEntry& command) {
 
 AbortRequest decode_abort(const SubmissionEntry& command) {
   return {static_cast<uint16_t>(command.cdw10 & 0xffff), static_cast<uint16_t>(command.cdw10 >> 16)};
+}
+
+StatusOr<ReplicationSend> decode_replication_send(const SubmissionEntry& command, uint64_t data_length) {
+  if (!names_one_namespace(command)) return reject(StatusCode::kInvalidNamespaceOrFormat);
+  if (command.cdw10 != 0 || !is_reserved_clear(command)) return reject(StatusCode::kInvalidField);
+  if (data_length == 0 || data_length > kReplicationSendBytesMax) return reject(StatusCode::kDataSglLengthInvalid);
+  return ReplicationSend{command.nsid, static_cast<uint32_t>(data_length)};
+}
+
+StatusOr<ReplicationReceive> decode_replication_receive(const SubmissionEntry& command, uint64_t data_length) {
+  if (!names_one_namespace(command)) return reject(StatusCode::kInvalidNamespaceOrFormat);
+  if (command.cdw10 == 0 || !is_reserved_clear(command)) return reject(StatusCode::kInvalidField);
+  if (data_length == 0 || data_length > kReplicationReceiveBytesMax) return reject(StatusCode::kDataSglLengthInvalid);
+  return ReplicationReceive{command.nsid, command.cdw10, static_cast<uint32_t>(data_length)};
+}
+
+std::optional<ReplicationSent> decode_replication_sent(uint64_t result) {
+  const ReplicationSent sent{static_cast<uint32_t>(result), static_cast<uint32_t>(result >> 32)};
+  const bool good = (sent.call == 0) == (sent.bytes == 0) && sent.bytes <= kReplicationReceiveBytesMax;
+  return good ? std::optional(sent) : std::nullopt;
 }
 
 StatusOr<PropertyAccess> decode_property_get(const SubmissionEntry& command) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -130,6 +131,34 @@ struct AbortRequest {
   uint16_t cid = 0;
 };
 AbortRequest decode_abort(const SubmissionEntry& command);
+
+// Vendor specific: replication control (docs/internals/target.md).
+struct ReplicationSend {
+  uint32_t nsid = 0;
+  uint32_t bytes = 0;  // 1 to kReplicationSendBytesMax
+};
+// data_length: the request, of the size said above; else kDataSglLengthInvalid. No namespace in particular:
+// kInvalidNamespaceOrFormat. A reserved field that is not 0: kInvalidField.
+StatusOr<ReplicationSend> decode_replication_send(const SubmissionEntry& command, uint64_t data_length);
+struct ReplicationReceive {
+  uint32_t nsid = 0;
+  uint32_t call = 0;
+  uint32_t room = 0;  // bytes for the answer, 1 to kReplicationReceiveBytesMax
+};
+// Likewise.
+StatusOr<ReplicationReceive> decode_replication_receive(const SubmissionEntry& command, uint64_t data_length);
+
+// What the completion of a Send says in its dwords 0 and 1.
+struct ReplicationSent {
+  uint32_t call = 0;   // to fetch the answer by; 0: it is empty, and there is nothing to fetch
+  uint32_t bytes = 0;  // of the answer, at most kReplicationReceiveBytesMax
+  friend constexpr bool operator==(const ReplicationSent&, const ReplicationSent&) = default;
+};
+constexpr uint64_t encode_replication_sent(const ReplicationSent& sent) {
+  return sent.call | (uint64_t{sent.bytes} << 32);
+}
+// For the host side. None: the controller says what cannot be.
+std::optional<ReplicationSent> decode_replication_sent(uint64_t result);
 
 // Fabrics commands.
 struct PropertyAccess {

@@ -17,6 +17,7 @@ using HostId = std::array<uint8_t, 16>;
 // Plain members never change; atomics may be used from any shard, relaxed: each stands for itself.
 struct Association {
   uint16_t controller_id = 0;
+  CallerId caller = kNobody;  // of fenced namespaces; unlike the controller id it is never used again
   std::string subsystem_nqn;
   std::string host_nqn;
   HostId host_id{};

@@ -37,6 +37,7 @@ Task<void> Controller::close() {
   shard_target_.reactor().disarm(keep_alive_timer_);
   keep_alive_ms_ = 0;
   release_events();
+  co_await release_sends();
   co_await scope_.close();
 }
 
@@ -60,6 +61,9 @@ nvme::StatusOr<DataNeed> Controller::prepare(const nvme::SubmissionEntry& comman
     case AdminOpcode::kAsyncEventRequest:
     case AdminOpcode::kKeepAlive:
       return DataNeed{};
+    case AdminOpcode::kReplicationSend:
+    case AdminOpcode::kReplicationReceive:
+      return prepare_control(command, data_length);
     default:
       return nvme::reject(StatusCode::kInvalidOpcode);
   }
@@ -84,6 +88,10 @@ void Controller::execute(Request& request) {
       return request_event(request);
     case AdminOpcode::kKeepAlive:
       return admin_queue_.complete(request, nvme::kOk);
+    case AdminOpcode::kReplicationSend:
+      return begin_send(request);
+    case AdminOpcode::kReplicationReceive:
+      return scope_.spawn(receive(request));
     default:
       FL_UNREACHABLE("prepare() lets no other admin command through");
   }
@@ -252,6 +260,12 @@ void Controller::acknowledge(Notice notice) {
 }
 
 bool Controller::try_abort(Request& request, StatusCode code) {
+  for (auto at = sends_.begin(); at != sends_.end(); ++at) {
+    if (at->second != &request) continue;
+    sends_.erase(at);
+    admin_queue_.complete(request, nvme::transient(code));
+    return true;
+  }
   const bool waits = request.stage == Stage::kHeld &&
                      static_cast<AdminOpcode>(request.command.opcode) == AdminOpcode::kAsyncEventRequest;
   if (!waits) return false;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <set>
 #include <vector>
@@ -35,7 +36,7 @@ class Controller : public ListNode<Controller> {
   // Admin commands, Fabrics left out. See Queue::prepare() and Queue::execute().
   nvme::StatusOr<DataNeed> prepare(const nvme::SubmissionEntry& command, uint32_t data_length) const;
   void execute(Request& request);
-  // Takes back an Asynchronous Event Request that waits. False: it is none.
+  // Takes back an Asynchronous Event Request that waits, or a Replication Send. False: it is none.
   bool try_abort(Request& request, nvme::StatusCode code);
 
   uint64_t get_property(nvme::Property property) const;
@@ -92,6 +93,14 @@ class Controller : public ListNode<Controller> {
   nvme::StatusOr<uint64_t> set_feature(const nvme::SetFeaturesRequest& wanted);
   nvme::StatusOr<uint64_t> get_feature(Request& request);
 
+  // control_commands.cc
+  bool has_control() const;
+  nvme::StatusOr<DataNeed> prepare_control(const nvme::SubmissionEntry& command, uint32_t data_length) const;
+  void begin_send(Request& request);
+  Task<void> send(uint64_t number, nvme::ReplicationSend command, std::vector<std::byte> bytes);
+  Task<void> receive(Request& request);
+  Task<void> release_sends();
+
   Task<void> abort(Request& request);
   void request_event(Request& request);
   bool deliver(Notice notice);
@@ -128,6 +137,11 @@ class Controller : public ListNode<Controller> {
   std::array<bool, kNoticeCount> pending_{};  // to be told as soon as there is a request for it
   std::array<bool, kNoticeCount> masked_{};   // told; silent until the host reads the log
   std::set<uint32_t> changed_namespaces_;
+
+  // Replication Sends that run. One that is taken back leaves the list, and runs to its end.
+  std::map<uint64_t, Request*> sends_;
+  uint64_t last_send_ = 0;
+  uint32_t sends_running_ = 0;
 
   std::vector<nvme::ErrorInformation> errors_;  // ring, newest at error_count_ - 1
   uint64_t error_count_ = 0;

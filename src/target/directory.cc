@@ -16,6 +16,7 @@ Directory::Directory(Reactor& home, const TargetOptions& options, TargetObserver
       options_(options),
       observer_(observer),
       shards_(shards),
+      fenced_(home, shards),
       scope_(home),
       next_id_(options.controller_id_min) {}
 
@@ -36,6 +37,7 @@ Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::create(Create want
   }
   auto association = std::make_shared<Association>();
   association->controller_id = next_id_;
+  association->caller = fenced_.new_caller();
   association->subsystem_nqn = std::move(wanted.subsystem_nqn);
   association->host_nqn = std::move(wanted.host_nqn);
   association->host_id = wanted.host_id;
@@ -102,6 +104,7 @@ Task<void> Directory::destroy(uint16_t controller_id, const char* reason) {
   if (!closing_) {
     for (const auto& [qid, place] : entry.queues) scope_.spawn(close_connection(place, reason));
   }
+  fenced_.end(entry.association->caller, entry.association->subsystem_nqn);
   if (observer_ != nullptr && !entry.discovery) observer_->host_disconnected(session_of(entry), reason);
   co_return;
 }

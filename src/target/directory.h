@@ -11,6 +11,7 @@
 #include "async/scope.h"
 #include "nvme/status.h"
 #include "target/association.h"
+#include "target/fenced_namespaces.h"
 #include "target/options.h"
 
 namespace fairlead::target {
@@ -81,6 +82,8 @@ class Directory {
   Task<void> lock_range(std::string subsystem_nqn, uint32_t nsid, ByteOffset offset, uint64_t length);
   Task<void> unlock_range(std::string subsystem_nqn, uint32_t nsid);
 
+  FencedNamespaces& fenced() { return fenced_; }
+
   // The I/O of a subsystem on all shards.
   Task<IoCounters> counters_of(std::string subsystem_nqn);
   size_t controller_count() const { return controllers_.size(); }
@@ -104,6 +107,7 @@ class Directory {
   const TargetOptions& options_;
   TargetObserver* observer_;
   const std::vector<std::unique_ptr<ShardTarget>>& shards_;
+  FencedNamespaces fenced_;
   Scope scope_;
   std::map<uint16_t, Entry> controllers_;
   uint16_t next_id_;

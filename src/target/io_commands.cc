@@ -164,6 +164,8 @@ void Queue::execute_io(Request& request) {
   if (opcode == NvmOpcode::kFlush && command.nsid == nvme::kBroadcastNamespace) return scope_.spawn(flush_all(request));
   // Since prepare() the namespace may have gone, shrunk, or changed its ANA state.
   if (const nvme::Status status = plan(request); !status.ok()) return complete(request, status);
+  if (!request.planned_for->lets_through(association_->caller)) [[unlikely]]
+    return complete(request, nvme::permanent(StatusCode::kFenced));
   request.nspace = request.planned_for;
   request.nspace->begin_command();
   switch (opcode) {

@@ -171,6 +171,11 @@ std::vector<std::byte> Controller::effects_log() const {
                             nvme::AdminOpcode::kAsyncEventRequest, nvme::AdminOpcode::kKeepAlive}) {
     effects.admin[static_cast<uint8_t>(opcode)] = nvme::kEffectSupported;
   }
+  if (has_control()) {
+    for (const auto opcode : {nvme::AdminOpcode::kReplicationSend, nvme::AdminOpcode::kReplicationReceive}) {
+      effects.admin[static_cast<uint8_t>(opcode)] = nvme::kEffectSupported;
+    }
+  }
   for (const auto opcode :
        {nvme::NvmOpcode::kFlush, nvme::NvmOpcode::kRead, nvme::NvmOpcode::kCompare, nvme::NvmOpcode::kVerify}) {
     effects.io[static_cast<uint8_t>(opcode)] = nvme::kEffectSupported;

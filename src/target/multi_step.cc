@@ -56,6 +56,10 @@ Task<void> Queue::flush_all(Request& request) {
   for (const uint32_t nsid : ids) {
     Namespace* const nspace = subsystem_->find(nsid);
     if (nspace == nullptr) continue;
+    if (!nspace->lets_through(association_->caller)) {
+      status = nvme::permanent(StatusCode::kFenced);
+      continue;
+    }
     nspace->begin_command();
     const Result<void> flushed = co_await block_flush(shard_target_.reactor(), nspace->device());
     nspace->end_command();
@@ -174,6 +178,9 @@ void Queue::execute_fused(Request& request) {
   first.stage = second.stage = Stage::kExecuting;
   nvme::Status status = nvme::check_fused_pair(first.command, second.command);
   if (status.ok()) status = plan(second);
+  if (status.ok() && !second.planned_for->lets_through(association_->caller)) {
+    status = nvme::permanent(StatusCode::kFenced);
+  }
   if (!status.ok()) {
     complete(first, status);
     complete(second, nvme::permanent(StatusCode::kAbortedFailedFused));

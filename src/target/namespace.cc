@@ -64,7 +64,16 @@ void WriteGate::unlock() {
 }
 
 Namespace::Namespace(Reactor& reactor, const NamespaceIdentity& identity, std::unique_ptr<BlockDevice> device)
-    : identity_(identity), device_(std::move(device)), gate_(reactor), idle_(reactor) {}
+    : identity_(identity),
+      device_(std::move(device)),
+      gate_(reactor),
+      fence_mask_(identity.is_fenced ? ~CallerId{0} : CallerId{0}),
+      idle_(reactor) {}
+
+void Namespace::admit(CallerId caller) {
+  FL_CHECK(is_fenced());
+  admitted_ = caller;
+}
 
 void Namespace::end_command() {
   FL_CHECK(in_flight_ > 0);

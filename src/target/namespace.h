@@ -12,6 +12,7 @@
 #include "base/units.h"
 #include "base/uuid.h"
 #include "block/block_device.h"
+#include "target/control_handler.h"
 
 namespace fairlead::target {
 
@@ -19,6 +20,7 @@ struct NamespaceIdentity {
   uint32_t nsid = 0;
   Uuid uuid;
   uint32_t ana_group = 1;
+  bool is_fenced = false;  // takes I/O of one caller only, at first of none
 };
 
 // Of one namespace on one shard; summed over shards for the health log.
@@ -77,6 +79,12 @@ class Namespace {
   WriteGate& gate() { return gate_; }
   IoCounters& counters() { return counters_; }
 
+  bool is_fenced() const { return identity_.is_fenced; }
+  // Whether that caller's I/O is taken: always, unless it is fenced. On the I/O path.
+  bool lets_through(CallerId caller) const { return (caller & fence_mask_) == admitted_; }
+  // Requires: is_fenced(). kNobody: none is taken. What was let through before goes on.
+  void admit(CallerId caller);
+
   // Between these the namespace, though removed from its subsystem, is not destroyed.
   void begin_command() { ++in_flight_; }
   void end_command();
@@ -87,6 +95,8 @@ class Namespace {
   std::unique_ptr<BlockDevice> device_;
   WriteGate gate_;
   IoCounters counters_;
+  const CallerId fence_mask_;  // all ones if fenced, else 0: then everyone is like `admitted_`
+  CallerId admitted_ = kNobody;
   uint32_t in_flight_ = 0;
   Event idle_;
 };

@@ -11,6 +11,7 @@
 #include "block/block_device.h"
 #include "io/address.h"
 #include "nvme/log_page.h"
+#include "target/control_handler.h"
 
 namespace fairlead::target {
 
@@ -52,6 +53,9 @@ struct NamespaceOptions {
   std::shared_ptr<BlockSource> source;
   Uuid uuid;  // nil: derived from the subsystem's NQN and the namespace id
   uint32_t ana_group = 1;
+  // The namespace is a replica: fenced, with replication control. Let go when it has been removed. shared_ptr: a call
+  // may be under way meanwhile.
+  std::shared_ptr<ControlHandler> control = nullptr;
 };
 
 }  // namespace fairlead::target

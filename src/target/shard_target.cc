@@ -138,6 +138,15 @@ Task<void> ShardTarget::unlock_range(std::string nqn, uint32_t nsid) {
   nspace.end_command();
 }
 
+Task<void> ShardTarget::set_caller(std::string nqn, uint32_t nsid, CallerId caller) {
+  find_subsystem(nqn)->find(nsid)->admit(caller);
+  co_return;
+}
+
+Task<void> ShardTarget::drain_namespace(std::string nqn, uint32_t nsid) {
+  co_await find_subsystem(nqn)->find(nsid)->drain();
+}
+
 Task<Result<void>> ShardTarget::flush_all() {
   Result<void> outcome;
   std::vector<std::pair<std::string, uint32_t>> all;

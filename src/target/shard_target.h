@@ -70,6 +70,10 @@ class ShardTarget {
   Task<IoCounters> counters_of(std::string nqn);
   Task<void> lock_range(std::string nqn, uint32_t nsid, ByteOffset offset, uint64_t length);
   Task<void> unlock_range(std::string nqn, uint32_t nsid);
+  // Whose I/O a fenced namespace takes here from now on.
+  Task<void> set_caller(std::string nqn, uint32_t nsid, CallerId caller);
+  // Returns when nothing is under way on a namespace. Requires: it is not removed meanwhile.
+  Task<void> drain_namespace(std::string nqn, uint32_t nsid);
   // Flushes every device here.
   Task<Result<void>> flush_all();
   // Drops every subsystem and closes its devices, here where they live. Requires: no connections.

@@ -92,6 +92,7 @@ Task<Result<void>> Target::remove_subsystem(std::string nqn) {
 
 Task<Result<void>> Target::remove_subsystem_now(std::string nqn) {
   if (find(nqn) == nullptr) co_return fail(Code::kNotFound, "remove a subsystem");
+  co_await directory_.fenced().remove_all_of(nqn);
   for (const auto& shard_target : shard_targets_) {
     co_await call_on(home(), shard_target->reactor(), shard_target->remove_subsystem(nqn));
   }
@@ -120,7 +121,7 @@ Task<Result<uint32_t>> Target::add_namespace_now(std::string nqn, NamespaceOptio
   }
   if (nsid > kNamespacesMax) co_return fail(Code::kInvalidArgument, "a namespace id is a number from 1 to 1024");
   if (subsystem->find(nsid) != nullptr) co_return fail(Code::kAlreadyExists, "add a namespace of this id");
-  NamespaceIdentity identity{nsid, options.uuid, options.ana_group};
+  NamespaceIdentity identity{nsid, options.uuid, options.ana_group, options.control != nullptr};
   // Derived from names, so that a host finds the same namespace after the target was started again.
   if (identity.uuid.is_nil()) identity.uuid = uuid_from_name(kFairleadNamespace, fmt::format("{}#{}", nqn, nsid));
   for (size_t i = 0; i < shard_targets_.size(); ++i) {
@@ -134,6 +135,7 @@ Task<Result<uint32_t>> Target::add_namespace_now(std::string nqn, NamespaceOptio
     }
     co_return std::unexpected(added.error());
   }
+  if (options.control != nullptr) directory_.fenced().add(nqn, nsid, std::move(options.control));
   co_await announce(nqn, Notice::kNamespaceChanged, nsid);
   co_return nsid;
 }
@@ -151,6 +153,7 @@ Task<Result<void>> Target::remove_namespace(std::string nqn, uint32_t nsid) {
   if (subsystem == nullptr || subsystem->find(nsid) == nullptr) {
     outcome = fail(Code::kNotFound, "remove a namespace");
   } else {
+    co_await directory_.fenced().remove(nqn, nsid);
     for (const auto& shard_target : shard_targets_) {
       co_await call_on(home(), shard_target->reactor(), shard_target->remove_namespace(nqn, nsid));
     }
@@ -196,6 +199,16 @@ Task<Result<void>> Target::set_ana_state(std::string nqn, PortIndex port, uint32
   end_turn();
   co_return outcome;
 }
+
+Task<Result<void>> Target::fence(std::string nqn, uint32_t nsid) {
+  return directory_.fenced().fence(std::move(nqn), nsid);
+}
+
+Task<Result<void>> Target::admit(std::string nqn, uint32_t nsid, CallerId caller) {
+  return directory_.fenced().admit(std::move(nqn), nsid, caller);
+}
+
+CallerId Target::new_caller() { return directory_.fenced().new_caller(); }
 
 Task<Result<Target::Listening>> Target::start_listener(ListenerOptions options) {
   co_await take_turn();
@@ -263,6 +276,7 @@ Task<Result<void>> Target::stop() {
   }
   co_await serving_.close();
   co_await directory_.close();
+  co_await directory_.fenced().close();
   Result<void> outcome;
   for (const auto& shard_target : shard_targets_) {
     const Result<void> flushed = co_await call_on(home(), shard_target->reactor(), shard_target->flush_all());

@@ -50,6 +50,16 @@ class Target {
   // How hosts that come through that port see the namespaces of that group. Errors: kNotFound, kInvalidArgument.
   Task<Result<void>> set_ana_state(std::string nqn, PortIndex port, uint32_t group, AnaState state);
 
+  // Of namespaces with a ControlHandler; these neither wait for other changes nor keep them waiting. Error of both:
+  // kNotFound (no such namespace, or one without a handler, or it is being removed).
+  //
+  // Refuses everyone from now on; returns when all I/O that was let through has ended, on every shard.
+  Task<Result<void>> fence(std::string nqn, uint32_t nsid);
+  // Takes the I/O of this caller from now on. Error kBusy: another one is let in; fence it off first.
+  Task<Result<void>> admit(std::string nqn, uint32_t nsid, CallerId caller);
+  // A number for somebody in this process who is let in by other ways than a connection.
+  CallerId new_caller();
+
   struct Listening {
     PortIndex port = 0;
     SocketAddress bound;
