@@ -58,6 +58,10 @@ struct MirrorShared {
   bool has_waiters() const { return waiters.load() > 0; }
 
   std::atomic<uint32_t> waiters{0};
+
+  // Something was written (zeroes, discards likewise) since it was last made false: whoever writes looks, and sets it
+  // when it is not.
+  std::atomic<bool> has_written{false};
 };
 
 }  // namespace fairlead::mirror

@@ -1,0 +1,28 @@
+// What a volume's target is told. Plain values.
+#pragma once
+
+#include <cstdint>
+
+#include "async/time.h"
+#include "base/uuid.h"
+
+namespace fairlead::mirror {
+
+struct MirrorOptions {
+  Uuid volume;
+  uint64_t size_bytes = 0;
+  uint32_t logical_block = 512;
+  // Reads begin only while a majority has promised to wait so long before it obeys another (rule 6).
+  Duration lease = std::chrono::milliseconds(400);
+  // Once a take-over could go on it waits so long for members that are connected and have not answered yet.
+  Duration grace = std::chrono::milliseconds(200);
+  // A replica that does not end something for so long is faulted as if it were gone.
+  Duration stall_limit = std::chrono::seconds(5);
+  // How long a replica that was written to may stay without a note: what changed since it is levelled by a take-over.
+  Duration checkpoint_interval = std::chrono::seconds(10);
+  Duration retry_min = std::chrono::milliseconds(50);
+  Duration retry_max = std::chrono::seconds(60);  // of a replica that fails again and again
+  size_t copies_in_flight = 4;                    // extents, of all that is copied at once
+};
+
+}  // namespace fairlead::mirror

@@ -1,0 +1,289 @@
+// A reign from its beginning to its decision, and its end: sessions with replicas, and what they answered.
+#include "mirror/reign.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace fairlead::mirror {
+
+Reign::Reign(Shard& home, const MirrorOptions& options, Term term, std::vector<Peer*> peers, Witness& witness,
+             Sides& sides, Event& changed)
+    : home_(home),
+      options_(options),
+      term_(term),
+      witness_(witness),
+      sides_(sides),
+      outer_changed_(changed),
+      changed_(home.reactor),
+      scope_(home.reactor),
+      copier_(home, sides),
+      generation_changing_(home.reactor) {
+  for (Peer* const peer : peers) seats_.push_back(std::make_unique<Seat>(*peer));
+}
+
+Reign::~Reign() = default;
+
+void Reign::note_change() {
+  changed_.release_waiters();
+  outer_changed_.release_waiters();
+}
+
+Reign::Seat* Reign::find(const ReplicaId& id) const {
+  const auto found = std::ranges::find(seats_, id, [](const auto& seat) { return seat->peer.link->replica(); });
+  return found == seats_.end() ? nullptr : found->get();
+}
+
+Reign::Seat* Reign::find(Slot slot) const {
+  const auto found = std::ranges::find(seats_, slot, [](const auto& seat) { return seat->peer.slot; });
+  return found == seats_.end() ? nullptr : found->get();
+}
+
+Task<Reign::End> Reign::run() {
+  for (const auto& seat : seats_) scope_.spawn(tend(*seat));
+  const End end = co_await reign();
+  log_info("mirror.reign_ended", {{"volume", to_string(options_.volume)},
+                                  {"term", to_string(term_)},
+                                  {"why", end == End::kStopped      ? "stopped"
+                                          : end == End::kSuperseded ? "superseded"
+                                                                    : "renew"}});
+  co_await wind_down();
+  co_return end;
+}
+
+void Reign::stop() {
+  is_told_to_stop_ = true;
+  note_change();
+}
+
+Task<Reign::End> Reign::reign() {
+  const auto end = [this] {
+    return is_told_to_stop_ ? End::kStopped : is_superseded() ? End::kSuperseded : End::kRenew;
+  };
+  if (!co_await gather()) co_return end();
+  phase_ = Phase::kRecording;
+  note_change();
+  if (!co_await serve_first()) co_return end();
+  phase_ = Phase::kServing;
+  log_info("mirror.serving", {{"volume", to_string(options_.volume)},
+                              {"record", to_string(in_force_)},
+                              {"unlevel", sides_.shared().unlevel.count()}});
+  note_change();
+  scope_.spawn(upkeep());
+  scope_.spawn(leveller());
+  co_return co_await govern();
+}
+
+Task<void> Reign::wind_down() {
+  SideConfiguration& configuration = sides_.configuration();
+  configuration.is_held = true;
+  sides_.shared().lease_until_ns.store(0, std::memory_order_release);
+  ending_.cancel();
+  note_change();
+  sides_.ranges_changed().release_waiters();
+  for (const auto& seat : seats_) seat->peer.link->changed().release_waiters();
+  co_await scope_.close();
+  for (const auto& seat : seats_) {
+    seat->device.reset();
+    co_await sides_.detach(seat->peer.slot);
+  }
+}
+
+// ---- Sessions
+
+Duration Reign::damping(const Peer& peer) const {
+  if (peer.failures == 0) return Duration(0);
+  const Duration wait = options_.retry_min * (int64_t{1} << std::min<uint32_t>(peer.failures - 1, 20));
+  return std::min(wait, options_.retry_max);
+}
+
+// Keeps a session with the replica for as long as the reign lasts: whenever there is a connection without one, it
+// prepares.
+Task<void> Reign::tend(Seat& seat) {
+  ReplicaLink& link = *seat.peer.link;
+  while (!is_ending()) {
+    if (link.connection() == 0) {
+      co_await link.changed().wait();
+      continue;
+    }
+    if (seat.has_session && link.connection() == seat.connection) {
+      co_await link.changed().wait();
+      continue;
+    }
+    if (seat.has_session) lose(seat, Error{.code = Code::kConnectionLost});
+    const Duration since = home_.reactor.now() - seat.peer.failed_at;
+    if (const Duration wait = damping(seat.peer); phase_ == Phase::kServing && since < wait) {
+      (void)co_await sleep(home_.reactor, wait - since, ending_);
+      continue;
+    }
+    co_await prepare(seat);
+  }
+}
+
+Task<void> Reign::prepare(Seat& seat) {
+  ReplicaLink& link = *seat.peer.link;
+  const uint64_t connection = link.connection();
+  if (connection == 0 || is_ending()) co_return;
+  const Result<Reply> reply = co_await link.call({.volume = options_.volume,
+                                                  .replica = link.replica(),
+                                                  .term = term_,
+                                                  .session = 0,
+                                                  .body = PrepareRequest{term_}});
+  if (is_ending()) co_return;
+  if (reply && std::holds_alternative<Prepared>(*reply) && link.connection() == connection) {
+    seat.prepared = std::get<Prepared>(*reply);
+    Result<std::unique_ptr<BlockDevice>> device = link.open(home_);
+    if (device && seat.prepared.session.term == term_) {
+      seat.device = std::move(*device);
+      seat.connection = connection;
+      seat.has_session = true;
+      seat.is_refused = false;
+      seat.standing = Standing::kPrepared;
+      seat.sent_record = {};
+      seat.lease_until = {};
+      note_change();
+      co_return;
+    }
+  } else if (reply && std::holds_alternative<Fenced>(*reply)) {
+    seat.is_refused = true;
+    refusal_ = std::max(refusal_, std::get<Fenced>(*reply).promise);
+  } else {
+    const Failed* const failed = reply ? std::get_if<Failed>(&*reply) : nullptr;
+    seat.last_error = failed != nullptr ? Error{.code = failed->code} : reply ? Error{} : reply.error();
+  }
+  note_change();
+  (void)co_await sleep(home_.reactor, options_.retry_min, ending_);
+}
+
+Task<Result<Reply>> Reign::call(Seat& seat, RequestBody body) {
+  ReplicaLink& link = *seat.peer.link;
+  const uint64_t number = seat.prepared.session.number;
+  if (!seat.has_session || link.connection() != seat.connection) co_return fail(Code::kConnectionLost);
+  Result<Reply> reply = co_await link.call({.volume = options_.volume,
+                                            .replica = link.replica(),
+                                            .term = term_,
+                                            .session = number,
+                                            .body = std::move(body)});
+  // An answer in a session that has ended since says nothing of the one that there is now.
+  if (!seat.has_session || seat.prepared.session.number != number) co_return fail(Code::kConnectionLost);
+  co_return reply;
+}
+
+Task<bool> Reign::ask(Seat& seat, RequestBody body) {
+  const uint64_t number = seat.prepared.session.number;
+  const Result<Reply> reply = co_await call(seat, std::move(body));
+  if (reply && std::holds_alternative<Done>(*reply)) co_return true;
+  if (!seat.has_session || seat.prepared.session.number != number) co_return false;
+  if (reply && std::holds_alternative<Fenced>(*reply)) {
+    seat.is_refused = true;
+    refusal_ = std::max(refusal_, std::get<Fenced>(*reply).promise);
+    lose(seat, Error{.code = Code::kFenced});
+  } else if (const Failed* const failed = reply ? std::get_if<Failed>(&*reply) : nullptr) {
+    lose(seat, Error{.code = failed->code});
+  } else {
+    lose(seat, reply ? Error{.code = Code::kProtocol} : reply.error());
+  }
+  co_return false;
+}
+
+// The replica is of no use until it has another session. A member stays needed until a record without it is in force.
+void Reign::lose(Seat& seat, Error error) {
+  if (!seat.has_session) return;
+  log_warn("mirror.replica_failed", {{"volume", to_string(options_.volume)},
+                                     {"replica", to_string(seat.peer.link->replica())},
+                                     {"error", to_string(error)}});
+  seat.has_session = false;
+  if (!in_force_.members.has(seat.peer.link->replica()) && !proposed_since_.has(seat.peer.link->replica())) {
+    sides_.configuration().slots[seat.peer.slot].use = SlotUse::kOff;
+  }
+  seat.standing = Standing::kAway;
+  seat.last_error = error;
+  seat.lease_until = {};
+  count_leases();
+  // Long quiet: it may come back at once.
+  if (home_.reactor.now() - seat.peer.failed_at > 4 * options_.retry_max) seat.peer.failures = 0;
+  ++seat.peer.failures;
+  seat.peer.failed_at = home_.reactor.now();
+  SlotConfiguration& slot = sides_.configuration().slots[seat.peer.slot];
+  slot.is_broken = true;
+  slot.is_read = false;
+  scope_.spawn(sides_.publish());
+  has_generation_.erase(&seat);
+  if (seat.peer.link->connection() == seat.connection) seat.peer.link->drop();
+  seat.peer.link->changed().release_waiters();
+  note_change();
+}
+
+void Reign::slot_failed(Slot slot, uint64_t incarnation, const Error& error) {
+  Seat* const seat = find(slot);
+  if (seat == nullptr || is_ending() || sides_.configuration().slots[slot].incarnation != incarnation) return;
+  if (error.code == Code::kFenced) seat->is_refused = true;
+  lose(*seat, error);
+}
+
+void Reign::add(Peer& peer) {
+  seats_.push_back(std::make_unique<Seat>(peer));
+  scope_.spawn(tend(*seats_.back()));
+}
+
+// ---- Take-over
+
+Task<void> Reign::ask_witness() {
+  while (!is_ending() && !witness_answer_) {
+    const Result<WitnessAnswer> answer = co_await witness_.prepare(options_.volume, term_);
+    if (is_ending()) break;
+    is_witness_away_ = !answer;
+    if (answer && answer->promise > term_) {
+      refusal_ = std::max(refusal_, answer->promise);
+    } else if (answer) {
+      witness_answer_ = *answer;
+    }
+    note_change();
+    if (!witness_answer_) (void)co_await sleep(home_.reactor, options_.retry_min, ending_);
+  }
+}
+
+Ballot Reign::ballot() const {
+  Ballot ballot;
+  for (const auto& seat : seats_) {
+    if (seat->has_session) ballot.answers.push_back({seat->peer.link->replica(), seat->prepared});
+  }
+  if (witness_answer_ && !witness_answer_->abstains) ballot.witness = witness_answer_;
+  return ballot;
+}
+
+// Waits until the answers allow to go on. False: told to stop, or only another term can.
+Task<bool> Reign::gather() {
+  scope_.spawn(ask_witness());
+  std::optional<Instant> possible_since;
+  struct Alarm : Timer {
+    explicit Alarm(Event& e)
+        : Timer([](Runnable& self) { static_cast<Alarm&>(self).event.release_waiters(); }), event(e) {}
+    Event& event;
+  } grace(changed_);
+  bool is_decided = false;
+  while (!is_told_to_stop_ && refusal_ <= term_) {
+    decision_ = decide(ballot());
+    if (decision_.kind == Decision::Kind::kGoOn) {
+      // Members that can be heard soon are worth a moment: without them they would have to return.
+      const bool is_anyone_coming = std::ranges::any_of(seats_, [this](const auto& seat) {
+        return decision_.missing.has(seat->peer.link->replica()) && !seat->has_session && !seat->is_refused &&
+               seat->peer.link->connection() != 0;
+      });
+      if (!possible_since) {
+        possible_since = home_.reactor.now();
+        home_.reactor.arm(grace, options_.grace);
+      }
+      if (!is_anyone_coming || home_.reactor.now() >= *possible_since + options_.grace) {
+        is_decided = true;
+        break;
+      }
+    }
+    outer_changed_.release_waiters();
+    co_await changed_.wait();
+  }
+  home_.reactor.disarm(grace);
+  co_return is_decided;
+}
+
+}  // namespace fairlead::mirror

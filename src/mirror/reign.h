@@ -1,0 +1,204 @@
+// Reign: one term of a volume's target, from its prepare to its end (docs/internals/replication.md, rules 1 to 7).
+//
+//   gather     ask every replica, and the witness, for its promise, until there is a decision
+//   level      find the extents that members may differ in; they are copied before anyone reads them
+//   record     bring the record that was found into force, then our own
+//   govern     serve: faults, returns, settling, checkpoints, leases
+//
+// Lives on the home shard; owned by VolumeTarget, which begins another when one ends. A reign that has ended is never
+// resumed: what it knew may be out of date.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "async/cancel.h"
+#include "async/event.h"
+#include "async/mutex.h"
+#include "async/scope.h"
+#include "mirror/copier.h"
+#include "mirror/link.h"
+#include "mirror/options.h"
+#include "mirror/quorum.h"
+#include "mirror/sides.h"
+
+namespace fairlead::mirror {
+
+// A replica of the volume, for as long as the target knows it.
+struct Peer {
+  std::unique_ptr<ReplicaLink> link;
+  Slot slot = 0;
+  // Damping: who fails again and again is asked again later and later.
+  uint32_t failures = 0;
+  Instant failed_at;
+};
+
+class Reign {
+ public:
+  // Why it ended.
+  enum class End : uint8_t {
+    kStopped,     // told to
+    kSuperseded,  // a majority obeys another target: stop for good
+    kRenew,       // only another term can go on
+  };
+  enum class Phase : uint8_t { kGathering, kRecording, kServing };
+
+  // All borrowed for life. `changed` is released whenever what status is made of may be another.
+  Reign(Shard& home, const MirrorOptions& options, Term term, std::vector<Peer*> peers, Witness& witness, Sides& sides,
+        Event& changed);
+  ~Reign();  // Requires: run() returned.
+  Reign(const Reign&) = delete;
+  Reign& operator=(const Reign&) = delete;
+
+  // From its beginning to its end. When it returns every slot is off, and what hosts asked for and did not get waits.
+  Task<End> run();
+  // In order: what is under way ends, everything is flushed, notes are made, leases are given back.
+  void stop();
+
+  // Of the data path.
+  void slot_failed(Slot slot, uint64_t incarnation, const Error& error);
+  void lease_wanted();
+  void level_wanted(uint64_t extent);
+  void repair_wanted(Slot slot, ByteRange range);
+
+  // Another replica: it is prepared, and brought in as one that returns.
+  void add(Peer& peer);
+
+  Phase phase() const { return phase_; }
+  const Term& term() const { return term_; }
+  const Record& in_force() const { return in_force_; }
+  const std::optional<Record>& proposal() const { return proposal_; }
+  const Decision& decision() const { return decision_; }
+  // The highest term that refused us.
+  const Term& refusal() const { return refusal_; }
+  bool is_witness_away() const { return is_witness_away_; }
+
+  enum class Standing : uint8_t {
+    kAway,       // not reached, or it has no session
+    kPrepared,   // it promised
+    kReturning,  // what it missed is being copied
+    kReady,      // it has everything, and is to become a member
+    kMember,
+  };
+  struct Seat {
+    explicit Seat(Peer& p) : peer(p) {}
+    Peer& peer;
+    Standing standing = Standing::kAway;
+    uint64_t connection = 0;  // that its session is of
+    Prepared prepared;
+    bool has_session = false;
+    std::unique_ptr<BlockDevice> device;  // the home shard's, for copies and flushes
+    Instant lease_until;
+    bool is_renewing = false;
+    Stamp sent_record;        // the newest that it was sent
+    uint64_t copied = 0;      // kReturning: extents,
+    uint64_t to_copy = 0;     // of so many
+    bool is_refused = false;  // it obeys a higher term
+    Error last_error = {};
+  };
+  const std::vector<std::unique_ptr<Seat>>& seats() const { return seats_; }
+
+ private:
+  // reign.cc
+  Task<End> reign();
+  Task<void> wind_down();
+  Task<void> tend(Seat& seat);
+  Task<void> prepare(Seat& seat);
+  Task<void> ask_witness();
+  Task<bool> gather();
+  Ballot ballot() const;
+  Task<Result<Reply>> call(Seat& seat, RequestBody body);
+  // What it was asked it did; anything else fails the seat.
+  Task<bool> ask(Seat& seat, RequestBody body);
+  void lose(Seat& seat, Error error);
+  Seat* find(const ReplicaId& id) const;
+  Seat* find(Slot slot) const;
+  bool is_ending() const { return ending_.is_cancelled(); }
+  Duration damping(const Peer& peer) const;
+
+  // reign_records.cc
+  Task<bool> serve_first();
+  Task<bool> seat_members();
+  Task<End> govern();
+  MemberSet wanted_members() const;
+  bool is_superseded() const;
+  Task<bool> bring_into_force(Record record);
+  void send_proposal();
+  Task<void> send_record(Seat& seat, Record record);
+  Task<void> send_record_to_witness(Record record);
+  Task<void> adopt(Record record);
+  void start_returns();
+
+  // reign_copy.cc
+  Task<bool> find_unlevel();
+  Task<bool> add_changes(Seat& of, std::optional<Stamp> since, ExtentBits& into);
+  Task<void> leveller();
+  Task<void> level_worker();
+  Task<void> level(uint64_t extent);
+  std::optional<uint64_t> next_unlevel();
+  Task<void> bring_back(Seat& seat);
+  Task<bool> bring_back_now(Seat& seat);
+  Task<bool> copy_all(Seat& seat, ExtentBits& wanted);
+  Task<void> copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, bool& is_good);
+  Task<bool> stamp_all(Seat& seat, std::vector<uint64_t> extents);
+  Seat* source_for(const Seat& seat) const;
+  Task<void> repair(Seat& seat, ByteRange range);
+
+  // reign_upkeep.cc
+  Task<void> upkeep();
+  Task<bool> checkpoint();
+  std::vector<Seat*> with_generation() const;
+  Task<bool> flush(Seat& seat);
+  Task<void> keep_leases();
+  Task<void> renew_lease(Seat& seat);
+  void count_leases();
+  Task<void> give_back_leases();
+
+  void note_change();
+
+  Shard& home_;
+  const MirrorOptions& options_;
+  const Term term_;
+  Witness& witness_;
+  Sides& sides_;
+  Event& outer_changed_;
+  Event changed_;  // anything that a coroutine here may wait for
+  CancelSource ending_;
+  Scope scope_;
+  Copier copier_;
+  std::vector<std::unique_ptr<Seat>> seats_;
+
+  Phase phase_ = Phase::kGathering;
+  bool is_told_to_stop_ = false;
+  bool must_renew_ = false;
+  Term refusal_;
+  std::optional<WitnessAnswer> witness_answer_;
+  bool is_witness_away_ = false;
+  bool is_asking_witness_ = false;
+  Decision decision_;
+  uint64_t counter_ = 0;     // of generations and records
+  uint64_t generation_ = 0;  // that writes have
+
+  Record in_force_;
+  std::optional<Record> proposal_;
+  MemberSet proposed_since_;  // members of all that was proposed since in_force_ is: writes need them too (rule 2)
+  Votes votes_;
+  bool is_witness_refusing_ = false;
+  Stamp sent_to_witness_;
+
+  ReplicaId source_;  // to level from
+  std::deque<uint64_t> wanted_level_;
+  std::set<uint64_t> leveling_;
+  bool is_level_ = false;
+  std::set<Seat*> has_generation_;  // in the session that they have
+  Mutex generation_changing_;
+
+  Instant leases_wanted_until_;
+  bool is_keeping_leases_ = false;
+};
+
+}  // namespace fairlead::mirror

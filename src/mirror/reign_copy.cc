@@ -1,0 +1,264 @@
+// What is copied: extents in which members may differ (rule 1), and what a replica that returns has missed (rule 4).
+#include <algorithm>
+
+#include "base/log.h"
+#include "mirror/reign.h"
+
+namespace fairlead::mirror {
+namespace {
+
+ByteRange range_of(uint64_t extent, uint64_t size_bytes) {
+  return {extent * kExtentBytes, std::min((extent + 1) * kExtentBytes, size_bytes)};
+}
+
+// A medium that fails, not the way to it.
+bool is_medium_error(const Error& error) { return error.code == Code::kIo || error.code == Code::kCorrupt; }
+
+}  // namespace
+
+// Adds what the replica says that it has written, or unmapped, since; false: it failed.
+Task<bool> Reign::add_changes(Seat& of, std::optional<Stamp> since, ExtentBits& into) {
+  uint64_t offset = 0;
+  do {
+    const Result<Reply> reply = co_await call(of, ChangedRequest{.since = since, .offset = offset});
+    const Ranges* const ranges = reply ? std::get_if<Ranges>(&*reply) : nullptr;
+    if (ranges == nullptr || (ranges->next != 0 && ranges->next <= offset)) {
+      lose(of, reply ? Error{.code = Code::kProtocol} : reply.error());
+      co_return false;
+    }
+    for (const ByteSpan& range : ranges->ranges) {
+      const uint64_t end = std::min(range.end, options_.size_bytes);
+      for (uint64_t at = range.begin / kExtentBytes; at * kExtentBytes < end; ++at) into.set(at);
+    }
+    offset = ranges->next;
+  } while (offset != 0);
+  co_return true;
+}
+
+// Everything that any of those present was asked to write after its own note may be there and not elsewhere.
+Task<bool> Reign::find_unlevel() {
+  ExtentBits& unlevel = sides_.shared().unlevel;
+  for (uint64_t at = unlevel.next(0); at < unlevel.extents(); at = unlevel.next(at)) unlevel.clear(at);
+  Seat& source = *find(source_);
+  for (const ReplicaId& id : decision_.present.ids()) {
+    if (id == source_) continue;
+    Seat& seat = *find(id);
+    if (!co_await add_changes(seat, seat.prepared.note, unlevel)) co_return false;
+    if (!co_await add_changes(source, seat.prepared.note, unlevel)) co_return false;
+  }
+  co_return true;
+}
+
+void Reign::level_wanted(uint64_t extent) {
+  if (sides_.shared().unlevel.test(extent)) wanted_level_.push_back(extent);
+}
+
+// Those that someone waits for first.
+std::optional<uint64_t> Reign::next_unlevel() {
+  ExtentBits& unlevel = sides_.shared().unlevel;
+  while (!wanted_level_.empty()) {
+    const uint64_t extent = wanted_level_.front();
+    wanted_level_.pop_front();
+    if (unlevel.test(extent) && !leveling_.contains(extent)) return extent;
+  }
+  for (uint64_t at = unlevel.next(0); at < unlevel.extents(); at = unlevel.next(at + 1)) {
+    if (!leveling_.contains(at)) return at;
+  }
+  return std::nullopt;
+}
+
+Task<void> Reign::leveller() {
+  ExtentBits& unlevel = sides_.shared().unlevel;
+  std::vector<uint64_t> levelled;
+  for (uint64_t at = unlevel.next(0); at < unlevel.extents(); at = unlevel.next(at + 1)) levelled.push_back(at);
+  Scope workers(home_.reactor);
+  for (size_t i = 0; i < options_.copies_in_flight; ++i) workers.spawn(level_worker());
+  co_await workers.close();
+  if (is_ending() || unlevel.count() > 0) co_return;
+  for (const auto& seat : seats_) {
+    if (seat->standing != Standing::kMember) continue;
+    if (!levelled.empty() && !co_await stamp_all(*seat, levelled)) continue;
+    if (seat->prepared.is_cold && co_await ask(*seat, LevelledRequest{})) seat->prepared.is_cold = false;
+  }
+  is_level_ = true;
+  note_change();
+}
+
+Task<void> Reign::level_worker() {
+  while (!is_ending() && !must_renew_) {
+    const std::optional<uint64_t> extent = next_unlevel();
+    if (!extent) co_return;
+    leveling_.insert(*extent);
+    co_await level(*extent);
+    leveling_.erase(*extent);
+  }
+}
+
+Task<void> Reign::level(uint64_t extent) {
+  Seat* const source = find(source_);
+  if (source->standing != Standing::kMember) {
+    // Another may serve as source, but that is for another decision.
+    must_renew_ = true;
+    note_change();
+    co_return;
+  }
+  std::vector<Seat*> to;
+  std::vector<BlockDevice*> sinks;
+  for (const auto& seat : seats_) {
+    if (seat.get() == source || seat->standing != Standing::kMember) continue;
+    to.push_back(seat.get());
+    sinks.push_back(seat->device.get());
+  }
+  const Copier::Outcome outcome =
+      co_await copier_.copy(range_of(extent, options_.size_bytes), *source->device, std::move(sinks), ending_);
+  if (is_ending()) co_return;
+  if (!outcome.read) {
+    lose(*source, outcome.read.error());
+    co_return;
+  }
+  for (size_t i = 0; i < to.size(); ++i) {
+    if (outcome.writes[i]) continue;
+    lose(*to[i], outcome.writes[i].error());
+  }
+  sides_.shared().unlevel.clear(extent);
+  co_await sides_.look_again();
+}
+
+// ---- Returns
+
+Reign::Seat* Reign::source_for(const Seat& seat) const {
+  Seat* found = nullptr;
+  for (const auto& other : seats_) {
+    if (other.get() == &seat || other->standing != Standing::kMember) continue;
+    if (found == nullptr || other->peer.link->is_local()) found = other.get();
+  }
+  return found;
+}
+
+Task<void> Reign::bring_back(Seat& seat) {
+  const uint64_t session = seat.prepared.session.number;
+  const bool is_back = co_await bring_back_now(seat);
+  if (is_back || is_ending() || !seat.has_session || seat.prepared.session.number != session) co_return;
+  // Nothing is wrong with the replica itself: again from its note, a little later.
+  lose(seat, seat.last_error);
+}
+
+Task<bool> Reign::bring_back_now(Seat& seat) {
+  const auto is_good = [this, &seat, session = seat.prepared.session.number] {
+    return !is_ending() && seat.has_session && seat.prepared.session.number == session;
+  };
+  while (is_good() && !is_level_) co_await changed_.wait();
+  if (!is_good()) co_return false;
+  // What was left of an earlier session has ended by now.
+  co_await sides_.detach(seat.peer.slot);
+  if (!is_good()) co_return false;
+  {
+    const Mutex::Guard guard = co_await generation_changing_.lock();
+    if (!is_good() || !co_await ask(seat, GenerationRequest{generation_})) co_return false;
+    has_generation_.insert(&seat);
+  }
+  const Result<void> attached = co_await sides_.attach(seat.peer.slot, *seat.peer.link);
+  if (!attached || !is_good()) co_return false;
+  // From here on it receives every write; those that began before end first.
+  SlotConfiguration& slot = sides_.configuration().slots[seat.peer.slot];
+  slot.use = SlotUse::kCopied;
+  slot.is_broken = false;
+  co_await sides_.publish();
+  co_await sides_.drain();
+  if (!is_good()) co_return false;
+  Seat* const source = source_for(seat);
+  if (source == nullptr) co_return false;
+  ExtentBits wanted(sides_.shared().unlevel.extents());
+  const bool is_new = seat.prepared.note == Stamp{};
+  const std::optional<Stamp> since = is_new ? std::nullopt : std::optional(seat.prepared.note);
+  if (!co_await add_changes(seat, since, wanted) || !co_await add_changes(*source, since, wanted)) co_return false;
+  log_info("mirror.replica_returns", {{"volume", to_string(options_.volume)},
+                                      {"replica", to_string(seat.peer.link->replica())},
+                                      {"since", to_string(seat.prepared.note)},
+                                      {"extents", wanted.count()}});
+  if (!co_await copy_all(seat, wanted) || !is_good()) co_return false;
+  // Hole H9: on stable storage before it may count.
+  if (!co_await flush(seat) || !is_good()) co_return false;
+  seat.standing = Standing::kReady;
+  slot.use = SlotUse::kNeeded;
+  co_await sides_.publish();
+  note_change();
+  co_return true;
+}
+
+Task<bool> Reign::copy_all(Seat& seat, ExtentBits& wanted) {
+  std::vector<uint64_t> extents;
+  for (uint64_t at = wanted.next(0); at < wanted.extents(); at = wanted.next(at + 1)) extents.push_back(at);
+  seat.copied = 0;
+  seat.to_copy = extents.size();
+  bool is_good = true;
+  Scope workers(home_.reactor);
+  for (size_t i = 0; i < options_.copies_in_flight; ++i) {
+    workers.spawn(copy_worker(seat, wanted, seat.prepared.session.number, is_good));
+  }
+  co_await workers.close();
+  if (!is_good || is_ending()) co_return false;
+  // Both ends anew (hole H8): on the replica a hole may have stayed one, without a stamp.
+  for (const auto& other : seats_) {
+    if (other.get() != &seat && other->standing != Standing::kMember) continue;
+    if (!co_await stamp_all(*other, extents) && other.get() == &seat) co_return false;
+  }
+  co_return true;
+}
+
+Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, bool& is_good) {
+  while (is_good && !is_ending()) {
+    const uint64_t extent = wanted.next(0);
+    if (extent >= wanted.extents()) co_return;
+    wanted.clear(extent);
+    Seat* const source = source_for(seat);
+    if (source == nullptr || !seat.has_session || seat.prepared.session.number != session) {
+      is_good = false;
+      co_return;
+    }
+    std::vector<BlockDevice*> sinks = {seat.device.get()};
+    const Copier::Outcome outcome =
+        co_await copier_.copy(range_of(extent, options_.size_bytes), *source->device, std::move(sinks), ending_);
+    if (is_ending()) co_return;
+    if (!outcome.read) {
+      seat.last_error = outcome.read.error();
+      if (!is_medium_error(outcome.read.error())) lose(*source, outcome.read.error());
+      is_good = false;
+    } else if (!outcome.writes.front()) {
+      seat.last_error = outcome.writes.front().error();
+      is_good = false;
+    } else {
+      ++seat.copied;
+    }
+  }
+}
+
+Task<bool> Reign::stamp_all(Seat& seat, std::vector<uint64_t> extents) {
+  for (size_t at = 0; at < extents.size(); at += kStampsMax) {
+    const size_t count = std::min(kStampsMax, extents.size() - at);
+    const auto first = extents.begin() + static_cast<ptrdiff_t>(at);
+    StampRequest request{.extents = {first, first + static_cast<ptrdiff_t>(count)}};
+    if (!co_await ask(seat, std::move(request))) co_return false;
+  }
+  co_return true;
+}
+
+// ---- Repairs
+
+void Reign::repair_wanted(Slot slot, ByteRange range) {
+  Seat* const seat = find(slot);
+  if (seat == nullptr || is_ending() || seat->standing != Standing::kMember) return;
+  scope_.spawn(repair(*seat, range));
+}
+
+// What it could not read it gets from another.
+Task<void> Reign::repair(Seat& seat, ByteRange range) {
+  Seat* const source = source_for(seat);
+  if (source == nullptr) co_return;
+  std::vector<BlockDevice*> sinks = {seat.device.get()};
+  const Copier::Outcome outcome = co_await copier_.copy(range, *source->device, std::move(sinks), ending_);
+  if (is_ending() || !outcome.read || outcome.writes.front()) co_return;
+  lose(seat, outcome.writes.front().error());
+}
+
+}  // namespace fairlead::mirror

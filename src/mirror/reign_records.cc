@@ -1,0 +1,204 @@
+// Who the members are: records, faults, returns, settling (rules 1, 3, 4).
+#include <algorithm>
+
+#include "base/log.h"
+#include "mirror/reign.h"
+
+namespace fairlead::mirror {
+
+// From the decision to the first record of our own in force. False: only another term can go on, or told to stop.
+Task<bool> Reign::serve_first() {
+  const Record found = decision_.newest;
+  const MemberSet members = decision_.present;
+  source_ = decision_.source;
+  counter_ = decision_.above.generation + 1;
+  generation_ = counter_;
+  if (!co_await seat_members()) co_return false;
+  if (!co_await find_unlevel()) co_return false;
+  in_force_ = found;
+  if (!found.is_settled()) {
+    // Hole H2: whoever comes after a half-way stop must hear of the record that we build on.
+    const Record again{.at = {term_, ++counter_}, .members = found.members, .prior = found.prior};
+    if (!co_await bring_into_force(again)) co_return false;
+  }
+  const Record own{.at = {term_, ++counter_}, .members = members, .prior = found.members};
+  if (!co_await bring_into_force(own)) co_return false;
+  co_await adopt(own);
+  co_return true;
+}
+
+// Those that are to be members write with our generation, and every shard has a way to them.
+Task<bool> Reign::seat_members() {
+  for (const ReplicaId& id : decision_.present.ids()) {
+    Seat* const seat = find(id);
+    if (!seat->has_session) co_return false;
+    if (!co_await ask(*seat, GenerationRequest{generation_})) co_return false;
+    const Result<void> attached = co_await sides_.attach(seat->peer.slot, *seat->peer.link);
+    if (!attached) {
+      lose(*seat, attached.error());
+      co_return false;
+    }
+    if (!seat->has_session) co_return false;
+    has_generation_.insert(seat);
+    seat->standing = Standing::kMember;
+  }
+  co_return true;
+}
+
+// Members in force that can go on, and those that are ready to be members.
+MemberSet Reign::wanted_members() const {
+  MemberSet wanted;
+  for (const auto& seat : seats_) {
+    const ReplicaId& id = seat->peer.link->replica();
+    const bool is_member = seat->standing == Standing::kMember;
+    if (seat->has_session && (is_member || seat->standing == Standing::kReady)) wanted.add(id);
+  }
+  return wanted;
+}
+
+// A majority of the voters of the members in force obeys a higher term.
+bool Reign::is_superseded() const {
+  if (in_force_.members.empty()) return false;
+  Votes votes;
+  for (const auto& seat : seats_) {
+    if (seat->is_refused) votes.replicas.add(seat->peer.link->replica());
+  }
+  votes.has_witness = is_witness_refusing_;
+  return refusal_ > term_ && is_majority(in_force_.members, votes);
+}
+
+Task<Reign::End> Reign::govern() {
+  while (true) {
+    if (is_told_to_stop_) break;
+    if (is_superseded()) co_return End::kSuperseded;
+    const MemberSet wanted = wanted_members();
+    if (wanted.empty() || must_renew_) co_return End::kRenew;
+    start_returns();
+    // A proposal that did not come into force is withdrawn by another that does.
+    const bool is_open =
+        std::ranges::any_of(proposed_since_.ids(), [this](const ReplicaId& id) { return !in_force_.members.has(id); });
+    if (wanted != in_force_.members || !in_force_.is_settled() || is_open) {
+      const Record record{.at = {term_, ++counter_}, .members = wanted, .prior = in_force_.members};
+      if (co_await bring_into_force(record)) co_await adopt(record);
+      continue;
+    }
+    // A voter that obeys a higher term, of a take-over that came to nothing, can be had again by a term of our own.
+    const bool has_lost_voter = std::ranges::any_of(seats_, [](const auto& seat) { return seat->is_refused; });
+    if (has_lost_voter && refusal_ > term_) co_return End::kRenew;
+    co_await changed_.wait();
+  }
+  if (co_await checkpoint()) co_await give_back_leases();
+  co_return End::kStopped;
+}
+
+// Sends it to everyone who votes, until it is in force. False: it never was, as far as we know; another record is to be
+// proposed, with the same prior, or the reign is to end. Its members stay needed.
+Task<bool> Reign::bring_into_force(Record record) {
+  proposal_ = record;
+  for (const ReplicaId& id : record.members.ids()) {
+    if (!proposed_since_.is_full()) proposed_since_.add(id);
+  }
+  votes_ = {};
+  log_info("mirror.proposing", {{"volume", to_string(options_.volume)}, {"record", to_string(record)}});
+  while (true) {
+    if (is_told_to_stop_ && phase_ != Phase::kServing) co_return false;
+    if (is_in_force(record, votes_)) co_return true;
+    if (is_superseded() || must_renew_) co_return false;
+    const MemberSet wanted = wanted_members();
+    if (phase_ == Phase::kServing) {
+      if (wanted != record.members) co_return false;
+    } else if (std::ranges::any_of(record.members.ids(),
+                                   [&](const ReplicaId& id) { return decision_.present.has(id) && !wanted.has(id); })) {
+      co_return false;  // one of those that we began with is lost
+    }
+    if (is_told_to_stop_) co_return false;
+    send_proposal();
+    outer_changed_.release_waiters();
+    co_await changed_.wait();
+  }
+}
+
+// To each voter that was not sent it yet.
+void Reign::send_proposal() {
+  const Record& record = *proposal_;
+  for (const auto& seat : seats_) {
+    const ReplicaId& id = seat->peer.link->replica();
+    const bool is_voter = record.members.has(id) || record.prior.has(id);
+    if (!is_voter || !seat->has_session || seat->sent_record == record.at) continue;
+    seat->sent_record = record.at;
+    scope_.spawn(send_record(*seat, record));
+  }
+  const bool has_witness = record.members.size() % 2 == 0 || record.prior.size() % 2 == 0;
+  if (has_witness && sent_to_witness_ != record.at) {
+    sent_to_witness_ = record.at;
+    scope_.spawn(send_record_to_witness(record));
+  }
+}
+
+Task<void> Reign::send_record(Seat& seat, Record record) {
+  if (co_await ask(seat, RecordRequest{record}) && proposal_ && proposal_->at == record.at) {
+    votes_.replicas.add(seat.peer.link->replica());
+    note_change();
+  }
+}
+
+Task<void> Reign::send_record_to_witness(Record record) {
+  while (!is_ending() && proposal_ && proposal_->at == record.at) {
+    const Result<Term> promise = co_await witness_.keep(options_.volume, record);
+    if (is_ending()) break;
+    is_witness_away_ = !promise;
+    if (promise && *promise > term_) {
+      // Hole H14: it obeys a higher term. Only a term of our own, higher still, can use it again.
+      refusal_ = std::max(refusal_, *promise);
+      is_witness_refusing_ = true;
+      must_renew_ = !is_in_force(record, {.replicas = wanted_members(), .has_witness = false});
+      note_change();
+      break;
+    }
+    if (promise && proposal_ && proposal_->at == record.at) {
+      votes_.has_witness = true;
+      note_change();
+      break;
+    }
+    (void)co_await sleep(home_.reactor, options_.retry_min, ending_);
+  }
+}
+
+// The record is in force: the data path goes by it.
+Task<void> Reign::adopt(Record record) {
+  in_force_ = record;
+  proposal_.reset();
+  proposed_since_ = {};
+  log_info("mirror.in_force", {{"volume", to_string(options_.volume)}, {"record", to_string(record)}});
+  SideConfiguration& configuration = sides_.configuration();
+  for (const auto& seat : seats_) {
+    SlotConfiguration& slot = configuration.slots[seat->peer.slot];
+    if (record.members.has(seat->peer.link->replica())) {
+      if (seat->standing == Standing::kReady) seat->standing = Standing::kMember;
+      slot.use = SlotUse::kNeeded;
+      slot.is_broken = seat->standing != Standing::kMember;
+      slot.is_read = seat->standing == Standing::kMember;
+      slot.is_local = seat->peer.link->is_local();
+    } else if (slot.use == SlotUse::kNeeded && seat->standing != Standing::kReady) {
+      slot.use = SlotUse::kOff;
+      slot.is_read = false;
+    }
+  }
+  configuration.is_held = false;
+  count_leases();
+  co_await sides_.publish();
+  note_change();
+}
+
+// Whoever has a session and is no member is brought back.
+void Reign::start_returns() {
+  for (const auto& seat : seats_) {
+    const ReplicaId& id = seat->peer.link->replica();
+    if (seat->standing != Standing::kPrepared || !seat->has_session || in_force_.members.has(id)) continue;
+    if (proposed_since_.has(id)) continue;  // writes need it: first a record without it
+    seat->standing = Standing::kReturning;
+    scope_.spawn(bring_back(*seat));
+  }
+}
+
+}  // namespace fairlead::mirror

@@ -1,0 +1,192 @@
+#include "mirror/sides.h"
+
+#include <algorithm>
+
+#include "async/call.h"
+#include "base/check.h"
+
+namespace fairlead::mirror {
+
+Sides::Sides(std::vector<Shard*> shards, std::shared_ptr<MirrorShared> shared, SidesObserver& observer,
+             Duration stall_limit)
+    : shared_(std::move(shared)),
+      observer_(observer),
+      stall_limit_(stall_limit),
+      publishing_(shards.front()->reactor),
+      scope_(shards.front()->reactor),
+      ranges_changed_(shards.front()->reactor) {
+  for (Shard* const shard : shards) on_shards_.push_back({.shard = shard, .reporter = nullptr, .side = nullptr});
+}
+
+Sides::~Sides() = default;
+
+std::vector<MirrorSide*> Sides::all() const {
+  std::vector<MirrorSide*> sides;
+  for (const OnShard& here : on_shards_) sides.push_back(here.side.get());
+  return sides;
+}
+
+Task<void> Sides::make_on(OnShard& here) {
+  here.reporter = std::make_unique<Reporter>(*this, *here.shard);
+  here.side = std::make_unique<MirrorSide>(*here.shard, shared_, *here.reporter, stall_limit_);
+  co_return;
+}
+
+Task<void> Sides::end_on(OnShard& here) {
+  co_await here.reporter->close();
+  here.side.reset();
+  here.reporter.reset();
+}
+
+Task<void> Sides::start() {
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, make_on(here));
+}
+
+Task<void> Sides::stop() {
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, end_on(here));
+  co_await scope_.close();
+}
+
+Task<void> Sides::configure_on(OnShard& here, SideConfiguration configuration) {
+  here.side->configure(configuration);
+  co_return;
+}
+
+Task<void> Sides::publish() {
+  const Mutex::Guard guard = co_await publishing_.lock();
+  const SideConfiguration wanted = configuration_;
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, configure_on(here, wanted));
+}
+
+Task<Result<void>> Sides::attach_on(OnShard& here, Slot slot, ReplicaLink& link) {
+  FL_CO_TRY(std::unique_ptr<BlockDevice> device, link.open(*here.shard));
+  here.side->attach(slot, std::move(device));
+  co_return Result<void>();
+}
+
+Task<void> Sides::detach_on(OnShard& here, Slot slot) { return here.side->detach(slot); }
+
+Task<Result<void>> Sides::attach(Slot slot, ReplicaLink& link) {
+  SlotConfiguration& wanted = configuration_.slots[slot];
+  FL_CHECK(wanted.use == SlotUse::kOff);
+  wanted.incarnation = ++incarnations_;
+  Result<void> outcome;
+  for (OnShard& here : on_shards_) {
+    outcome = co_await call_on(home(), here.shard->reactor, attach_on(here, slot, link));
+    if (!outcome) break;
+  }
+  if (!outcome) co_await detach(slot);
+  co_return outcome;
+}
+
+Task<void> Sides::detach(Slot slot) {
+  const uint64_t incarnation = configuration_.slots[slot].incarnation;
+  configuration_.slots[slot] = {};
+  configuration_.slots[slot].incarnation = incarnation;
+  co_await publish();
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, detach_on(here, slot));
+}
+
+Task<void> Sides::drain_on(OnShard& here) { return here.side->drain(); }
+Task<void> Sides::drain() {
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, drain_on(here));
+}
+
+Task<bool> Sides::lock(ByteRange range, CancelSource& ending) {
+  while (true) {
+    RangeTable::Outcome outcome = shared_->locks.try_lock(range);
+    if (outcome == RangeTable::Outcome::kLocked) co_return true;
+    if (outcome == RangeTable::Outcome::kRolledBack) tell_ranges_changed();
+    if (ending.is_cancelled()) co_return false;
+    shared_->begin_waiting();
+    outcome = shared_->locks.try_lock(range);
+    if (outcome == RangeTable::Outcome::kLocked) {
+      shared_->end_waiting();
+      co_return true;
+    }
+    if (outcome == RangeTable::Outcome::kRolledBack) tell_ranges_changed();
+    co_await ranges_changed_.wait();
+    shared_->end_waiting();
+  }
+}
+
+void Sides::unlock(ByteRange range) {
+  shared_->locks.unlock(range);
+  tell_ranges_changed();
+}
+
+void Sides::tell_ranges_changed() {
+  if (!shared_->has_waiters()) return;
+  ranges_changed_.release_waiters();
+  if (is_looking_) return;
+  is_looking_ = true;
+  scope_.spawn(look_soon());
+}
+
+Task<void> Sides::look_soon() {
+  // What changes from here on needs another look.
+  is_looking_ = false;
+  co_await look_again();
+}
+
+Task<void> Sides::look_on(OnShard& here) {
+  here.side->look_again();
+  co_return;
+}
+Task<void> Sides::look_again() {
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, look_on(here));
+}
+
+Task<void> Sides::fail_on(OnShard& here, Error error) {
+  here.side->fail_waiting(error);
+  co_return;
+}
+Task<void> Sides::fail_waiting(Error error) {
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, fail_on(here, error));
+}
+
+void Sides::Reporter::slot_failed(ShardId, Slot slot, uint64_t incarnation, Error error) {
+  scope_.spawn(take_home({Report::Kind::kSlotFailed, slot, incarnation, {}, error}));
+}
+void Sides::Reporter::lease_wanted(ShardId) { scope_.spawn(take_home({Report::Kind::kLeaseWanted, 0, 0, {}, {}})); }
+void Sides::Reporter::level_wanted(ShardId, uint64_t extent) {
+  scope_.spawn(take_home({Report::Kind::kLevelWanted, 0, extent, {}, {}}));
+}
+void Sides::Reporter::repair_wanted(ShardId, Slot slot, ByteRange range) {
+  scope_.spawn(take_home({Report::Kind::kRepairWanted, slot, 0, range, {}}));
+}
+void Sides::Reporter::ranges_changed(ShardId) {
+  if (is_telling_ranges_) return;
+  is_telling_ranges_ = true;
+  scope_.spawn(take_home({Report::Kind::kRangesChanged, 0, 0, {}, {}}));
+}
+
+Task<void> Sides::Reporter::take_home(Report report) {
+  // What changes from here on needs another one.
+  if (report.kind == Report::Kind::kRangesChanged) is_telling_ranges_ = false;
+  co_await MoveTo(shard_.reactor, sides_.home());
+  arrive(report);
+  co_await MoveTo(sides_.home(), shard_.reactor);
+}
+
+void Sides::Reporter::arrive(const Report& report) {
+  switch (report.kind) {
+    case Report::Kind::kSlotFailed:
+      sides_.observer_.slot_failed(report.slot, report.number, report.error);
+      break;
+    case Report::Kind::kLeaseWanted:
+      sides_.observer_.lease_wanted();
+      break;
+    case Report::Kind::kLevelWanted:
+      sides_.observer_.level_wanted(report.number);
+      break;
+    case Report::Kind::kRepairWanted:
+      sides_.observer_.repair_wanted(report.slot, report.range);
+      break;
+    case Report::Kind::kRangesChanged:
+      sides_.tell_ranges_changed();
+      break;
+  }
+}
+
+}  // namespace fairlead::mirror

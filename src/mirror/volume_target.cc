@@ -1,0 +1,186 @@
+#include "mirror/volume_target.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "mirror/mirror_device.h"
+
+namespace fairlead::mirror {
+
+VolumeTarget::VolumeTarget(std::vector<Shard*> shards, std::vector<std::unique_ptr<ReplicaLink>> links,
+                           Witness& witness, MirrorOptions options)
+    : shards_(std::move(shards)),
+      options_(options),
+      witness_(witness),
+      shared_(std::make_shared<MirrorShared>(options.size_bytes, options.logical_block)),
+      sides_(shards_, shared_, *this, options.stall_limit),
+      changed_(shards_.front()->reactor),
+      scope_(shards_.front()->reactor) {
+  FL_CHECK(links.size() <= kMembersMax);
+  for (std::unique_ptr<ReplicaLink>& link : links) {
+    auto peer = std::make_unique<Peer>();
+    peer->slot = static_cast<Slot>(peers_.size());
+    peer->link = std::move(link);
+    peers_.push_back(std::move(peer));
+  }
+}
+
+VolumeTarget::~VolumeTarget() = default;
+
+Task<void> VolumeTarget::start() {
+  co_await sides_.start();
+  is_started_ = true;
+  scope_.spawn(rule());
+}
+
+Task<void> VolumeTarget::stop() {
+  if (!is_started_) co_return;
+  stopping_.cancel();
+  if (reign_) reign_->stop();
+  co_await scope_.close();
+  co_await sides_.fail_waiting(Error{.code = Code::kShuttingDown});
+  co_await sides_.stop();
+  is_started_ = false;
+  changed_.release_waiters();
+}
+
+// A number that nobody had; without the witness one above all that were heard of. Should another draw the same, the
+// writers differ.
+Task<Term> VolumeTarget::next_term() {
+  Shard& home = *shards_.front();
+  Term term{.number = highest_.number + 1, .writer = home.random.uuid()};
+  const Result<uint64_t> number = co_await witness_.next_term(options_.volume);
+  if (number) term.number = std::max(term.number, *number);
+  highest_ = std::max(highest_, term);
+  co_return term;
+}
+
+Task<void> VolumeTarget::rule() {
+  Shard& home = *shards_.front();
+  uint32_t fruitless = 0;
+  while (!stopping_.is_cancelled()) {
+    const Term term = co_await next_term();
+    std::vector<Peer*> peers;
+    for (const auto& peer : peers_) peers.push_back(peer.get());
+    reign_ = std::make_unique<Reign>(home, options_, term, std::move(peers), witness_, sides_, changed_);
+    if (stopping_.is_cancelled()) reign_->stop();
+    const Reign::End end = co_await reign_->run();
+    highest_ = std::max(highest_, reign_->refusal());
+    fruitless = reign_->phase() == Reign::Phase::kServing ? 0 : fruitless + 1;
+    reign_.reset();
+    changed_.release_waiters();
+    if (end == Reign::End::kSuperseded) {
+      is_superseded_ = true;
+      co_await sides_.fail_waiting(Error{.code = Code::kFenced});
+      co_return;
+    }
+    // Two that take over from each other are told apart by chance.
+    const Duration limit = options_.retry_min * (int64_t{1} << std::min<uint32_t>(fruitless, 6));
+    const Duration pause(static_cast<int64_t>(home.random.below(static_cast<uint64_t>(limit.count()))));
+    (void)co_await sleep(home.reactor, fruitless == 0 ? Duration(0) : pause, stopping_);
+  }
+}
+
+std::shared_ptr<BlockSource> VolumeTarget::source() { return make_mirror_source(sides_.all()); }
+
+void VolumeTarget::slot_failed(Slot slot, uint64_t incarnation, Error error) {
+  if (reign_) reign_->slot_failed(slot, incarnation, error);
+}
+void VolumeTarget::lease_wanted() {
+  if (reign_) reign_->lease_wanted();
+}
+void VolumeTarget::level_wanted(uint64_t extent) {
+  if (reign_) reign_->level_wanted(extent);
+}
+void VolumeTarget::repair_wanted(Slot slot, ByteRange range) {
+  if (reign_) reign_->repair_wanted(slot, range);
+}
+
+// ---- For people
+
+namespace {
+
+std::string list(const MemberSet& replicas, bool with_witness) {
+  std::string text;
+  for (const ReplicaId& id : replicas.ids()) text += fmt::format("{}{}", text.empty() ? "" : ", ", to_string(id));
+  if (with_witness) text += text.empty() ? "the witness" : " or the witness";
+  return text;
+}
+
+}  // namespace
+
+std::string VolumeTarget::why(const Reign& reign) const {
+  using Lack = Decision::Lack;
+  const Decision& decision = reign.decision();
+  switch (reign.phase()) {
+    case Reign::Phase::kGathering:
+      switch (decision.lack) {
+        case Lack::kNothing:
+          return "takes over";
+        case Lack::kAnyRecord:
+          return "no replica or witness that knows the volume's members has answered yet";
+        case Lack::kMajority:
+          return fmt::format("waits for a majority of the members {}: {} must answer",
+                             to_string(decision.newest.members), list(decision.missing, decision.misses_witness));
+        case Lack::kPriorMajority:
+          return fmt::format(
+              "the newest record may never have been in force: of the members before it, {}, {} must answer",
+              to_string(decision.newest.prior), list(decision.missing, decision.misses_witness));
+        case Lack::kWarmSource:
+          return fmt::format("every member that answers lost what its disk had not stored: waits for {}",
+                             list(decision.missing, false));
+      }
+      return {};
+    case Reign::Phase::kRecording:
+      return "takes over: records the members";
+    case Reign::Phase::kServing:
+      break;
+  }
+  if (reign.proposal()) {
+    return fmt::format("waits for a majority to record the members {}", to_string(reign.proposal()->members));
+  }
+  if (reign.in_force().members.size() < reign.seats().size()) {
+    return fmt::format("{} of {} replicas have everything", reign.in_force().members.size(), reign.seats().size());
+  }
+  return {};
+}
+
+TargetStatus VolumeTarget::status() const {
+  using State = TargetStatus::State;
+  TargetStatus status;
+  if (!is_started_) {
+    status.state = State::kStopped;
+    return status;
+  }
+  if (is_superseded_) {
+    status.state = State::kSuperseded;
+    status.why = "a majority of the replicas obeys another target";
+    return status;
+  }
+  status.term = highest_;
+  if (!reign_) return status;
+  const Reign& reign = *reign_;
+  status.term = reign.term();
+  status.record = reign.in_force();
+  status.why = why(reign);
+  status.unlevel_bytes = shared_->unlevel.count() * kExtentBytes;
+  if (reign.phase() == Reign::Phase::kServing) {
+    status.state = reign.proposal() ? State::kSuspended : State::kServing;
+    status.is_degraded = reign.in_force().members.size() < peers_.size();
+  } else if (reign.decision().lack != Decision::Lack::kNothing) {
+    status.state = State::kSuspended;
+  }
+  for (const auto& seat : reign.seats()) {
+    status.replicas.push_back({.replica = seat->peer.link->replica(),
+                               .standing = seat->standing,
+                               .is_local = seat->peer.link->is_local(),
+                               .is_refused = seat->is_refused,
+                               .copied_bytes = seat->copied * kExtentBytes,
+                               .to_copy_bytes = seat->to_copy * kExtentBytes,
+                               .last_error = seat->last_error});
+  }
+  return status;
+}
+
+}  // namespace fairlead::mirror

@@ -1,0 +1,92 @@
+// VolumeTarget: serves a volume by mirroring it onto its replicas. Lives on the home shard; its devices on every shard.
+//
+// It takes the volume over, again and again until it serves, and goes on until it is stopped, or learns that a majority
+// of replicas obeys another target. What is asked of its devices meanwhile waits; when it is superseded it fails with
+// kFenced, for hosts a path error.
+//
+// Life-cycle: make, start(), source() for as many as like, close what they opened, stop(), destroy.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mirror/reign.h"
+
+namespace fairlead::mirror {
+
+struct ReplicaStatus {
+  ReplicaId replica;
+  Reign::Standing standing = Reign::Standing::kAway;
+  bool is_local = false;
+  bool is_refused = false;
+  uint64_t copied_bytes = 0;   // kReturning: so many
+  uint64_t to_copy_bytes = 0;  // of these
+  Error last_error;
+};
+
+struct TargetStatus {
+  enum class State : uint8_t {
+    kStarting,   // nothing was decided yet
+    kSuspended,  // I/O waits: `why` says for what
+    kServing,
+    kSuperseded,  // another target has the volume
+    kStopped,
+  };
+  State state = State::kStarting;
+  Term term;
+  Record record;             // in force, as far as we know
+  bool is_degraded = false;  // fewer members than replicas
+  uint64_t unlevel_bytes = 0;
+  std::vector<ReplicaStatus> replicas;
+  std::string why;  // for people; empty when all is well
+};
+
+class VolumeTarget final : private SidesObserver {
+ public:
+  // `shards`: the home shard first. Links are of different replicas, kMembersMax at most. All but the links are
+  // borrowed for life.
+  VolumeTarget(std::vector<Shard*> shards, std::vector<std::unique_ptr<ReplicaLink>> links, Witness& witness,
+               MirrorOptions options);
+  ~VolumeTarget();  // Requires: stop() returned, or start() was never called.
+  VolumeTarget(const VolumeTarget&) = delete;
+  VolumeTarget& operator=(const VolumeTarget&) = delete;
+
+  // Returns when shards are ready for source(); taking over goes on in the background.
+  Task<void> start();
+  // In order when it serves: what is under way ends, is flushed and noted; another target needs to copy nothing. What
+  // comes later fails with kShuttingDown. Idempotent.
+  Task<void> stop();
+
+  // To be served. Devices of it are closed before stop().
+  std::shared_ptr<BlockSource> source();
+
+  TargetStatus status() const;
+  // Released whenever status() may be another.
+  Event& changed() { return changed_; }
+
+ private:
+  Task<void> rule();
+  Task<Term> next_term();
+  void slot_failed(Slot slot, uint64_t incarnation, Error error) override;
+  void lease_wanted() override;
+  void level_wanted(uint64_t extent) override;
+  void repair_wanted(Slot slot, ByteRange range) override;
+  std::string why(const Reign& reign) const;
+
+  const std::vector<Shard*> shards_;
+  const MirrorOptions options_;
+  Witness& witness_;
+  std::shared_ptr<MirrorShared> shared_;
+  Sides sides_;
+  Event changed_;
+  Scope scope_;
+  CancelSource stopping_;
+  std::vector<std::unique_ptr<Peer>> peers_;
+  std::unique_ptr<Reign> reign_;
+  Term highest_;  // that was heard of
+  bool is_started_ = false;
+  bool is_superseded_ = false;
+};
+
+}  // namespace fairlead::mirror
