@@ -82,6 +82,7 @@ Task<void> Reign::wind_down() {
   note_change();
   sides_.ranges_changed().release_waiters();
   for (const auto& seat : seats_) seat->peer.link->changed().release_waiters();
+  co_await sides_.abandon_drains();
   co_await scope_.close();
   for (const auto& seat : seats_) {
     seat->device.reset();

@@ -156,7 +156,8 @@ class Reign {
   Task<void> keep_leases();
   Task<void> renew_lease(Seat& seat);
   void count_leases();
-  Task<void> give_back_leases();
+  Task<void> finish();
+  Task<void> lose_patience();
 
   void note_change();
 
@@ -174,6 +175,7 @@ class Reign {
 
   Phase phase_ = Phase::kGathering;
   bool is_told_to_stop_ = false;
+  bool is_finished_ = false;  // after it was told to stop
   bool must_renew_ = false;
   Term refusal_;
   std::optional<WitnessAnswer> witness_answer_;

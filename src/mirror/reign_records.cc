@@ -1,5 +1,6 @@
 // Who the members are: records, faults, returns, settling (rules 1, 3, 4).
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 #include "mirror/reign.h"
@@ -68,8 +69,13 @@ bool Reign::is_superseded() const {
 }
 
 Task<Reign::End> Reign::govern() {
+  bool is_finishing = false;
   while (true) {
-    if (is_told_to_stop_) break;
+    if (is_told_to_stop_ && !std::exchange(is_finishing, true)) {
+      scope_.spawn(finish());
+      scope_.spawn(lose_patience());
+    }
+    if (is_finished_) co_return End::kStopped;
     if (is_superseded()) co_return End::kSuperseded;
     const MemberSet wanted = wanted_members();
     if (wanted.empty() || must_renew_) co_return End::kRenew;
@@ -87,8 +93,6 @@ Task<Reign::End> Reign::govern() {
     if (has_lost_voter && refusal_ > term_) co_return End::kRenew;
     co_await changed_.wait();
   }
-  if (co_await checkpoint()) co_await give_back_leases();
-  co_return End::kStopped;
 }
 
 // Sends it to everyone who votes, until it is in force. False: it never was, as far as we know; another record is to be
@@ -101,7 +105,7 @@ Task<bool> Reign::bring_into_force(Record record) {
   votes_ = {};
   log_info("mirror.proposing", {{"volume", to_string(options_.volume)}, {"record", to_string(record)}});
   while (true) {
-    if (is_told_to_stop_ && phase_ != Phase::kServing) co_return false;
+    if (is_told_to_stop_ && (phase_ != Phase::kServing || is_finished_)) co_return false;
     if (is_in_force(record, votes_)) co_return true;
     if (is_superseded() || must_renew_) co_return false;
     const MemberSet wanted = wanted_members();
@@ -111,7 +115,6 @@ Task<bool> Reign::bring_into_force(Record record) {
                                    [&](const ReplicaId& id) { return decision_.present.has(id) && !wanted.has(id); })) {
       co_return false;  // one of those that we began with is lost
     }
-    if (is_told_to_stop_) co_return false;
     send_proposal();
     outer_changed_.release_waiters();
     co_await changed_.wait();
@@ -184,7 +187,7 @@ Task<void> Reign::adopt(Record record) {
       slot.is_read = false;
     }
   }
-  configuration.is_held = false;
+  configuration.is_held = is_told_to_stop_;
   count_leases();
   co_await sides_.publish();
   note_change();

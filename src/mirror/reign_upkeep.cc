@@ -28,7 +28,7 @@ Task<bool> Reign::checkpoint() {
   }
   generation_ = next;
   const MemberSet members = in_force_.members;
-  co_await sides_.drain();
+  if (!co_await sides_.drain()) co_return false;
   for (const ReplicaId& id : members.ids()) {
     Seat* const seat = find(id);
     if (seat->standing != Standing::kMember || !co_await flush(*seat)) co_return false;
@@ -110,16 +110,29 @@ void Reign::count_leases() {
   if (had_run_out && until > home_.clock.now().ns) scope_.spawn(sides_.look_again());
 }
 
-// Reads stop, then those who promised are told (rule 6).
-Task<void> Reign::give_back_leases() {
+// ---- The end in order
+
+// Nothing new begins; what is under way ends, is flushed and noted; reads have stopped: those who promised may obey
+// another at once (rule 6).
+Task<void> Reign::finish() {
   sides_.configuration().is_held = true;
   co_await sides_.publish();
-  sides_.shared().lease_until_ns.store(0, std::memory_order_release);
-  leases_wanted_until_ = {};
-  co_await sides_.drain();
-  for (const auto& seat : seats_) {
-    if (seat->standing == Standing::kMember) (void)co_await ask(*seat, LeaseRequest{0});
+  if (co_await sides_.drain() && co_await checkpoint()) {
+    leases_wanted_until_ = {};
+    sides_.shared().lease_until_ns.store(0, std::memory_order_release);
+    for (const auto& seat : seats_) {
+      if (seat->standing == Standing::kMember) (void)co_await ask(*seat, LeaseRequest{0});
+    }
   }
+  is_finished_ = true;
+  note_change();
+}
+
+// What cannot end in order ends all the same.
+Task<void> Reign::lose_patience() {
+  (void)co_await sleep(home_.reactor, options_.stall_limit, ending_);
+  is_finished_ = true;
+  note_change();
 }
 
 }  // namespace fairlead::mirror

@@ -87,9 +87,23 @@ Task<void> Sides::detach(Slot slot) {
   for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, detach_on(here, slot));
 }
 
-Task<void> Sides::drain_on(OnShard& here) { return here.side->drain(); }
-Task<void> Sides::drain() {
-  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, drain_on(here));
+Task<bool> Sides::drain_on(OnShard& here) { return here.side->drain(); }
+Task<bool> Sides::drain() {
+  const uint64_t abandonments = abandonments_;
+  for (OnShard& here : on_shards_) {
+    if (abandonments_ != abandonments) co_return false;
+    if (!co_await call_on(home(), here.shard->reactor, drain_on(here))) co_return false;
+  }
+  co_return true;
+}
+
+Task<void> Sides::abandon_on(OnShard& here) {
+  here.side->abandon_drains();
+  co_return;
+}
+Task<void> Sides::abandon_drains() {
+  ++abandonments_;
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, abandon_on(here));
 }
 
 Task<bool> Sides::lock(ByteRange range, CancelSource& ending) {

@@ -47,8 +47,9 @@ class Sides {
   // The slot is kOff on every shard, and its devices are gone, when this returns. The link must have been dropped, or
   // to answer, for what is under way there to end.
   Task<void> detach(Slot slot);
-  // Returns when all that had begun on any shard has been answered.
-  Task<void> drain();
+  // Returns when all that had begun on any shard has been answered. False: abandon_drains() was called first.
+  Task<bool> drain();
+  Task<void> abandon_drains();
   Task<void> look_again();
   Task<void> fail_waiting(Error error);
 
@@ -103,7 +104,8 @@ class Sides {
   static Task<Result<void>> attach_on(OnShard& here, Slot slot, ReplicaLink& link);
   static Task<void> detach_on(OnShard& here, Slot slot);
   static Task<void> configure_on(OnShard& here, SideConfiguration configuration);
-  static Task<void> drain_on(OnShard& here);
+  static Task<bool> drain_on(OnShard& here);
+  static Task<void> abandon_on(OnShard& here);
   static Task<void> look_on(OnShard& here);
   static Task<void> fail_on(OnShard& here, Error error);
 
@@ -117,6 +119,7 @@ class Sides {
   Event ranges_changed_;
   bool is_looking_ = false;  // a look is to begin
   uint64_t incarnations_ = 0;
+  uint64_t abandonments_ = 0;
 };
 
 }  // namespace fairlead::mirror
