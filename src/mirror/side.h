@@ -14,8 +14,8 @@
 //   - Nothing begins while the side is held, in an extent that is unlevel, without a kNeeded slot, or (reads) without a
 //     lease.
 //   - A request is answered only when no part of it is under way any more: its buffers are the caller's.
-//   - No slot has a write, and that write is answered with an error: what all kNeeded slots refused (no room, not a
-//     valid request) is answered once they were made equal again.
+//   - No write is answered with an error while slots differ: what all kNeeded slots refused (no room, not a valid
+//     request) is answered after they were made equal again.
 //   - Discards go out as write zeroes, so that members stay equal whatever their units are: of whole blocks of 4 KiB,
 //     the rest is left as it is.
 //
@@ -101,7 +101,10 @@ class MirrorSide {
   // Returns when all that began before this call has been answered. New requests go on meanwhile. What waits has not
   // begun: for the side to be held no more, a lease, a level extent, a range, a slot to read from; and the rest of a
   // long write zeroes between two of its pieces. What is parked has begun.
-  Task<void> drain();
+  // False: abandon_drains() was called first.
+  Task<bool> drain();
+  // Ends the drains that wait now.
+  void abandon_drains();
   // Returns when nothing is under way at the slot's device, which is then destroyed; at once when there is none.
   // Requires: kOff.
   Task<void> detach(Slot slot);
@@ -152,47 +155,57 @@ class MirrorSide {
     MirrorSide& side;
   };
 
-  // side.cc: configuration, what waits.
+  // side.cc: configuration, requests, what waits, parts.
   void read_masks();
-  void start_or_wait(Operation& operation);
-  void start_waiting();
-  Start try_start(Operation& operation);
-  bool waits_for_level(Operation& operation);
+  void orphan(Operation& operation);
+  void release_orphans();
   void begin(Operation& operation);
   void end_begun(Operation& operation);
   void answer(Operation& operation, Result<void> result);
+  void go_on_with_zeroes(Operation& operation);
+  void start_or_wait(Operation& operation);
+  Start try_start(Operation& operation);
+  bool waits_for_level(Operation& operation);
+  void start_waiting();
   void recount_waiters();
+  void post_look();
   void unlock(ByteRange range);
   void tell_unlocked();
-  void post_look();
-  void on_stall_alarm();
   void send(Operation& operation, SlotMask to);
-  void prepare(Operation& operation, Part& part);
-  void submit_part(Operation& operation, Slot slot);
+  void submit_part(Part& part);
   static void on_part(IoRequest& request);
+  void on_stall_alarm();
 
   // side_write.cc: writes, zeroes, flushes.
   Start try_start_write(Operation& operation);
   bool is_behind_waiting(const Operation& operation);
-  void begin_write(Operation& operation);
-  bool has(const Operation& operation, Slot slot) const;
+  bool is_current(const Operation& operation, Slot slot) const;
+  SlotMask current(const Operation& operation, SlotMask mask) const;
   SlotMask lacking(const Operation& operation) const;
   void on_write_part(Operation& operation, Part& part);
   void decide_write(Operation& operation);
+  void decide_lacking(Operation& operation, SlotMask missing);
   void report_refusals(Operation& operation);
+  void note_lacking(const Operation& operation);
   void finish_write(Operation& operation, Result<void> result);
   void revisit_parked();
-  void fail_parked();
+
+  // side_equalise.cc: after all have refused a write.
+  bool can_equalise(const Operation& operation) const;
+  std::optional<Slot> choose_source(const Operation& operation) const;
+  SlotMask sinks(const Operation& operation) const;
   Task<void> equalise(Operation& operation);
-  Task<std::optional<Slot>> equalise_from(Operation& operation, Slot source);
+  Task<void> equalise_from(Operation& operation, Slot source, SlotMask sinks_left);
+  Task<void> equalise_piece(Operation& operation, Slot sink, ByteRange piece, std::span<std::byte> right,
+                            std::span<std::byte> memory);
+  Task<bool> move_piece(Operation& operation, Slot slot, IoOp op, ByteRange piece, std::span<std::byte> memory);
 
   // side_read.cc
-  Start try_start_read(Operation& operation);
   bool has_lease();
+  Start try_start_read(Operation& operation);
   void on_read_part(Operation& operation, Part& part);
-  void on_read(Operation& operation);
   void settle_or_wait(Operation& operation);
-  void watch_settling();
+  void answer_settled();
 
   Shard& shard_;
   Reactor& reactor_;
@@ -225,8 +238,8 @@ class MirrorSide {
   uint8_t parity_ = 0;
   Mutex draining_;
   Event drained_;
+  uint64_t abandonments_ = 0;
   Event part_ended_;
-  BufferAccount account_;
   Mutex equalising_;
   Scope scope_;
   size_t devices_open_ = 0;
