@@ -34,8 +34,9 @@ bool changes_data(NvmOpcode opcode) {
 struct RemoteDevice::Job {
   IoRequest* request = nullptr;
   Kind kind = Kind::kRead;
-  uint64_t issued = 0;     // bytes of it
-  uint32_t in_flight = 0;  // pieces; one more while pump() runs
+  uint64_t connection = 0;  // of OnLoss::kFail: the one that it was begun on; 0: there was none
+  uint64_t issued = 0;      // bytes of it
+  uint32_t in_flight = 0;   // pieces; one more while pump() runs
   Result<void> result;
 };
 
@@ -63,6 +64,7 @@ RemoteDevice::RemoteDevice(ShardPaths& paths, const NamespaceInfo& info)
       paths_(paths),
       reactor_(paths.shard().reactor),
       identity_(info.identity),
+      fails_on_loss_(paths.options().on_loss == OnLoss::kFail),
       states_(paths.path_count(), PathState::kNone) {
   paths_.join(*this);
   read_states();
@@ -115,6 +117,7 @@ void RemoteDevice::start(IoRequest& request, Kind kind) {
   Job& job = jobs_.take();
   job.request = &request;
   job.kind = kind;
+  job.connection = fails_on_loss_ ? paths_.connection(0) : 0;
   job.issued = 0;
   job.in_flight = 0;
   job.result = {};
@@ -253,6 +256,10 @@ void RemoteDevice::dispatch(Operation& operation) {
     fenced_.push_back(operation);
     return;
   }
+  if (fails_on_loss_) {
+    if (operation.job->connection == 0) return hold(operation);
+    if (operation.job->connection != paths_.connection(0)) return lose(operation);
+  }
   const std::optional<size_t> path = choose(operation);
   if (!path) return hold(operation);
   operation.path = *path;
@@ -282,7 +289,12 @@ std::optional<size_t> RemoteDevice::choose(const Operation& operation) {
   return best;
 }
 
+void RemoteDevice::lose(Operation& operation) {
+  end(operation, fail(Code::kConnectionLost, "the connection to the namespace was lost"));
+}
+
 void RemoteDevice::hold(Operation& operation) {
+  if (fails_on_loss_) return end(operation, fail(Code::kUnreachable, "no path to the namespace"));
   if (!stuck_since_) stuck_since_ = reactor_.now();
   if (is_stuck_too_long()) return end(operation, fail(Code::kUnreachable, "no path to the namespace"));
   ++statistics_.held;
@@ -306,9 +318,11 @@ void RemoteDevice::on_done(Command& command) {
     case Outcome::kAnswered:
       return device.on_answer(operation);
     case Outcome::kNotSent:
+      if (device.fails_on_loss_) return device.lose(operation);
       ++device.statistics_.resent;
       return device.dispatch(operation);
     case Outcome::kLost:
+      if (device.fails_on_loss_) return device.lose(operation);
       ++device.statistics_.resent;
       if (!operation.changes()) return device.dispatch(operation);
       device.open_.push_back(operation);
@@ -336,11 +350,14 @@ void RemoteDevice::on_answer(Operation& operation) {
       return dispatch(operation);
     }
   }
-  if (!status.do_not_retry) {
-    if (status.type() == nvme::StatusCodeType::kPath) return on_path_error(operation);
+  // What a fence says holds on every path, DNR or not.
+  if (!status.do_not_retry && status.code != StatusCode::kFenced) {
     // The queue goes: the path is lost in a moment, and the controller has not executed it.
-    if (status.code == StatusCode::kAbortedQueueDeleted) return on_path_error(operation);
-    if (operation.retries < kRetriesMax) {
+    const bool queue_goes = status.code == StatusCode::kAbortedQueueDeleted;
+    if (queue_goes && fails_on_loss_) return lose(operation);
+    const bool is_path_error = queue_goes || status.type() == nvme::StatusCodeType::kPath;
+    if (is_path_error && !fails_on_loss_) return on_path_error(operation);
+    if (!is_path_error && operation.retries < kRetriesMax) {
       ++operation.retries;
       ++statistics_.retried;
       delayed_.push_back(operation);
@@ -420,6 +437,7 @@ void RemoteDevice::paths_changed() {
   while (!fenced_.empty()) ready.push_back(fenced_.pop_front());
   reactor_.disarm(hold_alarm_);
   while (!ready.empty()) dispatch(ready.pop_front());
+  if (fails_on_loss_ && paths_.connection(0) == 0) on_retry();  // they end here, and at once
 }
 
 void RemoteDevice::list_open(size_t path, std::vector<Fence>& out) {

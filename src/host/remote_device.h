@@ -8,6 +8,8 @@
 //     overwritten by an older one that a dead connection left behind.
 // Requests that overlap each other while they are in flight have no order, before and after a path is lost.
 //
+// With OnLoss::kFail none of this: a request belongs to the connection that it was begun on, and ends with it.
+//
 // While no path is of use requests wait, for at most no_path_timeout since the last one was lost; then they, and later
 // ones, fail with kUnreachable until a path is back. A namespace that no connected controller has any more: kNotFound.
 #pragma once
@@ -67,6 +69,7 @@ class RemoteDevice final : public BlockDevice {
   void dispatch(Operation& operation);
   std::optional<size_t> choose(const Operation& operation);
   void hold(Operation& operation);
+  void lose(Operation& operation);
   static void on_done(Command& command);
   void on_answer(Operation& operation);
   void on_path_error(Operation& operation);
@@ -90,6 +93,7 @@ class RemoteDevice final : public BlockDevice {
   ShardPaths& paths_;
   Reactor& reactor_;
   const NamespaceIdentity identity_;
+  const bool fails_on_loss_;       // OnLoss::kFail: there is one path
   std::vector<PathState> states_;  // by path
   size_t last_path_ = 0;
   bool is_gone_ = false;

@@ -18,6 +18,7 @@ Task<Result<void>> ShardPaths::connect(size_t path, QueueOptions options, Contro
   FL_CHECK(here.queue == nullptr);
   here.controller = std::move(controller);
   here.suspect = false;
+  ++here.connects;
   here.queue = std::make_unique<Queue>(shard_, std::move(options));
   const Result<void> connected = co_await here.queue->connect();
   if (!connected) here.queue.reset();

@@ -79,6 +79,11 @@ class ShardPaths {
   // Null: no commands go there.
   Queue* queue(size_t path) const { return paths_[path].published ? paths_[path].queue.get() : nullptr; }
   const ControllerInfo& controller(size_t path) const { return paths_[path].controller; }
+  // The number of the path's connection on this shard, another one for each; 0: no commands go there.
+  uint64_t connection(size_t path) const {
+    const Queue* const here = queue(path);
+    return here != nullptr && here->is_live() ? paths_[path].connects : 0;
+  }
   // Limits that hold on every path known so far.
   const ControllerInfo& limits() const { return limits_; }
   // One more path, seen on this shard or on another. Devices need one before their first request.
@@ -97,6 +102,7 @@ class ShardPaths {
  private:
   struct Path {
     std::unique_ptr<Queue> queue;
+    uint64_t connects = 0;
     ControllerInfo controller;
     std::vector<NamespaceView> namespaces;
     bool published = false;

@@ -261,6 +261,59 @@ TEST(ValidateTest, OtherAdminCommands) {
   EXPECT_FALSE(decode_set_features(entry).save);
 }
 
+TEST(ValidateTest, ReplicationControl) {
+  SubmissionEntry send;
+  send.nsid = 3;
+  for (const uint32_t bytes : {1U, 77U, 8192U}) {
+    const auto decoded = decode_replication_send(send, bytes);
+    ASSERT_TRUE(decoded) << bytes;
+    EXPECT_EQ(decoded->nsid, 3U);
+    EXPECT_EQ(decoded->bytes, bytes);
+  }
+  SubmissionEntry receive = send;
+  receive.cdw10 = 0x8000'0001;
+  for (const uint32_t room : {1U, 77U, 65536U}) {
+    const auto decoded = decode_replication_receive(receive, room);
+    ASSERT_TRUE(decoded) << room;
+    EXPECT_EQ(decoded->nsid, 3U);
+    EXPECT_EQ(decoded->call, 0x8000'0001U);
+    EXPECT_EQ(decoded->room, room);
+  }
+  for (const uint64_t bytes : {uint64_t{0}, uint64_t{8193}, uint64_t{1} << 32}) {
+    EXPECT_EQ(code_of(decode_replication_send(send, bytes)), StatusCode::kDataSglLengthInvalid) << bytes;
+  }
+  for (const uint64_t room : {uint64_t{0}, uint64_t{65537}, (uint64_t{1} << 32) + 1}) {
+    EXPECT_EQ(code_of(decode_replication_receive(receive, room)), StatusCode::kDataSglLengthInvalid) << room;
+  }
+  for (const uint32_t nsid : {0U, kBroadcastNamespace}) {
+    send.nsid = receive.nsid = nsid;
+    EXPECT_EQ(code_of(decode_replication_send(send, 1)), StatusCode::kInvalidNamespaceOrFormat);
+    EXPECT_EQ(code_of(decode_replication_receive(receive, 1)), StatusCode::kInvalidNamespaceOrFormat);
+  }
+  send.nsid = receive.nsid = 3;
+  for (const auto field :
+       {&SubmissionEntry::cdw2, &SubmissionEntry::cdw3, &SubmissionEntry::cdw11, &SubmissionEntry::cdw12,
+        &SubmissionEntry::cdw13, &SubmissionEntry::cdw14, &SubmissionEntry::cdw15}) {
+    SubmissionEntry wrong = send;
+    wrong.*field = 0x0100;
+    EXPECT_EQ(code_of(decode_replication_send(wrong, 1)), StatusCode::kInvalidField);
+    wrong = receive;
+    wrong.*field = 0x0100;
+    EXPECT_EQ(code_of(decode_replication_receive(wrong, 1)), StatusCode::kInvalidField);
+  }
+  EXPECT_EQ(code_of(decode_replication_send(receive, 1)), StatusCode::kInvalidField);
+  EXPECT_EQ(code_of(decode_replication_receive(send, 1)), StatusCode::kInvalidField);
+}
+
+TEST(ValidateTest, ReplicationSent) {
+  for (const ReplicationSent sent : {ReplicationSent{}, {1, 1}, {0xffff'ffff, 65536}}) {
+    EXPECT_EQ(decode_replication_sent(encode_replication_sent(sent)), sent);
+  }
+  for (const ReplicationSent sent : {ReplicationSent{0, 1}, {1, 0}, {1, 65537}, {1, 0xffff'ffff}}) {
+    EXPECT_FALSE(decode_replication_sent(encode_replication_sent(sent))) << sent.call << ' ' << sent.bytes;
+  }
+}
+
 TEST(ValidateTest, Properties) {
   for (uint32_t offset = 0; offset < 0x100; ++offset) {
     for (uint8_t attribute = 0; attribute < 8; ++attribute) {

@@ -110,6 +110,7 @@ TEST(WireTest, StatusBecomesTheClosestError) {
       {StatusCode::kLbaOutOfRange, Code::kOutOfRange},
       {StatusCode::kCompareFailure, Code::kMiscompare},
       {StatusCode::kNamespaceWriteProtected, Code::kReadOnly},
+      {StatusCode::kFenced, Code::kFenced},
       {StatusCode::kCapacityExceeded, Code::kNoSpace},
       {StatusCode::kUnrecoveredReadError, Code::kCorrupt},
       {StatusCode::kAnaInaccessible, Code::kUnreachable},
@@ -129,6 +130,9 @@ TEST(WireTest, StatusText) {
   EXPECT_EQ(to_string(transient(static_cast<StatusCode>(0x7ff))), "unknown (0x7ff)");
   EXPECT_EQ(status_name(StatusCode::kSuccess), "success");
   EXPECT_EQ(status_name(StatusCode::kAbortedByHost), "aborted_by_host");
+  EXPECT_EQ(status_name(StatusCode::kFenced), "fenced");
+  EXPECT_EQ(permanent(StatusCode::kFenced).type(), StatusCodeType::kVendor);
+  EXPECT_EQ(from_status_field(to_status_field(permanent(StatusCode::kFenced))), permanent(StatusCode::kFenced));
 }
 
 TEST(WireTest, CommandNames) {
