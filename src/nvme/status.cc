@@ -147,8 +147,6 @@ Code code_from_status(StatusCode code) noexcept {
       return Code::kTimedOut;
     case StatusCode::kFenced:
       return Code::kFenced;
-    case StatusCode::kInternalPathError:
-      return Code::kFenced;
     default:
       break;
   }
@@ -161,7 +159,9 @@ Code code_from_status(StatusCode code) noexcept {
 
 Status status_from_error(const Error& error) noexcept {
   const CodeInfo& info = code_info(error.code);
-  return Status{static_cast<StatusCode>(info.nvme_status), !info.retry_can_help, false};
+  Status status = transient(static_cast<StatusCode>(info.nvme_status));
+  status.do_not_retry = !info.retry_can_help && status.type() != StatusCodeType::kPath;
+  return status;
 }
 
 Error error_from_status(Status status, const char* what) noexcept {

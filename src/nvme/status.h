@@ -158,7 +158,8 @@ constexpr Status from_status_field(uint16_t field) {
   return Status{static_cast<StatusCode>((field >> 1) & 0x7ffU), (field & 0x8000U) != 0, (field & 0x4000U) != 0};
 }
 
-// The status for an operating error, by the table of base/error.h; DNR unless the table says that a retry can help.
+// The status for an operating error, by the table of base/error.h; DNR unless the table says that a retry can help, and
+// never of a path error: hosts do not even try another path then.
 Status status_from_error(const Error& error) noexcept;
 // The reverse, for the host side: the closest Code. Requires: !status.ok(). `what` lives for ever.
 Error error_from_status(Status status, const char* what) noexcept;
