@@ -51,9 +51,9 @@
 
 #define MUTATIONS(X) \
   X(no_session) X(no_fence) X(no_drain) X(cold_source) X(cold_source_some) X(cold_forgotten) X(cold_cleared_early) \
-  X(silent_reconnect) X(generation_reused) X(level_source_stamps) X(level_own_stamps) X(no_restamp_target) \
+  X(cold_cleared_blindly) X(silent_reconnect) X(generation_reused) X(level_source_stamps) X(level_own_stamps) X(no_restamp_target) \
   X(no_restamp_source) X(members_not_level) X(write_overlap) X(copy_without_lock) X(no_stamp) X(stamp_after_data) \
-  X(flush_not_all) X(return_source_stamps) X(return_own_stamps) X(return_no_writes) X(return_no_flush) \
+  X(flush_not_all) X(return_source_stamps) X(return_own_stamps) X(return_no_writes) X(return_from_faulted) X(return_no_flush) \
   X(return_stamps_early) X(return_in_flight) X(lock_ignores_returning) X(return_note_early) X(return_resumed) \
   X(checkpoint_no_flush) X(checkpoint_in_flight) X(checkpoint_not_all) X(hole_forgotten) X(hole_members_only) \
   X(demand_read) X(demand_checkpoint) X(demand_flush) X(demand_return_source) X(demand_fault_source) X(wipe_keeps_id) \
@@ -131,8 +131,13 @@ byte wipes = 0;
   (CHANNELS == 2 && EXTENT_OF(CHANNELS - 1) == (e) && writing[CHANNELS - 1] -> BIT(writing[CHANNELS - 1]) : 0))
 #define PENDING(r, e) ((EXTENT_OF(0) == (e) && sent[MESSAGE(r, 0)]) || (CHANNELS == 2 && EXTENT_OF(CHANNELS - 1) == (e) && sent[MESSAGE(r, CHANNELS - 1)]))
 #define QUIET_RETURN(r) (!sent[MESSAGE(r, 0)] && !sent[MESSAGE(r, CHANNELS - 1)])
-/* A write holds its extent until each member and the returning replica have it. */
-#define LOCKED(e) (WRITING_TO(e) || (!DROPPED(lock_ignores_returning) && \
+#ifdef SPLIT
+#define COPYING(e) (copying && (copying - 1) % EXTENTS == (e) && !DROPPED(copy_without_lock))
+#else
+#define COPYING(e) false
+#endif
+/* A write holds its extent until each member and the returning replica have it; a copy holds it as well. */
+#define LOCKED(e) (WRITING_TO(e) || COPYING(e) || (!DROPPED(lock_ignores_returning) && \
   (((returning & 1) && PENDING(0, e)) || ((returning & 2) && PENDING(1, e)) || ((returning & 4) && PENDING(REPLICAS - 1, e)))))
 #define BEHIND_SET(set) ((((set) & 1) -> behind[0] : 0) | (((set) & 2) -> behind[1] : 0) | (((set) & 4) -> behind[REPLICAS - 1] : 0))
 #define LEVEL_SET(set) ((set) & ((behind[0] == 0 -> 1 : 0) | (behind[1] == 0 -> 2 : 0) | ((REPLICAS == 3 && behind[REPLICAS - 1] == 0) -> 4 : 0)))
@@ -276,6 +281,7 @@ proctype Replica(byte r) {
        d_step {
          if :: DIRTY(r) -> cold = cold | BIT(r) :: else fi;
          session = session & ~BIT(r);
+         if :: source == BIT(r) -> source = 0 :: else fi;
          sent[MESSAGE(r, 0)] = 0; sent_generation[MESSAGE(r, 0)] = 0;
          sent[MESSAGE(r, CHANNELS - 1)] = 0; sent_generation[MESSAGE(r, CHANNELS - 1)] = 0;
          taken = taken & ~(BIT(MESSAGE(r, 0)) | BIT(MESSAGE(r, CHANNELS - 1)));
@@ -321,6 +327,9 @@ proctype Replica(byte r) {
 
 #define NOTED(r, e, other) (note[other] >= stamp[AT(r, e)] || (DROPPED(hole_members_only) && stage == SERVING && !(needed & BIT(other))))
 
+/* Whoever left the members meanwhile misses writes. */
+#define MAY_COPY_FROM(s) ((s) & session & (members | (DROPPED(return_from_faulted) -> ALL : 0)))
+
 /* ---- One extent on one replica. */
 proctype Extent(byte r; byte e) {
   do
@@ -334,7 +343,7 @@ proctype Extent(byte r; byte e) {
   /* Resync of a returning replica. */
 #ifdef SPLIT
   :: d_step {
-       stage == SERVING && returning == BIT(r) && (behind[r] & BIT(e)) && !copying && (session & return_source) &&
+       stage == SERVING && returning == BIT(r) && (behind[r] & BIT(e)) && !copying && MAY_COPY_FROM(return_source) &&
        (!LOCKED(e) || DROPPED(copy_without_lock)) ->
        SAY2("copy of extent %d to %d is read\n", e, r);
        copying = 1 + AT(r, e); copied_value = cached[AT(INDEX(return_source), e)] }
@@ -346,7 +355,7 @@ proctype Extent(byte r; byte e) {
   :: d_step { copying == 1 + AT(r, e) && returning != BIT(r) -> copying = 0; copied_value = 0 }
 #else
   :: d_step {
-       stage == SERVING && returning == BIT(r) && (behind[r] & BIT(e)) && (session & BIT(r)) && (session & return_source) &&
+       stage == SERVING && returning == BIT(r) && (behind[r] & BIT(e)) && (session & BIT(r)) && MAY_COPY_FROM(return_source) &&
        !LOCKED(e) ->
        SAY2("extent %d is copied to %d\n", e, r);
        copy(INDEX(return_source), r, e) }
@@ -447,7 +456,7 @@ proctype Decision(byte r; byte set) {
 
 inline serve() {
   stage = SERVING; members = proposal; needed = proposal; candidates = 1 << proposal; proposal = 0;
-  cold = cold & ~source; answers = 0; record_generation = generation
+  cold = cold & ~(source & (DROPPED(cold_cleared_blindly) -> ALL : session)); answers = 0; record_generation = generation
 }
 
 proctype Target() {
@@ -458,7 +467,7 @@ proctype Target() {
        proposal = LEVEL_MEMBERS; candidates = candidates | (1 << proposal); stage = RECORDING }
 #ifdef DEMAND
   :: d_step {
-       stage == LEVELLING ->
+       stage == LEVELLING && (source & session) ->
        proposal = members & answers & session; candidates = candidates | (1 << proposal); stage = RECORDING }
 #endif
   :: d_step {
@@ -478,7 +487,12 @@ proctype Target() {
 #if REPLICAS == 3
        if :: (members & ~proposal & 4) -> behind[2] = 0 :: else fi;
 #endif
-       if :: source & ~proposal -> source = 0 :: else fi;
+       if
+       :: source & ~proposal ->
+          source = 0;
+          if :: DROPPED(demand_fault_source) -> behind[0] = 0; behind[1] = 0; behind[REPLICAS - 1] = 0 :: else fi
+       :: else
+       fi;
        members = proposal; needed = proposal; candidates = 1 << proposal; proposal = 0; record_generation = generation }
   /* The writes that the returning replica was not sent have ended: now the stamps tell what it lacks. */
   :: d_step {
