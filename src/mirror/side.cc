@@ -48,7 +48,7 @@ MirrorSide::~MirrorSide() {
 
 void MirrorSide::attach(Slot slot, std::unique_ptr<BlockDevice> device) {
   OnSlot& on = slots_[slot];
-  FL_CHECK(configuration_.slots[slot].use == SlotUse::kOff && on.device == nullptr);
+  FL_CHECK((sendable_ & bit(slot)) == 0 && on.device == nullptr);
   on.device = std::move(device);
 }
 
@@ -79,7 +79,7 @@ void MirrorSide::configure(const SideConfiguration& configuration) {
 }
 
 Task<void> MirrorSide::detach(Slot slot) {
-  FL_CHECK(configuration_.slots[slot].use == SlotUse::kOff);
+  FL_CHECK((sendable_ & bit(slot)) == 0);
   OnSlot& on = slots_[slot];
   while (!on.under_way.empty()) co_await part_ended_.wait();
   on.device.reset();

@@ -23,9 +23,9 @@
 //   - a slot is is_broken, or not is_read, on all sides before any side needs it no more: else one side answers a write
 //     that another side's reads miss;
 //   - a slot is kNeeded on all sides, and what began before has been drained, before it is_read on any;
-//   - a member that is back as another incarnation, and whose record could not be made in force without it, is kNeeded
-//     again at once (though perhaps not is_read): parked writes keep their ranges locked until they are done there, and
-//     no copy passes them.
+//   - a member that is back before a record without it could be made in force was kNeeded, and is_broken, all the time,
+//     and is kNeeded as another incarnation at once, though perhaps not is_read: parked writes keep their ranges locked
+//     until they are done there, and no copy passes them.
 #pragma once
 
 #include <array>
@@ -92,7 +92,7 @@ class MirrorSide {
 
   // ---- For the target, on this shard, and not from inside a request's `done` or an observer's call.
 
-  // Requires: the slot is kOff and has no device.
+  // Requires: the slot is kOff or is_broken, and has no device.
   void attach(Slot slot, std::unique_ptr<BlockDevice> device);
   // From now on; looks again at everything that waits. An incarnation that lacks a request that was answered without it
   // (it was kCopied, or needed no more) is as if is_broken, whatever the configuration says. Requires: slots in use
@@ -106,7 +106,8 @@ class MirrorSide {
   // Ends the drains that wait now.
   void abandon_drains();
   // Returns when nothing is under way at the slot's device, which is then destroyed; at once when there is none.
-  // Requires: kOff.
+  // Requires: the slot is kOff or is_broken, and stays so until this returned. (A member whose device is replaced stays
+  // kNeeded and is_broken: kOff would let writes be answered without it.)
   Task<void> detach(Slot slot);
   // A lease came, an extent is level, a range is free.
   void look_again();
