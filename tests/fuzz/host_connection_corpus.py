@@ -10,7 +10,7 @@ import sys
 
 HDGST, DDGST, TWO_PATHS, SHARDS, RANDOM_ORDER, CHOP, FAULT_POINTS, SMALL_WINDOW = (1 << bit for bit in range(8))
 ANA, TWO_NAMESPACES, NO_CAPSULE, SMALL_DATA, ALIGN, SMALL_MDTS = (1 << bit for bit in range(6))
-SUBSYSTEM, QUEUE, DISCOVERY = 0 << 6, 2 << 6, 3 << 6
+SUBSYSTEM, REPLICA, QUEUE, DISCOVERY = (mode << 6 for mode in range(4))
 INSTEAD, AND_PROPER = 0, 0x80  # an action stands for the answer, or an answer follows
 GREET, PROPER = bytes([0]), bytes([0])
 HOLD, RELEASE = bytes([1]), bytes([2])
@@ -84,6 +84,11 @@ def live(*then, world=0, nature=0):
     return subsystem(11, PROPER * 4, *then, world=world, nature=nature)
 
 
+def replica(*then, world=0):
+    """A single connection; calls are made along with the I/O."""
+    return live(*then, world=world, nature=REPLICA)
+
+
 def seeds():
     greeting = struct.pack("<BBBBIHBBI", 1, 0, 128, 0, 128, 0, 0, 0, 4096) + bytes(112)
     response = struct.pack("<BBBBI", 5, 0, 24, 0, 24) + bytes(16)
@@ -132,6 +137,11 @@ def seeds():
         "terminated": live(TERMINATE, PROPER * 12, TERMINATE),
         "path_errors": live(*[complete(0x303)] * 12, nature=ANA),
         "transient": live(*[complete(0x06)] * 12, world=DDGST),
+        "replica_calls": replica(*[value(1 | 4096 << 32), data(1), complete(0, 4096)] * 12),
+        "replica_lies": replica(*[value(1 << 32), value(1), value(1 | 65537 << 32), value(9 | 16 << 32)] * 6),
+        "replica_answers": replica(*[complete(0x7c0), complete(0x22), complete(0x06), complete(0x303)] * 6, world=SHARDS),
+        "replica_cut": replica(PROPER * 3, CUT, *[PROPER * 20, CUT] * 3, world=RANDOM_ORDER),
+        "replica_silent": replica(SILENCE * 30, world=SHARDS),
         "keep_alive": live(PROPER * 4, SILENCE * 20, world=RANDOM_ORDER),
     }
 

@@ -260,8 +260,9 @@ struct Options {
   explicit Options(Script& script) : world(script.byte()), nature(script.byte()) {}
   bool header_digest() const { return (world & 1) != 0; }
   bool data_digest() const { return (world & 2) != 0; }
-  bool two_paths() const { return (world & 4) != 0; }
-  uint8_t mode() const { return (nature >> 6) & 3; }  // 0, 1: a subsystem, 2: a queue, 3: discovery
+  bool two_paths() const { return (world & 4) != 0 && mode() == 0; }
+  // 0: a subsystem, 1: one with a single connection at a time, and with calls, 2: a queue, 3: discovery
+  uint8_t mode() const { return (nature >> 6) & 3; }
 
   uint8_t world;
   uint8_t nature;
@@ -420,6 +421,7 @@ host::SubsystemOptions subsystem_options(const Run& run) {
   options.reconnect_min = std::chrono::milliseconds(10);
   options.reconnect_max = std::chrono::milliseconds(500);
   options.no_path_timeout = std::chrono::seconds(5);
+  if (run.options.mode() == 1) options.on_loss = host::OnLoss::kFail;
   return options;
 }
 
@@ -448,7 +450,12 @@ Task<void> rest_once(Run& run, BlockDevice& device) {
   (void)co_await block_write_zeroes(run.reactor(), device, ByteOffset{0}, 8192);
 }
 
-Task<void> use_device(Run& run, BlockDevice& device) {
+Task<void> call_once(host::Subsystem& subsystem, size_t length) {
+  const auto answer = co_await subsystem.call(1, Bytes(length, kWritten));
+  FL_CHECK(!answer || answer->size() <= nvme::kReplicationReceiveBytesMax);
+}
+
+Task<void> use_device(Run& run, host::Subsystem& subsystem, BlockDevice& device) {
   for (int wave = 0; wave < 3; ++wave) {
     Scope scope(run.reactor());
     scope.spawn(read_once(run, device, 0, 4096));
@@ -456,6 +463,9 @@ Task<void> use_device(Run& run, BlockDevice& device) {
     scope.spawn(read_once(run, device, 0, 65536));
     scope.spawn(write_once(run, device, 0, 20480));
     scope.spawn(rest_once(run, device));
+    for (int i = 0; i < 6 && run.options.mode() == 1; ++i) {
+      scope.spawn(call_once(subsystem, i == 0 ? nvme::kReplicationSendBytesMax : 16));
+    }
     co_await scope.close();
   }
 }
@@ -506,7 +516,7 @@ Task<void> use_subsystem(Run& run) {
     if (!source) continue;  // gone meanwhile
     Result<std::unique_ptr<BlockDevice>> device = (*source)->open(run.host_node.shard(0));
     FL_CHECK(device.has_value());
-    co_await use_device(run, **device);
+    co_await use_device(run, *subsystem, **device);
     const bool is_its_own = info.identity.nsid == 1 && info.identity == own_identity(run);
     if (!is_its_own) continue;
     heal(run);

@@ -55,6 +55,14 @@ def admin(link, opcode, cdw10=0, cdw11=0, length=0, nsid=1, rest=None, pointer=T
     return out + struct.pack("<HB", length, pointer)
 
 
+def send(link, length=8, kind=IN_CAPSULE):
+    return admin(link, UNKNOWN, length=length, nsid=3, pointer=kind)
+
+
+def receive(link, call, length=8):
+    return admin(link, UNKNOWN, call, length=length, nsid=3, rest=(0, 0, 0))
+
+
 def change(what, detail):
     return bytes([13, 0, what, detail])
 
@@ -109,6 +117,17 @@ def seeds():
         "two_hosts": bytes([0]) + host(1) + ic_req(2) + connect(2, 1) + enable(2) + ic_req(3) + connect(3, 1, 1,
                                                                                                      controller=2) +
                      io(3, WRITE, pointer=IN_CAPSULE) + io(1, READ),
+        "replica": bytes([0]) + host() + io(1, WRITE, 0xfe, pointer=IN_CAPSULE) + send(0) + receive(0, 1) +
+                   io(1, WRITE, 0xfe, pointer=IN_CAPSULE) + io(1, FLUSH, 0xff) + send(0, 8, IN_CAPSULE | 16) +
+                   receive(0, 2, 65535) + send(0, 8192) + receive(0, 2, 8192) + receive(0, 2, 8192),
+        "replica_fenced": bytes([SHARDS | RANDOM_ORDER]) + host() + send(0) + receive(0, 1) +
+                          b"".join(io(1 | HURRY, WRITE, 0xfe, pointer=IN_CAPSULE) for _ in range(6)) + send(0 | HURRY) +
+                          io(1, READ, 0xfe) + receive(0, 2),
+        "replica_aborted": bytes([SHARDS]) + host() + send(0 | HURRY, 8, IN_CAPSULE | 8) * 9 +
+                           b"".join(admin(0, ABORT, cid << 16) for cid in range(3, 8)) + bytes([14, 0, 20]) + receive(0, 1),
+        "replica_closed": bytes([0]) + host() + send(0 | HURRY, 8, IN_CAPSULE | 8) * 3 + bytes([12, 0]) + host() +
+                          send(0 | HURRY, 8, IN_CAPSULE | 8) + change(4, 0x80),
+        "replica_sent_slowly": bytes([0]) + host() + send(0, 4096, TRANSPORT) + data(0, 0) + receive(0, 1, 4096),
         "absent": bytes([0]) + ic_req(0) + connect(0, 3) + connect(0, 4) + connect(0, 0, 1, controller=9),
     }
 

@@ -34,6 +34,7 @@ constexpr Duration kRunMax = std::chrono::seconds(600);
 constexpr std::array<std::string_view, 5> kNames = {"nqn.2026-01.io.fairlead:a", "nqn.2026-01.io.fairlead:b",
                                                     nvme::kDiscoveryNqn, "nqn.2026-01.io.fairlead:absent",
                                                     "not a name"};
+constexpr uint32_t kReplica = 3;  // namespace of the first subsystem, fenced
 constexpr std::string_view kHealthyName = "nqn.2026-01.io.fairlead:healthy";
 
 class Script {
@@ -65,6 +66,34 @@ class Script {
   std::span<const uint8_t> left_;
 };
 
+// Does what a request's first byte says.
+class Handler final : public target::ControlHandler {
+ public:
+  Handler(std::unique_ptr<target::Target>& target, Reactor& home) : target_(target), home_(home) {}
+  Task<std::vector<std::byte>> call(target::CallerId caller, std::vector<std::byte> request) override {
+    FL_CHECK(!request.empty() && request.size() <= nvme::kReplicationSendBytesMax && caller != target::kNobody);
+    switch ((std::to_integer<uint8_t>(request[0]) >> 3) & 3) {
+      case 0:
+        if (co_await target_->fence(std::string(kNames[0]), kReplica)) {
+          (void)co_await target_->admit(std::string(kNames[0]), kReplica, caller);
+        }
+        co_return request;
+      case 1:
+        (void)co_await sleep(home_, std::chrono::milliseconds(20));
+        co_return request;
+      case 2:
+        co_return Bytes(nvme::kReplicationReceiveBytesMax);
+      default:
+        co_return Bytes();
+    }
+  }
+  void gone(target::CallerId caller) override { FL_CHECK(caller != target::kNobody); }
+
+ private:
+  std::unique_ptr<target::Target>& target_;
+  Reactor& home_;
+};
+
 // What one input drives: a world with a target node and a host node.
 struct Run {
   Run(std::span<const uint8_t> input, uint8_t options);
@@ -75,7 +104,8 @@ struct Run {
   sim::SimNode& target_node;
   sim::SimNode& host_node;
   std::unique_ptr<target::Target> target;
-  std::array<std::shared_ptr<BlockSource>, 4> sources;
+  std::shared_ptr<Handler> handler;
+  std::array<std::shared_ptr<BlockSource>, 5> sources;
   std::array<std::unique_ptr<FuzzLink>, kLinks> links;
   uint16_t next_cid = 0;
   size_t changes = 0;  // to the target, under way
@@ -134,7 +164,7 @@ Task<void> start_target(Run& run) {
   options.handshake_timeout_ms = 2'000;
   run.target = std::make_unique<target::Target>(std::move(shards), options);
   run.sources = {memory(4 * kMiB, 4096), slow(memory(1 * kMiB, 512)), slow(memory(2 * kMiB, 4096)),
-                 memory(1 * kMiB, 4096)};
+                 memory(1 * kMiB, 4096), slow(memory(1 * kMiB, 4096))};
   for (const std::string_view name : {kNames[0], kNames[1], kHealthyName}) {
     target::SubsystemOptions subsystem;
     subsystem.nqn = name;
@@ -146,6 +176,12 @@ Task<void> start_target(Run& run) {
     nspace.source = run.sources[i];
     FL_CHECK((co_await run.target->add_namespace(std::string(places[i]), nspace)).has_value());
   }
+  run.handler = std::make_shared<Handler>(run.target, run.target_node.shard(0).reactor);
+  target::NamespaceOptions replica;
+  replica.nsid = kReplica;
+  replica.source = run.sources[4];
+  replica.control = run.handler;
+  FL_CHECK((co_await run.target->add_namespace(std::string(kNames[0]), replica)).has_value());
   target::ListenerOptions listener;
   listener.bind = run.target_node.address(kPort);
   FL_CHECK((co_await run.target->start_listener(listener)).has_value());
@@ -170,6 +206,7 @@ Task<void> change_target(Run& run, uint8_t what, uint8_t detail) {
       target::NamespaceOptions nspace;
       nspace.nsid = nsid;
       nspace.source = run.sources[detail % 3];
+      if ((detail & 0x40) != 0) nspace.control = run.handler;
       (void)co_await run.target->add_namespace(name, nspace);
       break;
     }
@@ -225,6 +262,7 @@ void send_io(Run& run, FuzzLink& link) {
   command.cid = run.next_cid++;
   const uint8_t where = script.byte();
   command.nsid = where == 0xff ? nvme::kBroadcastNamespace : 1U + (where & 1);
+  if (where == 0xfe) command.nsid = kReplica;
   const uint32_t block = (where & 1) != 0 && (what & 0x80) == 0 ? 512 : 4096;
   const uint8_t blocks = (what & 0x40) != 0 ? script.byte() : uint8_t{0};
   command.set_slba(where >> 2);
@@ -254,6 +292,10 @@ void send_admin(Run& run, FuzzLink& link) {
   command.flags = nvme::kFlagsSgl;
   command.cid = run.next_cid++;
   command.nsid = (what & 0x10) != 0 ? nvme::kBroadcastNamespace : (what >> 5) & 3U;
+  if ((what & 7) == 7 && command.nsid == kReplica) {
+    const auto opcode = (what & 8) != 0 ? nvme::AdminOpcode::kReplicationReceive : nvme::AdminOpcode::kReplicationSend;
+    command.opcode = static_cast<uint8_t>(opcode);
+  }
   command.cdw10 = script.u32();
   command.cdw11 = script.u32();
   if ((what & 8) != 0) {
@@ -484,6 +526,7 @@ void execute(std::span<const uint8_t> input) {
   FL_CHECK(run.world.violations() == 0 && run.world.unexplained_errors() == 0);
   // The sources are the test's; the devices on them went with the target.
   for (const auto& source : run.sources) FL_CHECK(source.use_count() == 1);
+  FL_CHECK(run.handler.use_count() == 1);
 }
 
 }  // namespace
