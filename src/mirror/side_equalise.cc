@@ -80,6 +80,7 @@ Task<void> MirrorSide::equalise_from(Operation& operation, Slot source, SlotMask
     operation.parts[slot].incarnation = configuration_.slots[slot].incarnation;
   };
   begin_with(source);
+  if (to == 0) co_return;
   for_each_slot(to, begin_with);
   const AlignedBytes memory = make_aligned_bytes(2 * kPieceBytes);
   for (ByteRange piece = operation.range; piece.begin < operation.range.end; piece.begin = piece.end) {

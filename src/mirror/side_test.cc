@@ -142,6 +142,7 @@ TEST(SideTest, AnIncarnationThatLacksWhatWasAnsweredIsNeverRelyedOn) {
   EXPECT_FALSE(write.is_answered()) << "the report is on its way, the member lacks a block";
   EXPECT_TRUE(bed.read(0, kBlock).reads(kA));
   bed.replace(1);
+  bed.configure();
   EXPECT_TRUE(write.is_done());
 }
 
@@ -250,9 +251,8 @@ TEST(SideTest, WhoCannotBeMadeEqualIsAFaultAndTheAnswerWaitsForItsRecord) {
   bed.replicas[2]->end(0, fail(Code::kReadOnly));
   bed.run();
   bed.hold(false);
-  bed.replicas[0]->end_all();  // the read of the source
-  bed.run();
   bed.replicas[2]->fails = Code::kIo;
+  bed.replicas[0]->end_all();  // the read of the source
   bed.run();
   EXPECT_FALSE(write.is_answered());
   EXPECT_EQ(bed.observed[0]->failures, (std::vector<Observed::Failure>{{2, 3, Code::kIo}}));
