@@ -24,7 +24,7 @@ SIM_SEEDS_ASAN = 20
 SIM_SEEDS_HOST = 300
 SIM_SEEDS_POOL = 1000
 # Module: which of its tests. Those of the pool run on one thread, in simulation, but for a few.
-TSAN_TESTS = {"async": "*", "io": "*", "pool": "ThreadsTest.*", "host": "*", "target": "*"}
+TSAN_TESTS = {"async": "*", "io": "*", "pool": "ThreadsTest.*", "mirror": "ThreadsTest.*", "host": "*", "target": "*"}
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",

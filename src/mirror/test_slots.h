@@ -189,8 +189,9 @@ class SideBed {
     run();
   }
   void drain(bool& is_done, size_t shard = 0) { world.spawn(node, shard, note_end(sides[shard]->drain(), is_done)); }
-  static Task<void> note_end(Task<void> task, bool& is_done) {
-    co_await std::move(task);
+  template <typename T>
+  static Task<void> note_end(Task<T> task, bool& is_done) {
+    (void)co_await std::move(task);
     is_done = true;
   }
 
