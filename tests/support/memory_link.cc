@@ -220,11 +220,8 @@ Task<void> MemoryLink::carry(Lane& lane, std::shared_ptr<Transfer> transfer) {
   (void)co_await sleep(home_.reactor, draw_delay());
   if (loses_replies()) result.reset();
   co_await MoveTo(home_.reactor, reactor);
-  if (result) {
-    transfer->end(*result);
-  } else {
-    co_await give_up(lane, transfer->connection);
-  }
+  if (!result) co_await give_up(lane, transfer->connection);
+  transfer->end(result.value_or(fail(Code::kConnectionLost, "the connection has gone")));
   std::erase(lane.transfers, transfer);
 }
 
