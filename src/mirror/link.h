@@ -52,8 +52,10 @@ class Witness {
   // A number that nobody was given before.
   virtual Task<Result<uint64_t>> next_term(Uuid volume) = 0;
   virtual Task<Result<WitnessAnswer>> prepare(Uuid volume, Term term) = 0;
-  // Kept on stable storage. The value: the promise, which is higher than the record's term when it is refused.
-  virtual Task<Result<Term>> keep(Uuid volume, Record record) = 0;
+  // Kept on stable storage, unless a higher term than the record's was promised. One that abstains goes on to, until it
+  // is told of a record that is in force: before that its vote counts for nothing.
+  enum class Standing : uint8_t { kProposed, kInForce };
+  virtual Task<Result<WitnessAnswer>> keep(Uuid volume, Record record, Standing standing) = 0;
 };
 
 }  // namespace fairlead::mirror

@@ -20,6 +20,9 @@ struct MirrorOptions {
   Duration stall_limit = std::chrono::seconds(5);
   // How long a replica that was written to may stay without a note: what changed since it is levelled by a take-over.
   Duration checkpoint_interval = std::chrono::seconds(10);
+  // A target that serves, and is refused by a minority, takes over from itself after so long: unless whoever was asked
+  // to take over has done so by then.
+  Duration renew_delay = std::chrono::seconds(5);
   Duration retry_min = std::chrono::milliseconds(50);
   Duration retry_max = std::chrono::seconds(60);  // of a replica that fails again and again
   size_t copies_in_flight = 4;                    // extents, of all that is copied at once

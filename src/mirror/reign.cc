@@ -148,6 +148,7 @@ Task<void> Reign::prepare(Seat& seat) {
   } else if (reply && std::holds_alternative<Fenced>(*reply)) {
     seat.is_refused = true;
     refusal_ = std::max(refusal_, std::get<Fenced>(*reply).promise);
+    note_refusal();
   } else {
     const Failed* const failed = reply ? std::get_if<Failed>(&*reply) : nullptr;
     seat.last_error = failed != nullptr ? Error{.code = failed->code} : reply ? Error{} : reply.error();
@@ -238,6 +239,7 @@ Task<void> Reign::ask_witness() {
       refusal_ = std::max(refusal_, answer->promise);
     } else if (answer) {
       witness_answer_ = *answer;
+      is_witness_abstaining_ = answer->abstains;
     }
     note_change();
     if (!witness_answer_) (void)co_await sleep(home_.reactor, options_.retry_min, ending_);

@@ -126,10 +126,14 @@ class Reign {
   Task<End> govern();
   MemberSet wanted_members() const;
   bool is_superseded() const;
+  bool has_promise_of_majority() const;
+  void note_refusal();
+  Task<void> renew_later();
   Task<bool> bring_into_force(Record record);
   void send_proposal();
   Task<void> send_record(Seat& seat, Record record);
   Task<void> send_record_to_witness(Record record);
+  Task<void> restore_witness(Record record);
   Task<void> adopt(Record record);
   void start_returns();
 
@@ -177,6 +181,7 @@ class Reign {
   bool is_told_to_stop_ = false;
   bool is_finished_ = false;  // after it was told to stop
   bool must_renew_ = false;
+  bool is_renewing_ = false;  // soon
   Term refusal_;
   std::optional<WitnessAnswer> witness_answer_;
   bool is_witness_away_ = false;
@@ -190,6 +195,7 @@ class Reign {
   MemberSet proposed_since_;  // members of all that was proposed since in_force_ is: writes need them too (rule 2)
   Votes votes_;
   bool is_witness_refusing_ = false;
+  bool is_witness_abstaining_ = false;
   Stamp sent_to_witness_;
 
   ReplicaId source_;  // to level from

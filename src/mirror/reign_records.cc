@@ -68,6 +68,30 @@ bool Reign::is_superseded() const {
   return refusal_ > term_ && is_majority(in_force_.members, votes);
 }
 
+// Enough voters obey us still, though none of them can go on as the member that it was.
+bool Reign::has_promise_of_majority() const {
+  Votes votes{.replicas = {}, .has_witness = !is_witness_refusing_ && !is_witness_away_};
+  for (const auto& seat : seats_) {
+    if (seat->has_session) votes.replicas.add(seat->peer.link->replica());
+  }
+  return is_majority(in_force_.members, votes);
+}
+
+// A voter that obeys a higher term, of a take-over that came to nothing, can be had again by a term of our own (hole
+// H14). Whoever asked for that term may be about to serve: it gets the time for it.
+void Reign::note_refusal() {
+  note_change();
+  if (is_renewing_ || phase_ != Phase::kServing) return;
+  is_renewing_ = true;
+  scope_.spawn(renew_later());
+}
+
+Task<void> Reign::renew_later() {
+  (void)co_await sleep(home_.reactor, options_.renew_delay, ending_);
+  must_renew_ = true;
+  note_change();
+}
+
 Task<Reign::End> Reign::govern() {
   bool is_finishing = false;
   while (true) {
@@ -78,8 +102,12 @@ Task<Reign::End> Reign::govern() {
     if (is_finished_) co_return End::kStopped;
     if (is_superseded()) co_return End::kSuperseded;
     const MemberSet wanted = wanted_members();
-    if (wanted.empty() || must_renew_) co_return End::kRenew;
+    if (must_renew_ || (wanted.empty() && has_promise_of_majority())) co_return End::kRenew;
     start_returns();
+    if (wanted.empty()) {
+      co_await changed_.wait();  // until enough obey us again, or we hear that they obey another
+      continue;
+    }
     // A proposal that did not come into force is withdrawn by another that does.
     const bool is_open =
         std::ranges::any_of(proposed_since_.ids(), [this](const ReplicaId& id) { return !in_force_.members.has(id); });
@@ -88,9 +116,6 @@ Task<Reign::End> Reign::govern() {
       if (co_await bring_into_force(record)) co_await adopt(record);
       continue;
     }
-    // A voter that obeys a higher term, of a take-over that came to nothing, can be had again by a term of our own.
-    const bool has_lost_voter = std::ranges::any_of(seats_, [](const auto& seat) { return seat->is_refused; });
-    if (has_lost_voter && refusal_ > term_) co_return End::kRenew;
     co_await changed_.wait();
   }
 }
@@ -147,20 +172,31 @@ Task<void> Reign::send_record(Seat& seat, Record record) {
 
 Task<void> Reign::send_record_to_witness(Record record) {
   while (!is_ending() && proposal_ && proposal_->at == record.at) {
-    const Result<Term> promise = co_await witness_.keep(options_.volume, record);
+    const Result<WitnessAnswer> answer = co_await witness_.keep(options_.volume, record, Witness::Standing::kProposed);
     if (is_ending()) break;
-    is_witness_away_ = !promise;
-    if (promise && *promise > term_) {
+    is_witness_away_ = !answer;
+    if (answer && answer->promise > term_) {
       // Hole H14: it obeys a higher term. Only a term of our own, higher still, can use it again.
-      refusal_ = std::max(refusal_, *promise);
+      refusal_ = std::max(refusal_, answer->promise);
       is_witness_refusing_ = true;
-      must_renew_ = !is_in_force(record, {.replicas = wanted_members(), .has_witness = false});
+      note_refusal();
+      break;
+    }
+    if (answer && proposal_ && proposal_->at == record.at) {
+      votes_.has_witness = !answer->abstains;
+      is_witness_abstaining_ = answer->abstains;
       note_change();
       break;
     }
-    if (promise && proposal_ && proposal_->at == record.at) {
-      votes_.has_witness = true;
-      note_change();
+    (void)co_await sleep(home_.reactor, options_.retry_min, ending_);
+  }
+}
+
+// Hole H12: it was built anew, and may count again once somebody in force has written to it.
+Task<void> Reign::restore_witness(Record record) {
+  while (!is_ending() && in_force_ == record) {
+    if (co_await witness_.keep(options_.volume, record, Witness::Standing::kInForce)) {
+      is_witness_abstaining_ = false;
       break;
     }
     (void)co_await sleep(home_.reactor, options_.retry_min, ending_);
@@ -189,6 +225,7 @@ Task<void> Reign::adopt(Record record) {
   }
   configuration.is_held = is_told_to_stop_;
   count_leases();
+  if (is_witness_abstaining_) scope_.spawn(restore_witness(record));
   co_await sides_.publish();
   note_change();
 }

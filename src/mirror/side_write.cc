@@ -38,6 +38,9 @@ MirrorSide::Start MirrorSide::try_start_write(Operation& operation) {
       unlock(operation.range);
       return Start::kWaitsForOthers;
     }
+    // Look first: the line stays shared among the shards' caches.
+    if (!shared_->has_written.load(std::memory_order_relaxed)) [[unlikely]]
+      shared_->has_written.store(true, std::memory_order_relaxed);
   }
   operation.configuration = configurations_;
   operation.sent = operation.done = operation.refused = 0;

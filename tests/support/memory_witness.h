@@ -41,17 +41,17 @@ class MemoryWitness final : public mirror::Witness {
     if (!co_await leave()) co_return fail(Code::kTimedOut);
     co_return answer;
   }
-  Task<Result<mirror::Term>> keep(Uuid volume, mirror::Record record) override {
+  Task<Result<mirror::WitnessAnswer>> keep(Uuid volume, mirror::Record record, Standing standing) override {
     if (!co_await arrive()) co_return fail(Code::kUnreachable);
     mirror::WitnessAnswer& vote = votes_[volume];
     if (record.at.term >= vote.promise) {
       vote.promise = record.at.term;
       if (record.at > vote.record.at) vote.record = record;
-      vote.abstains = false;
+      if (standing == Standing::kInForce) vote.abstains = false;
     }
-    const mirror::Term promise = vote.promise;
+    const mirror::WitnessAnswer answer = vote;
     if (!co_await leave()) co_return fail(Code::kTimedOut);
-    co_return promise;
+    co_return answer;
   }
 
  private:
