@@ -281,7 +281,7 @@ proctype Replica(byte r) {
        d_step {
          if :: DIRTY(r) -> cold = cold | BIT(r) :: else fi;
          session = session & ~BIT(r);
-         if :: source == BIT(r) -> source = 0 :: else fi;
+         if :: source == BIT(r) && stage != RECORDING -> source = 0 :: else fi;
          sent[MESSAGE(r, 0)] = 0; sent_generation[MESSAGE(r, 0)] = 0;
          sent[MESSAGE(r, CHANNELS - 1)] = 0; sent_generation[MESSAGE(r, CHANNELS - 1)] = 0;
          taken = taken & ~(BIT(MESSAGE(r, 0)) | BIT(MESSAGE(r, CHANNELS - 1)));
@@ -456,7 +456,8 @@ proctype Decision(byte r; byte set) {
 
 inline serve() {
   stage = SERVING; members = proposal; needed = proposal; candidates = 1 << proposal; proposal = 0;
-  cold = cold & ~(source & (DROPPED(cold_cleared_blindly) -> ALL : session)); answers = 0; record_generation = generation
+  cold = cold & ~(source & (DROPPED(cold_cleared_blindly) -> ALL : session)); answers = 0; record_generation = generation;
+  if :: source & session :: else -> source = 0 fi
 }
 
 proctype Target() {

@@ -10,10 +10,9 @@ class Size:
     constants: str              # NAME or NAME=VALUE, as the head of the model explains them
     mutations: list = dataclasses.field(default_factory=list)
     quick: bool = False         # part of ./dev check
-    store: str = "exact"        # exact, hash or bits: see run.py
+    store: str = "exact"        # exact or bits: see run.py
     limit_s: int = 600
     may_be_cut: bool = False    # too large to be searched to the end
-    arguments: list = dataclasses.field(default_factory=list)
 
     def defines(self):
         return [f"-D{constant}" for constant in self.constants.split()]
