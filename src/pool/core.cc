@@ -68,6 +68,7 @@ uint32_t PoolCore::leaf_count(uint64_t size_bytes) const {
 }
 
 void PoolCore::apply(Sequence sequence, std::span<const Record> records) {
+  applying_ = sequence;
   for (const Record& record : records) {
     std::visit([&](const auto& each) { apply_record(each); }, record);
   }
@@ -79,6 +80,7 @@ void PoolCore::apply(Sequence sequence, std::span<const Record> records) {
   given_up_.clear();
   gained_.clear();
   if (!freed_.empty()) reclaim_wanted_.set();
+  durable_.store(journal_->durable().value, std::memory_order_release);
   if (journal_->is_dirty()) {
     is_dirty_.store(true, std::memory_order_release);
     sync_wanted_.set();
@@ -126,7 +128,9 @@ void PoolCore::set_entry(Layer& layer, MapPage& page, size_t index, const Entry&
     if (shown.entry.place.value != 0) parts->insert(parts->begin(), {shown.entry.place, shown.entry.held});
     retire(page.set_lower(index, std::move(parts)));
   }
-  const Place before = shown.is_borrowed ? Place() : shown.entry.place;
+  const Entry before_it = shown.is_borrowed ? Entry() : shown.entry;
+  const Place before = before_it.place;
+  if (entry.stamp.value != 0 && entry.stamp != before_it.stamp && !is_replaying_) page.set_stamped_by(applying_);
   retire(page.store_own(index, entry));
   cache_bytes_ += page.memory_bytes();
   if (before == entry.place) {

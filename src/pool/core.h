@@ -10,6 +10,7 @@
 //  3. What a superblock leads to is not overwritten before another one is on stable storage.
 #pragma once
 
+#include <bitset>
 #include <deque>
 #include <list>
 #include <map>
@@ -102,6 +103,10 @@ class PoolCore final : public JournalSink {
   Task<Result<void>> write(Object& object, const IoRequest& request);
   Task<Result<void>> flush();
   bool needs_journal_flush() const { return is_dirty_.load(std::memory_order_acquire); }
+  // Any shard. Whether the stamps that the page shows are on stable storage; false may be out of date.
+  bool is_stamped_durably(const MapPage& page) const {
+    return page.stamped_by().value <= durable_.load(std::memory_order_acquire);
+  }
 
   // core_objects.cc
   std::vector<ObjectInfo> list() const;
@@ -115,6 +120,9 @@ class PoolCore final : public JournalSink {
   Task<Result<std::shared_ptr<BlockSource>>> source(std::string name);
   Task<Result<void>> begin_generation(std::string replica, Stamp stamp);
   std::optional<Stamp> generation(std::string_view name) const;
+
+  // core_write.cc
+  Task<Result<void>> restamp(std::string replica, std::vector<ByteRange> ranges);
 
   // core_query.cc
   Task<Result<std::vector<ByteRange>>> mapped(std::string name, ByteRange within);
@@ -186,6 +194,11 @@ class PoolCore final : public JournalSink {
   // core_write.cc
   struct Piece;
   Task<Result<void>> write_extent(Object& object, Piece piece);
+  Task<Result<Place>> place_for_write(const Object& object, ExtentLocks::Lock& lock, const MapPage& page, size_t index);
+  Task<Result<void>> stamp_before_write(const Object& object, ExtentLocks::Lock& lock, const MapPage& page,
+                                        ExtentIndex extent, Place place);
+  Task<Result<void>> flush_stamps(const MapPage& page);
+  Task<Result<void>> restamp_leaf(const Object& object, uint32_t leaf, std::bitset<kEntriesPerPage> wanted);
   Task<Result<void>> append_entry(ExtentLocks::Lock& lock, LayerId layer, ExtentIndex extent, Entry entry);
   Task<Result<void>> fill_edges(Layer& layer, Piece& piece, UnitSet missing);
   Task<Result<Buffer>> read_below(Layer& layer, ExtentIndex extent, uint32_t begin, uint32_t length);
@@ -306,6 +319,8 @@ class PoolCore final : public JournalSink {
 
   std::unique_ptr<Journal> journal_;
   std::atomic<bool> is_dirty_{false};  // a flush must look at the journal too
+  std::atomic<uint64_t> durable_{0};   // batches up to this are on stable storage, perhaps more are
+  Sequence applying_;                  // the batch
   ExtentLocks locks_;
   Mutex administration_;
   Mutex checkpointing_;

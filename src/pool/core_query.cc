@@ -28,9 +28,8 @@ std::vector<uint32_t> PoolCore::leaves_in(const Layer& layer, const Layer* until
   const uint64_t first = within.begin / leaf_bytes;
   const uint64_t end = (within.end + leaf_bytes - 1) / leaf_bytes;
   for (const Layer* each = &layer; each != until && each != nullptr; each = each->parent) {
-    for (const LeafRef& ref : each->leaves) {
-      if (ref.leaf >= first && ref.leaf < end) leaves.insert(ref.leaf);
-    }
+    auto ref = std::ranges::lower_bound(each->leaves, first, {}, &LeafRef::leaf);
+    for (; ref != each->leaves.end() && ref->leaf < end; ++ref) leaves.insert(ref->leaf);
   }
   return {leaves.begin(), leaves.end()};
 }
@@ -106,7 +105,9 @@ Task<Result<std::vector<ByteRange>>> PoolCore::changed_between(std::string older
   const Layer* above = object->layer;
   while (above != nullptr && above != base->layer) above = above->parent;
   if (above == nullptr) co_return fail(Code::kInvalidArgument, "the newer one does not descend from the older one");
-  co_return co_await extents_where(*object->layer, base->layer, within, [](const Entry&) { return true; });
+  // What holds nothing shows what the parent has.
+  const auto differs = [](const Entry& entry) { return entry.held.any(); };
+  co_return co_await extents_where(*object->layer, base->layer, within, differs);
 }
 
 // A place of its layer is seen by others only through children that do not have all of the extent themselves.

@@ -67,6 +67,7 @@ struct PoolCore::Piece {
 
 Task<Result<void>> PoolCore::flush() {
   FL_CO_TRY_VOID(co_await journal_->sync());
+  durable_.store(journal_->durable().value, std::memory_order_release);
   if (!journal_->is_dirty()) is_dirty_.store(false, std::memory_order_release);
   co_return Result<void>();
 }
@@ -130,29 +131,9 @@ Task<Result<void>> PoolCore::write_extent(Object& object, Piece piece) {
     lock.release();
     lock = co_await locks_.lock(layer.id, piece.extent, units);
   }
+  FL_CO_TRY(const Place place, co_await place_for_write(object, lock, *pin, index));
+  FL_CO_TRY_VOID(co_await stamp_before_write(object, lock, *pin, piece.extent, place));
   Entry now = latest(lock, *pin, index);
-  const StampOrdinal stamp = object.state.stamp;
-  if (now.place.value != 0 && now.stamp != stamp) {
-    // On stable storage before the data: see rule 2 of replication.
-    now.stamp = stamp;
-    FL_CO_TRY_VOID(co_await append_entry(lock, layer.id, piece.extent, now));
-    if (stamp.value != 0) FL_CO_TRY_VOID(co_await flush());
-    now = latest(lock, *pin, index);
-  }
-  Place place = now.place.value != 0 ? now.place : lock->place;
-  if (place.value == 0) {
-    const Place before = index == 0 ? Place() : pin->own(index - 1).place;
-    FL_CO_TRY(place, co_await allocate(object, before.value == 0 ? before : Place(before.value + 1)));
-    // Another write to the extent may have been quicker: its place is in the map by now, or on its way there.
-    now = latest(lock, *pin, index);
-    const Place quicker = now.place.value != 0 ? now.place : lock->place;
-    if (quicker.value != 0) {
-      allocator_.release(place);
-      place = quicker;
-    } else {
-      lock->place = place;
-    }
-  }
   const Layout::Location at = layout_.locate(place);
   if (is_hole(now)) {
     FL_CO_TRY_VOID(co_await block_write_zeroes(reactor(), home().disk(at.disk), ByteOffset(at.offset),
@@ -166,9 +147,57 @@ Task<Result<void>> PoolCore::write_extent(Object& object, Piece piece) {
   if (now.place == place && now.held.contains(missing)) co_return Result<void>();
   now.place = place;
   now.held = layout_.normal(now.held | missing);
-  now.stamp = stamp;
+  now.stamp = object.state.stamp;
   lock->place = {};
   co_return co_await append_entry(lock, layer.id, piece.extent, now);
+}
+
+// The extent's, or one that was allocated for it and stands in no map yet.
+Task<Result<Place>> PoolCore::place_for_write(const Object& object, ExtentLocks::Lock& lock, const MapPage& page,
+                                              size_t index) {
+  const auto known = [&] {
+    const Entry now = latest(lock, page, index);
+    return now.place.value != 0 ? now.place : lock->place;
+  };
+  if (known().value != 0) co_return known();
+  const Place before = index == 0 ? Place() : page.own(index - 1).place;
+  FL_CO_TRY(const Place place, co_await allocate(object, before.value == 0 ? before : Place(before.value + 1)));
+  // Another write to the extent may have been quicker: its place is in the map by now, or on its way there.
+  if (const Place quicker = known(); quicker.value != 0) {
+    allocator_.release(place);
+    co_return quicker;
+  }
+  lock->place = place;
+  co_return place;
+}
+
+// The extent has the stamp of today on stable storage before any data is written under it: what a disk's cache loses
+// can be told then (docs/internals/replication.md, rule 2).
+Task<Result<void>> PoolCore::stamp_before_write(const Object& object, ExtentLocks::Lock& lock, const MapPage& page,
+                                                ExtentIndex extent, Place place) {
+  const StampOrdinal stamp = object.state.stamp;
+  Entry now = latest(lock, page, index_of(extent));
+  if (stamp.value == 0) {
+    if (now.place.value == 0 || now.stamp == stamp) co_return Result<void>();
+    now.stamp = stamp;
+    co_return co_await append_entry(lock, object.layer->id, extent, now);
+  }
+  // What another write has appended may not be applied yet, and only what is applied will be flushed.
+  if (page.own(index_of(extent)).stamp != stamp) {
+    now.stamp = stamp;
+    if (!is_hole(now)) {
+      now.place = place;
+      lock->place = {};
+    }
+    FL_CO_TRY_VOID(co_await append_entry(lock, object.layer->id, extent, now));
+  }
+  co_return co_await flush_stamps(page);
+}
+
+// Those that the page shows.
+Task<Result<void>> PoolCore::flush_stamps(const MapPage& page) {
+  if (page.stamped_by() <= journal_->durable()) co_return Result<void>();
+  co_return co_await flush();
 }
 
 Task<Result<void>> PoolCore::append_entry(ExtentLocks::Lock& lock, LayerId layer, ExtentIndex extent, Entry entry) {
@@ -262,13 +291,14 @@ Task<Result<void>> PoolCore::drop_extents(Object& object, uint32_t leaf, uint32_
     const Entry then = {
         .place = {}, .stamp = object.state.stamp, .held = layer.parent == nullptr ? UnitSet() : UnitSet::all()};
     if (then == now) continue;
-    lock->entry = then;
     records.emplace_back(EntryRecord{layer.id, extent, then});
     locks.push_back(std::move(lock));
   }
   if (records.empty()) co_return Result<void>();
   if (layer.find(leaf) == nullptr && !has_metadata_room()) co_return fail(Code::kNoSpace, "the pool is full");
-  co_return co_await journal_->write(std::move(records));
+  for (size_t i = 0; i < locks.size(); ++i) locks[i]->entry = std::get<EntryRecord>(records[i]).entry;
+  FL_CO_TRY_VOID(co_await journal_->write(std::move(records)));
+  co_return co_await flush_stamps(*pin);
 }
 
 // Whole units of one extent leave the map; what is left at the edges is written as zeroes, unless it was only a hint.
@@ -310,6 +340,7 @@ Task<Result<bool>> PoolCore::drop_units(Object& object, ExtentIndex extent, uint
   // While others write to the extent it keeps its place.
   if (!now.held.any() && lock.is_alone()) now.place = {};
   FL_CO_TRY_VOID(co_await append_entry(lock, layer.id, extent, now));
+  FL_CO_TRY_VOID(co_await flush_stamps(*pin));
   // Overwrites of these units that are under way land before anyone has them again in the same place: they would come
   // out over the zeroes around what is written then.
   const Mutex::Guard draining = co_await releasing_lock_.lock();
@@ -339,6 +370,70 @@ Task<Result<void>> PoolCore::write_zeroes(Object& object, ExtentIndex extent, ui
     at = next;
   }
   co_return Result<void>();
+}
+
+// Stamps without data.
+
+Task<Result<void>> PoolCore::restamp(std::string replica, std::vector<ByteRange> ranges) {
+  const Mutex::Guard guard = co_await administration_.lock();
+  Object* const object = find_object(replica);
+  if (object == nullptr) co_return fail(Code::kNotFound, "no replica of this name");
+  if (object->state.kind != ObjectKind::kReplica) co_return fail(Code::kInvalidArgument, "a snapshot is not written");
+  if (object->state.stamp.value == 0) co_return fail(Code::kInvalidArgument, "no generation was begun");
+  for (const ByteRange& range : ranges) {
+    if (range.end > object->state.size_bytes) co_return fail(Code::kOutOfRange, "the range ends beyond the end");
+  }
+  std::erase_if(ranges, [](const ByteRange& range) { return range.begin >= range.end; });
+  std::ranges::sort(ranges, {}, &ByteRange::begin);
+  const uint64_t leaf_bytes = kEntriesPerPage << layout_.extent_shift();
+  for (size_t first = 0; first < ranges.size();) {
+    const uint64_t leaf = ranges[first].begin / leaf_bytes;
+    const uint64_t leaf_end = (leaf + 1) * leaf_bytes;
+    std::bitset<kEntriesPerPage> wanted;
+    for (size_t i = first; i < ranges.size() && ranges[i].begin < leaf_end; ++i) {
+      const uint64_t end = std::min(ranges[i].end, leaf_end);
+      for (uint64_t at = align_down(ranges[i].begin, layout_.extent_bytes()); at < end; at += layout_.extent_bytes()) {
+        wanted.set((at >> layout_.extent_shift()) % kEntriesPerPage);
+      }
+      ranges[i].begin = end;
+    }
+    while (first < ranges.size() && ranges[first].begin >= ranges[first].end) ++first;
+    FL_CO_TRY_VOID(co_await restamp_leaf(*object, static_cast<uint32_t>(leaf), wanted));
+  }
+  co_return co_await flush();
+}
+
+Task<Result<void>> PoolCore::restamp_leaf(const Object& object, uint32_t leaf, std::bitset<kEntriesPerPage> wanted) {
+  Layer& layer = *object.layer;
+  const StampOrdinal stamp = object.state.stamp;
+  FL_CO_TRY(const PagePin pin, co_await page(layer, leaf));
+  std::vector<ExtentLocks::Lock> locks;
+  std::vector<Entry> entries;
+  std::vector<Record> records;
+  const auto extent_at = [leaf](size_t index) {
+    return ExtentIndex(leaf * static_cast<uint32_t>(kEntriesPerPage) + static_cast<uint32_t>(index));
+  };
+  for (size_t index = 0; index < kEntriesPerPage; ++index) {
+    if (!wanted.test(index)) continue;
+    const size_t first = index;
+    bool has_entries = false;
+    for (; index < kEntriesPerPage && wanted.test(index); ++index) {
+      // Those that have the stamp too: the record is of all extents from the first to the last.
+      locks.push_back(co_await locks_.lock(layer.id, extent_at(index), UnitSet::all()));
+      Entry entry = latest(locks.back(), *pin, index);
+      const bool is_absent = entry.is_absent();
+      has_entries = has_entries || (!is_absent && entry.stamp != stamp);
+      entry.stamp = stamp;
+      entries.push_back(entry);
+      if (is_absent) records.emplace_back(EntryRecord{layer.id, extent_at(index), entry});
+    }
+    if (!has_entries) continue;
+    records.emplace_back(RestampRecord{layer.id, extent_at(first), static_cast<uint32_t>(index - first), stamp});
+  }
+  if (records.empty()) co_return Result<void>();
+  if (layer.find(leaf) == nullptr && !has_metadata_room()) co_return fail(Code::kNoSpace, "the pool is full");
+  for (size_t i = 0; i < locks.size(); ++i) locks[i]->entry = entries[i];
+  co_return co_await journal_->write(std::move(records));
 }
 
 // Room.

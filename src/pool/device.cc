@@ -164,9 +164,8 @@ ObjectDevice::Plan ObjectDevice::find_run(const IoRequest& request, uint64_t don
   auto next = static_cast<uint32_t>(held.next_missing(first));  // the first unit that the entry does not hold
 
   if (request.op == IoOp::kWrite) {
-    if (shown.is_borrowed || shown.entry.place.value == 0 || shown.entry.stamp != side_->stamp || next <= last) {
-      return Plan::kNeedsHome;
-    }
+    const bool is_stamped = shown.entry.stamp == side_->stamp && core_.is_stamped_durably(*page);
+    if (shown.is_borrowed || shown.entry.place.value == 0 || !is_stamped || next <= last) return Plan::kNeedsHome;
   }
   Place place = shown.entry.place;
   if (next == first) {

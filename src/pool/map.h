@@ -79,6 +79,10 @@ class MapPage : public ListNode<MapPage> {
   // What it shows of ancestors is out of date. It still reads the same, until the places that they gave up are used
   // again: for those who are looking at it now.
   void set_unresolved() { is_resolved_.store(false, std::memory_order_release); }
+  // An entry gets a stamp by that batch. Before the entry is stored: who sees it sees this too.
+  void set_stamped_by(Sequence batch) { stamped_by_.store(batch.value, std::memory_order_relaxed); }
+  // Any shard, after load(): the last batch that gave an entry of the page another stamp.
+  Sequence stamped_by() const { return Sequence(stamped_by_.load(std::memory_order_relaxed)); }
 
   // As it is stored: what is borrowed is absent.
   void encode(std::span<std::byte, kMapPageBytes> bytes) const;
@@ -119,6 +123,7 @@ class MapPage : public ListNode<MapPage> {
   std::unique_ptr<Extras> owned_extras_;
   std::atomic<Extras*> extras_{nullptr};
   std::atomic<bool> is_resolved_{false};
+  std::atomic<uint64_t> stamped_by_{0};
   size_t extra_bytes_ = 0;
 };
 

@@ -357,6 +357,9 @@ Task<Result<std::shared_ptr<BlockSource>>> Pool::source(std::string name) { retu
 Task<Result<void>> Pool::begin_generation(std::string replica, Stamp stamp) {
   return core_->begin_generation(std::move(replica), stamp);
 }
+Task<Result<void>> Pool::restamp(std::string replica, std::vector<ByteRange> extents) {
+  return core_->restamp(std::move(replica), std::move(extents));
+}
 std::optional<Stamp> Pool::generation(std::string_view name) const { return core_->generation(name); }
 Task<Result<std::vector<ByteRange>>> Pool::mapped(std::string name, ByteRange within) {
   return core_->mapped(std::move(name), within);

@@ -6,7 +6,8 @@
 // others. Requires of all tasks here: the pool outlives them.
 //
 // All that changes metadata is in the journal, on stable storage, when its task returns without an error (first writes
-// by a device excepted: those are as durable as any write, by flush or forced unit access).
+// by a device excepted: those are as durable as any write, by flush or forced unit access; but the stamp that a write
+// gives an extent is there before the write is answered).
 #pragma once
 
 #include <map>
@@ -152,12 +153,16 @@ class Pool {
   // ---- Generations. From now on writes are stamped with this; on stable storage before the first of them.
   // Error kInvalidArgument: not newer than the last.
   Task<Result<void>> begin_generation(std::string replica, Stamp stamp);
+  // Every extent that the ranges touch has the stamp of now, as if it had been written, on stable storage. Where
+  // nothing is mapped only the stamp is kept. Errors: kInvalidArgument (no generation was begun), kOutOfRange (beyond
+  // the end).
+  Task<Result<void>> restamp(std::string replica, std::vector<ByteRange> extents);
   // What stamp the writes have now; none: none was begun.
   std::optional<Stamp> generation(std::string_view name) const;
 
   // ---- Queries. Ranges are in ascending order, whole units, joined where they touch.
   Task<Result<std::vector<ByteRange>>> mapped(std::string name, ByteRange within);
-  // Whole extents that were written, or unmapped, under a stamp newer than that.
+  // Whole extents that were written, unmapped, or stamped, under a stamp newer than that.
   Task<Result<std::vector<ByteRange>>> changed_since(std::string name, Stamp stamp, ByteRange within);
   // Where `newer`, a snapshot or replica that descends from the snapshot `older`, may differ from it.
   Task<Result<std::vector<ByteRange>>> changed_between(std::string older, std::string newer, ByteRange within);

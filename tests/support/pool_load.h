@@ -101,6 +101,7 @@ class PoolLoad {
   Task<void> shrink(uint64_t epoch, ObjectRef object, uint64_t size_bytes);
   Task<void> change(uint64_t epoch, ObjectRef object, sim::Prng& random);
   Task<void> begin_generation(uint64_t epoch, ObjectRef object);
+  Task<void> restamp(uint64_t epoch, ObjectRef object, sim::Prng& random);
   Task<void> ask(uint64_t epoch, ObjectRef object, sim::Prng& random);
   Task<void> look_after_pool(uint64_t epoch, sim::Prng& random);
   Task<void> add_disk(uint64_t epoch);

@@ -74,7 +74,7 @@ Task<void> PoolLoad::change_something(uint64_t epoch, sim::Prng& random) {
   } else if (kind < 78) {
     co_await change(epoch, object, random);
   } else if (kind < 84) {
-    if (is_replica) co_await begin_generation(epoch, object);
+    if (is_replica) co_await (random.coin() ? begin_generation(epoch, object) : restamp(epoch, object, random));
   } else if (kind < 92) {
     co_await ask(epoch, object, random);
   } else {
@@ -252,6 +252,31 @@ Task<void> PoolLoad::begin_generation(uint64_t epoch, ObjectRef object) {
   const Result<void> again = co_await pool_->begin_generation(object->name, stamp);
   if (is_alive(epoch) && (again || again.error().code != Code::kInvalidArgument)) {
     model_.fail("a generation began that is not newer");
+  }
+}
+
+// Beside writes of the same extents.
+Task<void> PoolLoad::restamp(uint64_t epoch, ObjectRef object, sim::Prng& random) {
+  const Mark mark(*this, epoch, object, Doing::kChange);
+  const bool has_generation = object->stamp.has_value();
+  std::vector<ModelStamping> stampings;
+  std::vector<pool::ByteRange> ranges;
+  for (uint64_t i = 0; i < 1 + random.below(4); ++i) {
+    const Span span = draw_span(object->facts.size_bytes, 512, random);
+    ranges.push_back({span.offset, span.offset + span.length});
+    stampings.push_back(model_.begin_stamping(object, ranges.back()));
+  }
+  const Result<void> stamped = co_await pool_->restamp(object->name, std::move(ranges));
+  if (!is_alive(epoch)) co_return;
+  note_end("restamp", object->name, stamped);
+  if (stamped) {
+    for (const ModelStamping& stamping : stampings) model_.stamping_done(stamping);
+  } else if (!has_generation && stamped.error().code == Code::kInvalidArgument) {
+    co_return;
+  } else if (stamped.error().code == Code::kNoSpace && !plan_.is_roomy) {
+    ++refusals_;
+  } else {
+    model_.fail(fmt::format("restamp of {}: {}", object->name, to_string(stamped.error())));
   }
 }
 

@@ -97,7 +97,9 @@ Task<void> PoolLoad::verify_queries(uint64_t epoch, ObjectRef object) {
     if (!since) co_return model_.fail(fmt::format("changed_since of {}: {}", object->name, to_string(since.error())));
     const auto extents = extents_in(*since, size, plan_.extent_bytes);
     if (!extents) co_return model_.fail(fmt::format("changed_since of {}: ranges out of order", object->name));
-    if (const std::string wrong = compare(*extents, model_.written_since(*object, stamp), touched); !wrong.empty()) {
+    const std::string wrong =
+        compare(*extents, model_.stamped_since(*object, stamp), model_.touched_or_stamped(*object));
+    if (!wrong.empty()) {
       co_return model_.fail(fmt::format("changed_since({}) of {}: {}", stamp.term, object->name, wrong));
     }
   }

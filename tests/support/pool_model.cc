@@ -51,9 +51,10 @@ ObjectFacts changed(ObjectFacts facts, const pool::Changes& changes) {
 // ---- Bytes
 
 ModelWrite PoolModel::begin_write(const ObjectRef& object, BlockRange range, Bytes bytes) {
-  const ModelWrite write{.object = object, .range = range, .id = next_id_++, .epoch = epoch_};
+  ModelWrite write{.object = object, .range = range, .id = next_id_++, .epoch = epoch_, .stamp = {}};
+  if (bytes == Bytes::kData) write.stamp = object->stamp;
   object->history.begin_write(range, bytes == Bytes::kData ? write.id : kZeroContent, write.id);
-  if (bytes == Bytes::kData) origins_[write.id] = {object->facts.id, object->layer, object->stamp};
+  if (bytes == Bytes::kData) origins_[write.id] = {object->layer};
   Layer& layer = layers_[merged(object->layer)];
   for (uint64_t extent = extent_of(range.first); extent <= extent_of(range.end() - 1); ++extent) {
     layer.touched.insert(extent);
@@ -80,6 +81,27 @@ void PoolModel::write_done(const ModelWrite& write, BlockHistory::Surely surely,
   if (write.epoch != epoch_) return;
   write.object->history.write_done(write.range, write.id, surely, durable == Durable::kYes);
   end_write(write);
+  if (!write.stamp) return;
+  raise_stamps(*write.object, extent_of(write.range.first), extent_of(write.range.end() - 1), *write.stamp);
+}
+
+void PoolModel::raise_stamps(ModelObject& object, uint64_t first_extent, uint64_t last_extent, const Stamp& stamp) {
+  for (uint64_t extent = first_extent; extent <= last_extent && extent < extents_of(object.facts.size_bytes);
+       ++extent) {
+    object.stamps[extent] = std::max(object.stamps[extent], stamp);
+  }
+}
+
+ModelStamping PoolModel::begin_stamping(const ObjectRef& object, pool::ByteRange range) {
+  Layer& layer = layers_[merged(object->layer)];
+  for (uint64_t at = range.begin / extent_bytes_; at * extent_bytes_ < range.end; ++at) layer.stamped.insert(at);
+  return {.object = object, .range = range, .stamp = object->stamp, .epoch = epoch_};
+}
+
+void PoolModel::stamping_done(const ModelStamping& stamping) {
+  if (stamping.epoch != epoch_ || !stamping.stamp || stamping.range.begin >= stamping.range.end) return;
+  raise_stamps(*stamping.object, stamping.range.begin / extent_bytes_, (stamping.range.end - 1) / extent_bytes_,
+               *stamping.stamp);
 }
 
 void PoolModel::write_failed(const ModelWrite& write) {
@@ -139,6 +161,8 @@ ModelChange PoolModel::begin_clone(const ObjectRef& snapshot, std::string name, 
 }
 
 ModelChange PoolModel::begin_change(const ObjectRef& object, ObjectFacts after) {
+  // What is cut off may be gone as soon as that begins.
+  object->stamps.erase(object->stamps.lower_bound(after.size_bytes / extent_bytes_), object->stamps.end());
   ModelChange change = begin(object->name, object->facts, std::move(after));
   under_way_[change.number] = change;
   return change;
@@ -306,13 +330,19 @@ void PoolModel::compare(const ModelObject& object, const ObjectInfo& info) {
 
 // ---- Queries
 
-std::set<uint64_t> PoolModel::written_since(const ModelObject& object, const Stamp& stamp) const {
+std::set<uint64_t> PoolModel::stamped_since(const ModelObject& object, const Stamp& stamp) const {
   std::set<uint64_t> extents;
-  for (uint64_t i = 0; i < object.history.blocks(); ++i) {
-    const std::optional<Content> content = object.history.certain(i);
-    if (!content || *content == kZeroContent) continue;
-    const Origin& origin = origins_.at(*content);
-    if (origin.object == object.facts.id && origin.stamp && *origin.stamp > stamp) extents.insert(extent_of(i));
+  for (const auto& [extent, newest] : object.stamps) {
+    if (newest > stamp) extents.insert(extent);
+  }
+  return extents;
+}
+
+std::set<uint64_t> PoolModel::touched_or_stamped(const ModelObject& object) const {
+  std::set<uint64_t> extents = touched(object);
+  for (std::optional<size_t> at = object.layer; at; at = layers_[*at].parent) {
+    const std::set<uint64_t>& more = layers_[merged(*at)].stamped;
+    extents.insert(more.begin(), more.end());
   }
   return extents;
 }
@@ -399,6 +429,7 @@ void PoolModel::settle_layers() {
       if (children.empty()) continue;
       Layer& child = layers_[children.front()];
       child.touched.insert(layer.touched.begin(), layer.touched.end());
+      child.stamped.insert(layer.stamped.begin(), layer.stamped.end());
       child.extents = std::max(child.extents, layer.extents);
       child.is_thick = child.is_thick || layer.is_thick;
       child.parent = layer.parent;

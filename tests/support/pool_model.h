@@ -38,6 +38,7 @@ struct ModelObject {
   BlockHistory history;
   size_t layer = 0;  // in PoolModel's list
   std::optional<pool::Stamp> stamp;
+  std::map<uint64_t, pool::Stamp> stamps;  // that extents have at least: no crash takes those away
   struct Recent {
     BlockRange range;
     uint64_t ended = ~uint64_t{0};
@@ -54,6 +55,14 @@ struct ModelWrite {
   ObjectRef object;
   BlockRange range;
   uint64_t id = 0;
+  uint64_t epoch = 0;
+  std::optional<pool::Stamp> stamp;  // of what has data
+};
+// Stamping without a write.
+struct ModelStamping {
+  ObjectRef object;
+  pool::ByteRange range;
+  std::optional<pool::Stamp> stamp;
   uint64_t epoch = 0;
 };
 // A change of objects that was asked for.
@@ -94,6 +103,8 @@ class PoolModel {
   enum class Durable : uint8_t { kNo, kYes };
   void write_done(const ModelWrite& write, BlockHistory::Surely surely, Durable durable);
   void write_failed(const ModelWrite& write);
+  ModelStamping begin_stamping(const ObjectRef& object, pool::ByteRange range);
+  void stamping_done(const ModelStamping& stamping);
   uint64_t begin_read() { return clock_.begin_read(); }
   void check_read(const ModelObject& object, uint64_t epoch, uint64_t began, BlockRange range,
                   std::span<const std::byte> bytes);
@@ -126,13 +137,15 @@ class PoolModel {
   void compare(const ModelObject& object, const pool::ObjectInfo& info);
 
   // ---- What queries must say at least, and at most.
-  // Extents with a block whose content was written by that replica under a newer stamp, for sure.
-  std::set<uint64_t> written_since(const ModelObject& object, const pool::Stamp& stamp) const;
+  // Extents that surely have a newer stamp.
+  std::set<uint64_t> stamped_since(const ModelObject& object, const pool::Stamp& stamp) const;
   // Extents that may differ between the two, and those that surely do.
   std::set<uint64_t> touched_between(const ModelObject& older, const ModelObject& newer) const;
   std::set<uint64_t> differing(const ModelObject& older, const ModelObject& newer) const;
   // Extents ever touched that the object can see.
   std::set<uint64_t> touched(const ModelObject& object) const;
+  // Those that were stamped without a write, too.
+  std::set<uint64_t> touched_or_stamped(const ModelObject& object) const;
   // Extents with bytes that are surely not zeroes.
   std::set<uint64_t> filled(const ModelObject& object) const;
   // Whether `newer` was made from the snapshot, with others between or not.
@@ -154,15 +167,15 @@ class PoolModel {
     std::optional<size_t> merged_into;  // gone
     bool is_gone = false;
     std::set<uint64_t> touched;  // extents that writes of any kind were tried on
+    std::set<uint64_t> stamped;  // without a write
     uint64_t extents = 0;
   };
   struct Origin {
-    Uuid object;
     size_t layer = 0;
-    std::optional<pool::Stamp> stamp;
     bool is_layer_sure = true;  // false: a snapshot was taken beside the write
   };
   void end_write(const ModelWrite& write);
+  void raise_stamps(ModelObject& object, uint64_t first_extent, uint64_t last_extent, const pool::Stamp& stamp);
   void take_snapshot(const ModelChange& change, ModelObject& snapshot);
   ModelChange begin(std::string name, std::optional<ObjectFacts> before, std::optional<ObjectFacts> after);
   void apply(const ModelChange& change);
