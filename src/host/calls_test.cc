@@ -181,7 +181,13 @@ Task<void> ends_with_its_connection(ControllerBed& bed) {
   co_await scope.close();
   for (const Answered& each : answers) EXPECT_TRUE(each && code_of(*each) == Code::kConnectionLost);
 }
-TEST(CallsTest, EndsWithItsConnection) { ControllerBed().run(ends_with_its_connection); }
+TEST(CallsTest, EndsWithItsConnection) {
+  ControllerBed().run(ends_with_its_connection);
+  for (uint64_t seed = 1; seed <= 8; ++seed) {
+    SCOPED_TRACE(seed);
+    ControllerBed(testing::rough_settings(sim::Chop::kRandom), seed).run(ends_with_its_connection);
+  }
+}
 
 }  // namespace
 }  // namespace fairlead::host

@@ -359,7 +359,6 @@ Task<void> Controller::disconnect() {
   admin_queue_->close(reason);
   co_await admin_queue_->closed();
   co_await scope_.close();
-  call_ended_.release_waiters();
   while (calls_ > 0) co_await call_ended_.wait();
   admin_.reset();
   admin_queue_.reset();
