@@ -34,15 +34,22 @@ Task<void> VolumeTarget::start() {
   scope_.spawn(rule());
 }
 
-Task<void> VolumeTarget::stop() {
-  if (!is_started_) co_return;
+Task<void> VolumeTarget::stop_serving() {
+  if (!is_started_ || is_stopped_) co_return;
   stopping_.cancel();
   if (reign_) reign_->stop();
   co_await scope_.close();
+  if (is_stopped_) co_return;
+  is_stopped_ = true;
   co_await sides_.fail_waiting(Error{.code = Code::kShuttingDown});
+  changed_.release_waiters();
+}
+
+Task<void> VolumeTarget::stop() {
+  if (!is_started_) co_return;
+  co_await stop_serving();
   co_await sides_.stop();
   is_started_ = false;
-  changed_.release_waiters();
 }
 
 // A number that nobody had; without the witness one above all that were heard of. Should another draw the same, the
@@ -149,7 +156,7 @@ std::string VolumeTarget::why(const Reign& reign) const {
 TargetStatus VolumeTarget::status() const {
   using State = TargetStatus::State;
   TargetStatus status;
-  if (!is_started_) {
+  if (!is_started_ || is_stopped_) {
     status.state = State::kStopped;
     return status;
   }

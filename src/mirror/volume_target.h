@@ -4,7 +4,7 @@
 // of replicas obeys another target. What is asked of its devices meanwhile waits; when it is superseded it fails with
 // kFenced, for hosts a path error.
 //
-// Life-cycle: make, start(), source() for as many as like, close what they opened, stop(), destroy.
+// Life-cycle: make, start(), source() for as many as like, stop_serving(), close what they opened, stop(), destroy.
 #pragma once
 
 #include <memory>
@@ -55,10 +55,12 @@ class VolumeTarget final : private SidesObserver {
   // Returns when shards are ready for source(); taking over goes on in the background.
   Task<void> start();
   // In order when it serves: what is under way ends, is flushed and noted; another target needs to copy nothing. What
-  // comes later fails with kShuttingDown. Idempotent.
+  // waits then, and what comes later, fails with kShuttingDown. Idempotent.
+  Task<void> stop_serving();
+  // The same, and lets the shards go. Requires: devices are closed; so stop_serving() before, when any may be in use.
   Task<void> stop();
 
-  // To be served. Devices of it are closed before stop().
+  // To be served. Requires: start() returned.
   std::shared_ptr<BlockSource> source();
 
   TargetStatus status() const;
@@ -86,6 +88,7 @@ class VolumeTarget final : private SidesObserver {
   std::unique_ptr<Reign> reign_;
   Term highest_;  // that was heard of
   bool is_started_ = false;
+  bool is_stopped_ = false;
   bool is_superseded_ = false;
 };
 

@@ -108,6 +108,7 @@ enum class Scenario : uint8_t {
   kBroken,  // disks that lose writes and say nothing: the checker must find it. Not in campaigns
   kPool,    // a pool whose node crashes at all kinds of points
   kLying,   // the same on disks whose flushes do nothing: the oracle must find it. Not in campaigns
+  kMirror,  // a volume whose replicas are in memory: targets, links, replicas and the witness fail
 };
 std::optional<Scenario> parse_scenario(std::string_view name);
 std::string_view scenario_name(Scenario scenario);

@@ -37,6 +37,8 @@ Outcome run_seed(uint64_t seed, const RunOptions& options);
 Outcome run_host_seed(uint64_t seed, const RunOptions& options);
 // For Scenario::kPool and kLying.
 Outcome run_pool_seed(uint64_t seed, const RunOptions& options);
+// For Scenario::kMirror.
+Outcome run_mirror_seed(uint64_t seed, const RunOptions& options);
 Outcome outcome_of(const sim::SimWorld& world, bool passed);
 
 }  // namespace fairlead::sim_test
