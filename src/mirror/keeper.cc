@@ -67,8 +67,8 @@ Task<void> Keeper::forget(CallerId caller) {
 Task<void> Keeper::close() {
   is_closing_ = true;
   end_session();
-  while (entered_ > 0) co_await moved_.wait();
   co_await scope_.close();
+  while (entered_ > 0) co_await moved_.wait();
   home_.reactor.disarm(alarm_);
   is_closed_ = true;
 }

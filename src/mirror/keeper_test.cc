@@ -13,7 +13,7 @@ using Failure = MemoryReplicaStore::Failure;
 // ---- Promise and session.
 
 TEST(KeeperTest, APrepareIsAnsweredWhenItsPromiseAndItsSessionAreSaved) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     bed.store->hold_saves();
     Call call;
     bed.begin(call, 1, PrepareRequest{term(5)});
@@ -33,7 +33,7 @@ TEST(KeeperTest, APrepareIsAnsweredWhenItsPromiseAndItsSessionAreSaved) {
 }
 
 TEST(KeeperTest, ItSavesTheSessionBeforeItLetsAnythingThrough) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     bed.store->set_save_delay(milliseconds(10));
     Call call;
     bed.begin(call, 1, PrepareRequest{term(5)});
@@ -44,7 +44,7 @@ TEST(KeeperTest, ItSavesTheSessionBeforeItLetsAnythingThrough) {
 }
 
 TEST(KeeperTest, EachPrepareOpensAnotherSession) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     EXPECT_EQ((co_await bed.prepare(1, term(5))).session.number, 1U);
     EXPECT_EQ((co_await bed.prepare(1, term(5))).session.number, 2U);
     EXPECT_EQ((co_await bed.prepare(2, term(5))).session.number, 3U);
@@ -55,7 +55,7 @@ TEST(KeeperTest, EachPrepareOpensAnotherSession) {
 }
 
 TEST(KeeperTest, ALowerTermIsFencedWithThePromiseAlsoAfterARestart) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5, 100));
     EXPECT_EQ(name(co_await bed.ask(2, PrepareRequest{term(4)})), "fenced 5");
     EXPECT_EQ(name(co_await bed.ask(2, PrepareRequest{term(5, 99)})), "fenced 5") << "the writers differ";
@@ -66,7 +66,7 @@ TEST(KeeperTest, ALowerTermIsFencedWithThePromiseAlsoAfterARestart) {
 }
 
 TEST(KeeperTest, RefusesWhatIsNotForIt) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     EXPECT_EQ(name(co_await bed.ask(1, PrepareRequest{term(0)})), "invalid_argument");
     Request other = bed.request(PrepareRequest{term(5)});
     other.volume = uuid(9);
@@ -79,7 +79,7 @@ TEST(KeeperTest, RefusesWhatIsNotForIt) {
 }
 
 TEST(KeeperTest, AnswersWhatItKnows) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     const Prepared first = co_await bed.prepare(1, term(5));
     EXPECT_EQ(first.record, Record{});
     EXPECT_EQ(first.newest, Stamp{});
@@ -99,7 +99,7 @@ TEST(KeeperTest, AnswersWhatItKnows) {
 }
 
 TEST(KeeperTest, OnlyTheSessionsCallerIsServedInItsTermAndNumber) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     EXPECT_EQ(name(co_await bed.ask(1, LevelledRequest{})), "fenced 0") << "there is no session";
     (void)co_await bed.prepare(1, term(5));
     (void)co_await bed.prepare(1, term(5));
@@ -118,11 +118,11 @@ TEST(KeeperTest, OnlyTheSessionsCallerIsServedInItsTermAndNumber) {
 }
 
 TEST(KeeperTest, EveryKindOfRequestOfAnOldSessionIsRefused) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(GenerationRequest{3})), "done");
     const ReplicaState before = bed.medium.state;
-    const Prepared next = co_await [](Bed& its) -> Task<Prepared> {
+    const Prepared next = co_await [](KeeperBed& its) -> Task<Prepared> {
       const Reply reply = co_await its.ask(1, PrepareRequest{term(5)});
       co_return std::get<Prepared>(reply);
     }(bed);
@@ -142,7 +142,7 @@ TEST(KeeperTest, EveryKindOfRequestOfAnOldSessionIsRefused) {
 // ---- What a prepare waits for.
 
 TEST(KeeperTest, WhatTheOldSessionHasUnderWayEndsBeforeAPrepareIsAnswered) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     for (const Term& next : {term(5), term(6)}) {  // its own term, and another
       (void)co_await bed.prepare(1, term(5));
       EXPECT_TRUE(bed.gate->enter(1).has_value());
@@ -163,7 +163,7 @@ TEST(KeeperTest, WhatTheOldSessionHasUnderWayEndsBeforeAPrepareIsAnswered) {
 }
 
 TEST(KeeperTest, WhatTheOldSessionChangesEndsBeforeAPrepareIsAnsweredAndIsInTheAnswer) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     bed.store->hold_saves();
     Call record;
@@ -180,8 +180,29 @@ TEST(KeeperTest, WhatTheOldSessionChangesEndsBeforeAPrepareIsAnsweredAndIsInTheA
   });
 }
 
+TEST(KeeperTest, WhatHasNotBegunWhenAPrepareComesIsRefused) {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
+    (void)co_await bed.prepare(1, term(5));
+    bed.store->hold_saves();
+    Call first;
+    Call second;
+    Call prepare;
+    bed.begin(first, 1, RecordRequest{bed.record(3)});
+    co_await bed.settle();
+    bed.begin(second, 1, RecordRequest{bed.record(4)});
+    co_await bed.settle();
+    bed.begin(prepare, 2, PrepareRequest{term(6)});
+    co_await bed.settle();
+    bed.store->release_saves();
+    co_await bed.settle();
+    EXPECT_EQ(first.name(), "done");
+    EXPECT_EQ(second.name(), "fenced 6");
+    EXPECT_EQ(std::get<Prepared>(prepare.reply.value()).record, bed.record(3));
+  });
+}
+
 TEST(KeeperTest, APrepareWaitsForTheLeaseOfAnotherTerm) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     const Instant given = bed.now();
     EXPECT_EQ(name(co_await bed.ask(LeaseRequest{300'000'000})), "done");
@@ -198,7 +219,7 @@ TEST(KeeperTest, APrepareWaitsForTheLeaseOfAnotherTerm) {
 }
 
 TEST(KeeperTest, ALeaseIsAtMostTheLongestAndCanBeGivenBack) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     const auto longest = static_cast<uint64_t>(kLeaseMax.count());
     EXPECT_EQ(name(co_await bed.ask(LeaseRequest{longest + 1})), "invalid_argument");
@@ -212,7 +233,7 @@ TEST(KeeperTest, ALeaseIsAtMostTheLongestAndCanBeGivenBack) {
 }
 
 TEST(KeeperTest, TheSameTermComesBackWithoutWaitingForItsOwnLease) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(LeaseRequest{400'000'000})), "done");
     const Instant given = bed.now();
@@ -224,7 +245,7 @@ TEST(KeeperTest, TheSameTermComesBackWithoutWaitingForItsOwnLease) {
 }
 
 TEST(KeeperTest, NothingIsPreparedBeforeTheLongestLeaseAfterTheStart) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     for (const Term& next : {term(5), term(6)}) {
       co_await bed.restart();
@@ -239,7 +260,7 @@ TEST(KeeperTest, NothingIsPreparedBeforeTheLongestLeaseAfterTheStart) {
 }
 
 TEST(KeeperTest, APromiseIsSavedWhileItsPrepareStillWaits) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_TRUE(bed.gate->enter(1).has_value());
     Call call;
@@ -257,7 +278,7 @@ TEST(KeeperTest, APromiseIsSavedWhileItsPrepareStillWaits) {
 // ---- Prepares that meet.
 
 TEST(KeeperTest, AHigherPrepareEndsTheWaitOfALowerForADrain) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_TRUE(bed.gate->enter(1).has_value());
     Call lower;
@@ -277,7 +298,7 @@ TEST(KeeperTest, AHigherPrepareEndsTheWaitOfALowerForADrain) {
 }
 
 TEST(KeeperTest, AHigherPrepareEndsTheWaitOfALowerForALeaseAndWaitsForItToo) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(LeaseRequest{400'000'000})), "done");
     const Instant given = bed.now();
@@ -295,7 +316,7 @@ TEST(KeeperTest, AHigherPrepareEndsTheWaitOfALowerForALeaseAndWaitsForItToo) {
 }
 
 TEST(KeeperTest, OfTwoPreparesOfATermTheLaterHasTheSession) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_TRUE(bed.gate->enter(1).has_value());
     Call first;
@@ -315,8 +336,8 @@ TEST(KeeperTest, OfTwoPreparesOfATermTheLaterHasTheSession) {
 TEST(KeeperTest, AHigherPrepareOvertakesALowerAtEachOfItsSteps) {
   // The saves take 10 ms each; another prepare comes at every millisecond of the first one's way.
   for (int delay = 0; delay < 30; ++delay) {
-    Bed().run(
-        [](Bed& its, int after) -> Task<void> {
+    KeeperBed().run(
+        [](KeeperBed& its, int after) -> Task<void> {
           (void)co_await its.prepare(1, term(5));
           its.store->set_save_delay(milliseconds(10));
           Call lower;
@@ -349,8 +370,8 @@ TEST(KeeperTest, ColdIsWhoeverHadASessionInAnotherBootAndWroteAboveItsNote) {
       {false, true, true, false, false},  // never asked anything
   };
   for (const Case& its : cases) {
-    Bed().run(
-        [](Bed& of, Case now) -> Task<void> {
+    KeeperBed().run(
+        [](KeeperBed& of, Case now) -> Task<void> {
           if (now.had_session) {
             (void)co_await of.prepare(1, term(5));
             EXPECT_EQ(name(co_await of.ask(GenerationRequest{1})), "done");
@@ -359,7 +380,7 @@ TEST(KeeperTest, ColdIsWhoeverHadASessionInAnotherBootAndWroteAboveItsNote) {
           }
           if (now.wrote) of.medium.write(0, std::vector(4096, std::byte{1}));
           if (now.is_noted) EXPECT_EQ(name(co_await of.ask(NoteRequest{{term(5), 1}})), "done");
-          co_await of.restart(now.is_another_boot ? Bed::Boot::kAnother : Bed::Boot::kSame);
+          co_await of.restart(now.is_another_boot ? KeeperBed::Boot::kAnother : KeeperBed::Boot::kSame);
           EXPECT_EQ((co_await of.prepare(1, term(6))).is_cold, now.is_cold)
               << now.had_session << now.is_another_boot << now.wrote << now.is_noted;
         },
@@ -368,11 +389,11 @@ TEST(KeeperTest, ColdIsWhoeverHadASessionInAnotherBootAndWroteAboveItsNote) {
 }
 
 TEST(KeeperTest, ColdStaysColdUntilLevelled) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(GenerationRequest{1})), "done");
     bed.medium.write(0, std::vector(4096, std::byte{1}));
-    co_await bed.restart(Bed::Boot::kAnother);
+    co_await bed.restart(KeeperBed::Boot::kAnother);
     EXPECT_TRUE((co_await bed.prepare(1, term(6))).is_cold);
     co_await bed.restart();  // the target's end before it has levelled, and the replica's own
     EXPECT_TRUE((co_await bed.prepare(1, term(7))).is_cold) << "though the session's boot is this one";
@@ -385,12 +406,12 @@ TEST(KeeperTest, ColdStaysColdUntilLevelled) {
 }
 
 TEST(KeeperTest, ColdIsNotForgottenWhenTheSaveOfItsSessionFails) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(GenerationRequest{1})), "done");
     bed.medium.write(0, std::vector(4096, std::byte{1}));
     for (const Failure failure : {Failure::kKeepsOld, Failure::kKeepsNew}) {
-      co_await bed.restart(Bed::Boot::kAnother);
+      co_await bed.restart(KeeperBed::Boot::kAnother);
       bed.store->fail_next_save(failure);
       EXPECT_EQ(name(co_await bed.ask(1, PrepareRequest{term(5)})), "io");
       EXPECT_EQ(bed.gate->open_for(), 0U);
@@ -403,7 +424,7 @@ TEST(KeeperTest, ColdIsNotForgottenWhenTheSaveOfItsSessionFails) {
 // ---- Records, generations, notes, stamps.
 
 TEST(KeeperTest, ARecordIsKeptOnlyIfItIsNewerAndOfTheSessionsTerm) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(RecordRequest{bed.record(3)})), "done");
     EXPECT_EQ(bed.medium.state.record, bed.record(3));
@@ -430,7 +451,7 @@ TEST(KeeperTest, ARecordIsKeptOnlyIfItIsNewerAndOfTheSessionsTerm) {
 }
 
 TEST(KeeperTest, ARecordIsAnsweredWhenItIsSaved) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     bed.store->hold_saves();
     Call call;
@@ -445,7 +466,7 @@ TEST(KeeperTest, ARecordIsAnsweredWhenItIsSaved) {
 }
 
 TEST(KeeperTest, GenerationsGoUpAndTheOneThatIsBegunMayBeAskedForAgain) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(GenerationRequest{7})), "done");
     EXPECT_EQ(bed.medium.generation, (Stamp{term(5), 7}));
@@ -462,7 +483,7 @@ TEST(KeeperTest, GenerationsGoUpAndTheOneThatIsBegunMayBeAskedForAgain) {
 }
 
 TEST(KeeperTest, ANoteIsNeverAboveTheGenerationAndNeverGoesBack) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(NoteRequest{{term(5), 1}})), "invalid_argument") << "no generation was begun";
     EXPECT_EQ(name(co_await bed.ask(GenerationRequest{7})), "done");
@@ -480,7 +501,7 @@ TEST(KeeperTest, ANoteIsNeverAboveTheGenerationAndNeverGoesBack) {
 }
 
 TEST(KeeperTest, CopiesGetTheStampOfTheSessionsGeneration) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(StampRequest{.extents = {0}})), "invalid_argument") << "no generation was begun";
     EXPECT_EQ(name(co_await bed.ask(GenerationRequest{1})), "done");
@@ -497,7 +518,7 @@ TEST(KeeperTest, CopiesGetTheStampOfTheSessionsGeneration) {
 }
 
 TEST(KeeperTest, TellsWhatChangedInPieces) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(GenerationRequest{1})), "done");
     for (const uint64_t extent : std::initializer_list<uint64_t>{0, 2, 4})
@@ -523,7 +544,7 @@ TEST(KeeperTest, TellsWhatChangedInPieces) {
 }
 
 TEST(KeeperTest, AnAnswerAboutWhatChangedIsNotGivenToAnOldSession) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     Call changed;
     Call prepare;
@@ -538,7 +559,7 @@ TEST(KeeperTest, AnAnswerAboutWhatChangedIsNotGivenToAnOldSession) {
 // ---- A store that fails.
 
 TEST(KeeperTest, APromiseThatCouldNotBeSavedStillHolds) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     bed.store->fail_next_save(Failure::kKeepsOld);
     EXPECT_EQ(name(co_await bed.ask(2, PrepareRequest{term(6)})), "io");
@@ -551,7 +572,7 @@ TEST(KeeperTest, APromiseThatCouldNotBeSavedStillHolds) {
 }
 
 TEST(KeeperTest, WhatCouldNotBeSavedIsNotAnswered) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     bed.store->fail_next_save(Failure::kKeepsNew);
     EXPECT_EQ(name(co_await bed.ask(RecordRequest{bed.record(3)})), "io");
@@ -569,7 +590,7 @@ TEST(KeeperTest, WhatCouldNotBeSavedIsNotAnswered) {
 }
 
 TEST(KeeperTest, ASessionThatCouldNotBeSavedIsNotOpen) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     bed.store->fail_next_save(Failure::kKeepsNew);  // the promise is there already
     EXPECT_EQ(name(co_await bed.ask(1, PrepareRequest{term(5)})), "io");
@@ -581,7 +602,7 @@ TEST(KeeperTest, ASessionThatCouldNotBeSavedIsNotOpen) {
 }
 
 TEST(KeeperTest, ChangesThatComeTogetherAreAllKept) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(GenerationRequest{9})), "done");
     bed.store->set_save_delay(milliseconds(5));
@@ -601,13 +622,13 @@ TEST(KeeperTest, ChangesThatComeTogetherAreAllKept) {
 // ---- The ends.
 
 TEST(KeeperTest, ASessionEndsWithItsCallersConnection) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     co_await bed.keeper->forget(2);
     EXPECT_EQ(bed.gate->open_for(), 1U) << "a stranger's end changes nothing";
     EXPECT_TRUE(bed.gate->enter(1).has_value());
     bool is_forgotten = false;
-    bed.scope->spawn(Bed::forget(*bed.keeper, 1, is_forgotten));
+    bed.scope->spawn(KeeperBed::forget(*bed.keeper, 1, is_forgotten));
     co_await bed.pass(std::chrono::seconds(1));
     EXPECT_FALSE(is_forgotten) << "something is under way";
     EXPECT_EQ(bed.gate->enter(1).error().code, Code::kFenced);
@@ -621,8 +642,8 @@ TEST(KeeperTest, ASessionEndsWithItsCallersConnection) {
 
 TEST(KeeperTest, APrepareEndsWithItsCallersConnection) {
   for (int delay = 0; delay < 25; ++delay) {
-    Bed().run(
-        [](Bed& its, int after) -> Task<void> {
+    KeeperBed().run(
+        [](KeeperBed& its, int after) -> Task<void> {
           its.store->set_save_delay(milliseconds(10));
           Call call;
           its.begin(call, 2, PrepareRequest{term(6)});
@@ -637,7 +658,7 @@ TEST(KeeperTest, APrepareEndsWithItsCallersConnection) {
 }
 
 TEST(KeeperTest, CloseEndsWhatWaitsAndRefusesWhatComes) {
-  Bed().run([](Bed& bed) -> Task<void> {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));
     EXPECT_EQ(name(co_await bed.ask(LeaseRequest{400'000'000})), "done");
     Call prepare;

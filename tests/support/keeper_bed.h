@@ -45,10 +45,13 @@ struct Call {
   std::string name() const { return mirror::name(reply); }
 };
 
-struct Bed {
-  Bed() : world(1, sim::SimSettings::calm()), node(world.add_node("10.0.0.1")), medium(8 * kExtentBytes, uuid(50)) {}
+struct KeeperBed {
+  KeeperBed() : KeeperBed(1, sim::SimSettings::calm()) {}
+  explicit KeeperBed(uint64_t seed) : KeeperBed(seed, sim::SimSettings::drawn(seed)) {}
+  KeeperBed(uint64_t seed, const sim::SimSettings& settings)
+      : world(seed, settings), node(world.add_node("10.0.0.1")), medium(8 * kExtentBytes, uuid(50)) {}
 
-  // Runs a test, Task<void>(Bed&, …), to its end.
+  // Runs a test, Task<void>(KeeperBed&, …), to its end.
   template <typename Test, typename... Arguments>
   void run(Test test, Arguments... arguments) {
     bool is_done = false;

@@ -179,9 +179,9 @@ Task<void> MemoryGate::close() {
 
 Task<void> MemoryGate::open(mirror::CallerId caller) {
   FL_CHECK(open_for_ == 0 && inside_ == 0 && caller != 0);
+  co_await yield(reactor_);  // as it takes, to tell all shards
   open_for_ = caller;
   ++openings_;
-  co_return;
 }
 
 // ---- MemoryReplica

@@ -111,7 +111,7 @@ class MemoryReplicaStore final : public mirror::ReplicaStore {
 // Counts who is inside. Home shard.
 class MemoryGate final : public mirror::ReplicaGate {
  public:
-  explicit MemoryGate(Reactor& reactor) : left_(reactor) {}
+  explicit MemoryGate(Reactor& reactor) : reactor_(reactor), left_(reactor) {}
   // Error kFenced. Without one: leave() later.
   Result<void> enter(mirror::CallerId caller);
   void leave();
@@ -125,6 +125,7 @@ class MemoryGate final : public mirror::ReplicaGate {
   Task<void> open(mirror::CallerId caller) override;
 
  private:
+  Reactor& reactor_;
   mirror::CallerId open_for_ = 0;
   size_t inside_ = 0;
   uint64_t openings_ = 0;
