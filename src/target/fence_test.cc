@@ -74,39 +74,47 @@ class HoldingSource final : public BlockSource {
   explicit HoldingSource(std::shared_ptr<BlockSource> inner) : inner_(std::move(inner)) {}
   Result<std::unique_ptr<BlockDevice>> open(Shard& shard) override {
     FL_TRY(std::unique_ptr<BlockDevice> device, inner_->open(shard));
-    auto holding = std::make_unique<Device>(std::move(device), *this, shard);
-    devices_.push_back(holding.get());
-    return holding;
+    shards_.push_back(std::make_shared<State>(&shard, device.get()));
+    return std::make_unique<Device>(std::move(device), holds_, shards_.back());
   }
-  size_t held(size_t device) const { return devices_[device]->requests.size(); }
-  // Of every device, each on its own shard.
+  size_t held(size_t shard) const { return shards_[shard]->requests.size(); }
+  // Where any are held, on their own shard.
   Task<void> go_on(Reactor& from) {
-    for (size_t i = 0; i < devices_.size(); ++i) co_await go_on(from, i);
+    for (size_t i = 0; i < shards_.size(); ++i) co_await go_on(from, i);
   }
-  Task<void> go_on(Reactor& from, size_t device) {
-    co_await call_on(from, devices_[device]->shard.reactor, submit_all(*devices_[device]));
+  Task<void> go_on(Reactor& from, size_t shard) {
+    if (held(shard) > 0) co_await call_on(from, shards_[shard]->shard->reactor, submit_all(*shards_[shard]));
   }
-  bool holds = false;
+  void hold(bool on) { *holds_ = on; }
 
  private:
-  struct Device final : BlockDevice {
-    Device(std::unique_ptr<BlockDevice> device, HoldingSource& of, Shard& on)
-        : BlockDevice(device->geometry()), inner(std::move(device)), source(of), shard(on) {}
-    void execute(IoRequest& request) override {
-      if (!source.holds || request.op != IoOp::kWrite) return inner->submit(request);
-      requests.push_back(&request);
-    }
-    std::unique_ptr<BlockDevice> inner;
-    HoldingSource& source;
-    Shard& shard;
+  struct State {
+    Shard* shard;
+    BlockDevice* inner;
     std::vector<IoRequest*> requests;
   };
-  static Task<void> submit_all(Device& device) {
-    for (IoRequest* const request : std::exchange(device.requests, {})) device.inner->submit(*request);
+  struct Device final : BlockDevice {
+    Device(std::unique_ptr<BlockDevice> device, std::shared_ptr<bool> flag, std::shared_ptr<State> of_shard)
+        : BlockDevice(device->geometry()),
+          inner(std::move(device)),
+          holds(std::move(flag)),
+          state(std::move(of_shard)) {}
+    void execute(IoRequest& request) override {
+      if (!*holds || request.op != IoOp::kWrite) return inner->submit(request);
+      state->requests.push_back(&request);
+    }
+    std::unique_ptr<BlockDevice> inner;
+    // Devices and source outlive each other.
+    std::shared_ptr<bool> holds;
+    std::shared_ptr<State> state;
+  };
+  static Task<void> submit_all(State& state) {
+    for (IoRequest* const request : std::exchange(state.requests, {})) state.inner->submit(*request);
     co_return;
   }
   std::shared_ptr<BlockSource> inner_;
-  std::vector<Device*> devices_;  // by shard
+  const std::shared_ptr<bool> holds_ = std::make_shared<bool>(false);
+  std::vector<std::shared_ptr<State>> shards_;
 };
 
 std::shared_ptr<HoldingSource> holding_memory() {
@@ -440,7 +448,7 @@ Task<void> waits_for_io(TargetBed& bed) {
   CO_ASSERT_TRUE(opened.has_value());
   NvmeHost& host = **opened;
   CO_ASSERT_TRUE(co_await ask(host.admin(), "for me") == "done");
-  replica.source->holds = true;
+  replica.source->hold(true);
   const auto data = pattern(4096, 1);
   Scope scope(bed.reactor());
   std::array<std::optional<Result<Completion>>, 2> writes;
@@ -464,7 +472,7 @@ Task<void> waits_for_io(TargetBed& bed) {
     co_await replica.source->go_on(bed.reactor(), 1 - i);
     co_await bed.sleep(milliseconds(20));
   }
-  replica.source->holds = false;
+  replica.source->hold(false);
   co_await scope.close();
   EXPECT_TRUE(fenced && *fenced);
   for (const auto& write : writes) EXPECT_TRUE(write && succeeded(*write));
@@ -492,7 +500,7 @@ Task<void> waits_for_no_turn(TargetBed& bed) {
   const auto opened = co_await bed.open_host();
   CO_ASSERT_TRUE(opened.has_value());
   NvmeHost& host = **opened;
-  slow->holds = true;
+  slow->hold(true);
   Scope scope(bed.reactor());
   std::optional<Result<Completion>> write;
   const auto data = pattern(4096, 1);
