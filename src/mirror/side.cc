@@ -320,7 +320,7 @@ void MirrorSide::on_part(IoRequest& request) {
   Operation& operation = *part.operation;
   MirrorSide& side = *operation.side;
   side.slots_[part.slot].under_way.remove(part);
-  if (side.configuration_.slots[part.slot].use == SlotUse::kOff) [[unlikely]]
+  if ((side.sendable_ & bit(part.slot)) == 0) [[unlikely]]
     side.part_ended_.release_waiters();
   --operation.under_way;
   if (operation.resumption != nullptr) [[unlikely]]
