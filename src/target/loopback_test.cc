@@ -51,6 +51,7 @@ class LoopbackTest : public ::testing::Test {
   SocketAddress address_;
 
   Task<void> everything_at_once();
+  Task<void> replica_changes_hands();
   Task<void> steady_state();
   Task<void> idle_connections();
 };
@@ -137,6 +138,78 @@ Task<void> LoopbackTest::everything_at_once() {
 }
 
 TEST_F(LoopbackTest, EverythingAtOnce) { runtime_.run_on(kTargetShards, everything_at_once()); }
+
+// Lets in whoever asks.
+class Usher final : public target::ControlHandler {
+ public:
+  explicit Usher(target::Target& target) : target_(target) {}
+  Task<std::vector<std::byte>> call(target::CallerId caller, std::vector<std::byte> request) override {
+    if (!co_await target_.fence(kNqn, 7) || !co_await target_.admit(kNqn, 7, caller)) request.clear();
+    co_return request;
+  }
+  void gone(target::CallerId /*caller*/) override {}
+
+ private:
+  target::Target& target_;
+};
+
+Task<bool> asks(NvmeConnection& admin) {
+  const std::vector<std::byte> request(100, std::byte{1});
+  std::vector<std::byte> answer(request.size());
+  nvme::SubmissionEntry entry;
+  entry.opcode = static_cast<uint8_t>(nvme::AdminOpcode::kReplicationSend);
+  entry.nsid = 7;
+  const CommandData out{.out = request};
+  const auto sent = co_await admin.submit(entry, out);
+  if (!succeeded(sent)) co_return false;
+  entry.opcode = static_cast<uint8_t>(nvme::AdminOpcode::kReplicationReceive);
+  entry.cdw10 = static_cast<uint32_t>(sent->result);
+  const CommandData in{.in = answer};
+  const auto received = co_await admin.submit(entry, in);
+  co_return succeeded(received) && answer == request;
+}
+
+Task<void> write_until(NvmeConnection& io, uint64_t& written, const bool& stop) {
+  const auto data = pattern(4096, 1);
+  while (!stop && !io.is_lost()) {
+    const auto done = co_await io.write(7, 0, 1, data);
+    if (succeeded(done)) ++written;
+    if (done && !done->ok()) EXPECT_EQ(done->status.code, nvme::StatusCode::kFenced);
+  }
+}
+
+Task<void> LoopbackTest::replica_changes_hands() {
+  const auto usher = std::make_shared<Usher>(*target_);
+  auto memory = make_memory_source({.size_bytes = 1 * kMiB, .logical_block = 4096});
+  target::NamespaceOptions wanted{.nsid = 7, .source = std::move(*memory), .uuid = {}, .control = usher};
+  CO_ASSERT_TRUE((co_await at_target(target_->add_namespace(kNqn, std::move(wanted)))) == 7U);
+  std::array<std::unique_ptr<NvmeHost>, 2> hosts;
+  std::array<uint64_t, 2> written{};
+  bool stop = false;
+  Scope scope(host_reactor());
+  for (size_t i = 0; i < 2; ++i) {
+    hosts[i] = std::make_unique<NvmeHost>(host_shard());
+    EXPECT_TRUE((co_await hosts[i]->open(address_, TargetBed::io_options(3))).has_value());
+    for (size_t queue = 0; queue < 3; ++queue) {
+      for (int k = 0; k < 4; ++k) scope.spawn(write_until(hosts[i]->io(queue), written[i], stop));
+    }
+  }
+  for (size_t round = 0; round < 40; ++round) {
+    EXPECT_TRUE(co_await asks(hosts[round % 2]->admin()));
+    const uint64_t before = written[round % 2];
+    while (written[round % 2] < before + 20) co_await yield(host_reactor());
+  }
+  hosts[0]->admin().cut();
+  EXPECT_TRUE(co_await asks(hosts[1]->admin()));
+  const uint64_t others = written[0];
+  stop = true;
+  co_await scope.close();
+  EXPECT_LE(written[0], others + 12) << "answers that were on their way";
+  for (const auto& host : hosts) co_await host->close();
+  EXPECT_TRUE((co_await at_target(target_->remove_namespace(kNqn, 7))).has_value());
+}
+
+TEST_F(LoopbackTest, AReplicaChangesHands) { runtime_.run_on(kTargetShards, replica_changes_hands()); }
 
 Task<void> load(Reactor& reactor, NvmeHost& host, int rounds) {
   Scope scope(reactor);
