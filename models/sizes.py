@@ -25,12 +25,20 @@ SIZES = [
           "source_not_member", "no_level", "ack_by_one", "ack_without_proposed", "read_in_flight", "fault_no_record",
           "return_no_copy", "return_no_writes", "read_no_lease", "one_lease", "lease_without_witness"], quick=True),
     Size("three-terms", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=0 SYMMETRY",
-         ["own_prior", "term_without_writer", "term_reused"], quick=True),
+         ["own_prior", "term_without_writer"], quick=True),
+    Size("three-terms-one-change", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=1 SYMMETRY",
+         ["no_repeat", "term_reused"], store="bits"),
+    Size("late-record", "replication", "REPLICAS=2 TERMS=2 WRITES=1 CHANGES=2 LATE", ["record_older"], quick=True),
+    Size("three-replicas-no-change", "replication", "REPLICAS=3 TERMS=2 WRITES=1 CHANGES=0 SYMMETRY", ["no_level"], quick=True),
+    Size("three-replicas", "replication", "REPLICAS=3 TERMS=2 WRITES=1 CHANGES=1 SYMMETRY", ["no_majority", "no_level"]),
+    Size("three-replicas-two-changes", "replication", "REPLICAS=3 TERMS=2 WRITES=1 CHANGES=2 SYMMETRY", ["fault_prior_last"],
+         store="bits"),
     Size("amnesia", "replication", "REPLICAS=2 TERMS=2 WRITES=1 CHANGES=1 AMNESIA SYMMETRY",
          ["reseed_unconfirmed", "reseed_by_old_term", "blank_votes"], quick=True),
+    Size("amnesia-three-terms", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=0 AMNESIA SYMMETRY",
+         ["reseed_unconfirmed", "blank_votes"], quick=True),
     Size("heal", "replication", "REPLICAS=2 TERMS=2 WRITES=1 CHANGES=1 HEAL",
          ["resume_stuck", "no_return_after_heal"], quick=True),
-    Size("three-replicas", "replication", "REPLICAS=3 TERMS=2 WRITES=1 CHANGES=1 SYMMETRY", [], quick=True),
 
     # --- what the replicas hold
     Size("caches", "data", "WRITES=2 CHECKPOINTS=1 CUTS=2",
@@ -49,4 +57,14 @@ SIZES = [
     Size("demand", "data", "DEMAND TERMS=3 CUTS=3 CHECKPOINTS=1 CHANGES=1",
          ["demand_read", "demand_checkpoint", "demand_flush", "demand_fault_source"], quick=True),
     Size("third", "data", "REPLICAS=3 CHANGES=2", ["no_restamp_target", "return_from_faulted"], quick=True),
+    Size("demand-third", "data", "DEMAND REPLICAS=3 TERMS=3 CUTS=1 CHANGES=2", ["demand_return_source"], quick=True),
+
+    # --- clocks, snapshots
+    Size("lease", "lease", "LEASE=4 MARGIN=1 TICKS=14",
+         ["answer_at_once", "restart_forgets", "counted_from_answer", "no_margin", "clock_stops_in_suspend",
+          "grant_after_promise"], quick=True),
+    Size("snapshot", "snapshot", "WRITES=3 CHANGES=2",
+         ["no_hold", "no_drain", "resume_early", "not_in_record", "record_first", "proposed_left_out", "returning_takes_it",
+          "return_head_only", "return_head_first", "return_writes_below"], quick=True),
+    Size("snapshot-cut", "snapshot", "WRITES=2 CHANGES=2 CUTS=1", ["no_flush", "half_copied_kept"], quick=True),
 ]
