@@ -106,11 +106,12 @@ PoolRunPlan draw_pool_plan(uint64_t seed, Scenario scenario) {
 
 std::string to_string(const PoolRunPlan& plan) {
   std::string text = fmt::format(
-      "shards={} extent={} unit={} journal={} disk_bytes={} workers={} administrators={} sessions={} requests={} changes={} "
+      "shards={} extent={} unit={} journal={} disk_bytes={} workers={} administrators={} sessions={} requests={} "
+      "changes={} "
       "objects={} object_bytes={} cache={} disks=",
-      plan.shards, plan.load.extent_bytes, plan.load.unit_bytes, plan.load.journal_bytes, plan.disk_bytes, plan.load.workers,
-      plan.load.administrators, plan.load.sessions, plan.load.requests, plan.load.changes, plan.load.objects_max,
-      plan.load.object_bytes_max, plan.load.cache_bytes);
+      plan.shards, plan.load.extent_bytes, plan.load.unit_bytes, plan.load.journal_bytes, plan.disk_bytes,
+      plan.load.workers, plan.load.administrators, plan.load.sessions, plan.load.requests, plan.load.changes,
+      plan.load.objects_max, plan.load.object_bytes_max, plan.load.cache_bytes);
   for (const sim::SimDiskOptions& disk : plan.disks) {
     text += fmt::format("{}{},", disk.logical_block, disk.cache == sim::Cache::kVolatile ? "v" : "");
   }

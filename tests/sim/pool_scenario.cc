@@ -105,8 +105,7 @@ class PoolRun {
 };
 
 PoolRun::PoolRun(uint64_t seed, const RunOptions& options)
-    : plan_(draw_pool_plan(seed, options.scenario)),
-      world_(std::make_unique<SimWorld>(seed, plan_.settings)) {
+    : plan_(draw_pool_plan(seed, options.scenario)), world_(std::make_unique<SimWorld>(seed, plan_.settings)) {
   world_->trace().set_listener(options.listener);
   node_ = &world_->add_node("10.0.0.1", {.shards = plan_.shards, .more_addresses = {}});
   uint32_t smallest = 4096;
