@@ -14,6 +14,7 @@ Reign::Reign(Shard& home, const MirrorOptions& options, Term term, std::vector<P
       term_(term),
       witness_(witness),
       sides_(sides),
+      era_(sides.next_era()),
       outer_changed_(changed),
       changed_(home.reactor),
       scope_(home.reactor),
@@ -82,7 +83,7 @@ Task<void> Reign::wind_down() {
   note_change();
   sides_.ranges_changed().release_waiters();
   for (const auto& seat : seats_) seat->peer.link->changed().release_waiters();
-  co_await sides_.abandon_drains();
+  co_await sides_.abandon_drains(era_);
   co_await scope_.close();
   for (const auto& seat : seats_) {
     seat->device.reset();

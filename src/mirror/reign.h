@@ -170,6 +170,7 @@ class Reign {
   const Term term_;
   Witness& witness_;
   Sides& sides_;
+  const uint64_t era_;
   Event& outer_changed_;
   Event changed_;  // anything that a coroutine here may wait for
   CancelSource ending_;

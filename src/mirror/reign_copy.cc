@@ -164,7 +164,7 @@ Task<bool> Reign::bring_back_now(Seat& seat) {
   slot.use = SlotUse::kCopied;
   slot.is_broken = false;
   co_await sides_.publish();
-  if (!co_await sides_.drain() || !is_good()) co_return false;
+  if (!co_await sides_.drain(era_) || !is_good()) co_return false;
   Seat* const source = source_for(seat);
   if (source == nullptr) co_return false;
   ExtentBits wanted(sides_.shared().unlevel.extents());

@@ -28,7 +28,7 @@ Task<bool> Reign::checkpoint() {
   }
   generation_ = next;
   const MemberSet members = in_force_.members;
-  if (!co_await sides_.drain()) co_return false;
+  if (!co_await sides_.drain(era_)) co_return false;
   for (const ReplicaId& id : members.ids()) {
     Seat* const seat = find(id);
     if (seat->standing != Standing::kMember || !co_await flush(*seat)) co_return false;
@@ -117,7 +117,7 @@ void Reign::count_leases() {
 Task<void> Reign::finish() {
   sides_.configuration().is_held = true;
   co_await sides_.publish();
-  if (co_await sides_.drain() && co_await checkpoint()) {
+  if (co_await sides_.drain(era_) && co_await checkpoint()) {
     leases_wanted_until_ = {};
     sides_.shared().lease_until_ns.store(0, std::memory_order_release);
     for (const auto& seat : seats_) {
