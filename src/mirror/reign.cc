@@ -85,6 +85,9 @@ Task<void> Reign::wind_down() {
   for (const auto& seat : seats_) seat->peer.link->changed().release_waiters();
   co_await sides_.abandon_drains(era_);
   co_await scope_.close();
+  // All at once: a write that lacks one of several must not seem to have all.
+  for (SlotConfiguration& slot : configuration.slots) slot.use = SlotUse::kOff;
+  co_await sides_.publish();
   for (const auto& seat : seats_) {
     seat->device.reset();
     co_await sides_.detach(seat->peer.slot);
