@@ -55,9 +55,12 @@ std::vector<Reign::Seat*> Reign::with_generation() const {
 
 Task<bool> Reign::flush(Seat& seat) {
   if (!seat.has_session) co_return false;
-  const Result<void> flushed = co_await block_flush(home_.reactor, *seat.device);
-  if (!flushed) lose(seat, flushed.error());
-  co_return flushed.has_value();
+  const Copier::Device device = seat.device;
+  const uint64_t number = seat.prepared.session.number;
+  const Result<void> flushed = co_await block_flush(home_.reactor, *device);
+  const bool is_same = seat.has_session && seat.prepared.session.number == number;
+  if (!flushed && is_same) lose(seat, flushed.error());
+  co_return flushed.has_value() && is_same;
 }
 
 // ---- Leases
