@@ -59,8 +59,7 @@ Task<void> Copier::write_one(ByteRange range, std::span<const std::byte> bytes, 
   }
 }
 
-Task<Copier::Outcome> Copier::copy(ByteRange range, BlockDevice& source, std::vector<BlockDevice*> sinks,
-                                   CancelSource& ending) {
+Task<Copier::Outcome> Copier::copy(ByteRange range, Device source, std::vector<Device> sinks, CancelSource& ending) {
   Outcome outcome{.read = {}, .writes = std::vector<Result<void>>(sinks.size())};
   RangeLock lock(sides_, range);
   if (!co_await lock.lock(ending)) {
@@ -70,7 +69,7 @@ Task<Copier::Outcome> Copier::copy(ByteRange range, BlockDevice& source, std::ve
   const size_t length = range.end - range.begin;
   const AlignedBytes memory = make_aligned_bytes(length);
   iovec buffer{memory.get(), length};
-  outcome.read = co_await block_read(home_.reactor, source, ByteOffset(range.begin), {&buffer, 1});
+  outcome.read = co_await block_read(home_.reactor, *source, ByteOffset(range.begin), {&buffer, 1});
   if (!outcome.read) co_return outcome;
   Scope writing(home_.reactor);
   for (size_t i = 0; i < sinks.size(); ++i) {

@@ -14,6 +14,7 @@ Reign::Reign(Shard& home, const MirrorOptions& options, Term term, std::vector<P
       term_(term),
       witness_(witness),
       sides_(sides),
+      era_(sides.next_era()),
       outer_changed_(changed),
       changed_(home.reactor),
       scope_(home.reactor),
@@ -82,8 +83,11 @@ Task<void> Reign::wind_down() {
   note_change();
   sides_.ranges_changed().release_waiters();
   for (const auto& seat : seats_) seat->peer.link->changed().release_waiters();
-  co_await sides_.abandon_drains();
+  co_await sides_.abandon_drains(era_);
   co_await scope_.close();
+  // All at once: a write that lacks one of several must not seem to have all.
+  for (SlotConfiguration& slot : configuration.slots) slot.use = SlotUse::kOff;
+  co_await sides_.publish();
   for (const auto& seat : seats_) {
     seat->device.reset();
     co_await sides_.detach(seat->peer.slot);

@@ -91,7 +91,7 @@ class Reign {
     uint64_t connection = 0;  // that its session is of
     Prepared prepared;
     bool has_session = false;
-    std::unique_ptr<BlockDevice> device;  // the home shard's, for copies and flushes
+    Copier::Device device;  // the home shard's, for copies and flushes; of the session
     Instant lease_until;
     bool is_renewing = false;
     Stamp sent_record;        // the newest that it was sent
@@ -170,6 +170,7 @@ class Reign {
   const Term term_;
   Witness& witness_;
   Sides& sides_;
+  const uint64_t era_;
   Event& outer_changed_;
   Event changed_;  // anything that a coroutine here may wait for
   CancelSource ending_;

@@ -103,14 +103,14 @@ Task<void> Reign::level(uint64_t extent) {
     co_return;
   }
   std::vector<Seat*> to;
-  std::vector<BlockDevice*> sinks;
+  std::vector<Copier::Device> sinks;
   for (const auto& seat : seats_) {
     if (seat.get() == source || seat->standing != Standing::kMember) continue;
     to.push_back(seat.get());
-    sinks.push_back(seat->device.get());
+    sinks.push_back(seat->device);
   }
   const Copier::Outcome outcome =
-      co_await copier_.copy(range_of(extent, options_.size_bytes), *source->device, std::move(sinks), ending_);
+      co_await copier_.copy(range_of(extent, options_.size_bytes), source->device, std::move(sinks), ending_);
   if (is_ending()) co_return;
   if (!outcome.read) {
     lose(*source, outcome.read.error());
@@ -164,7 +164,7 @@ Task<bool> Reign::bring_back_now(Seat& seat) {
   slot.use = SlotUse::kCopied;
   slot.is_broken = false;
   co_await sides_.publish();
-  if (!co_await sides_.drain() || !is_good()) co_return false;
+  if (!co_await sides_.drain(era_) || !is_good()) co_return false;
   Seat* const source = source_for(seat);
   if (source == nullptr) co_return false;
   ExtentBits wanted(sides_.shared().unlevel.extents());
@@ -215,9 +215,9 @@ Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, 
       is_good = false;
       co_return;
     }
-    std::vector<BlockDevice*> sinks = {seat.device.get()};
+    std::vector<Copier::Device> sinks = {seat.device};
     const Copier::Outcome outcome =
-        co_await copier_.copy(range_of(extent, options_.size_bytes), *source->device, std::move(sinks), ending_);
+        co_await copier_.copy(range_of(extent, options_.size_bytes), source->device, std::move(sinks), ending_);
     if (is_ending()) co_return;
     if (!outcome.read) {
       seat.last_error = outcome.read.error();
@@ -254,8 +254,8 @@ void Reign::repair_wanted(Slot slot, ByteRange range) {
 Task<void> Reign::repair(Seat& seat, ByteRange range) {
   Seat* const source = source_for(seat);
   if (source == nullptr) co_return;
-  std::vector<BlockDevice*> sinks = {seat.device.get()};
-  const Copier::Outcome outcome = co_await copier_.copy(range, *source->device, std::move(sinks), ending_);
+  std::vector<Copier::Device> sinks = {seat.device};
+  const Copier::Outcome outcome = co_await copier_.copy(range, source->device, std::move(sinks), ending_);
   if (is_ending() || !outcome.read || outcome.writes.front()) co_return;
   lose(seat, outcome.writes.front().error());
 }

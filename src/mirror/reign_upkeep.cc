@@ -28,7 +28,7 @@ Task<bool> Reign::checkpoint() {
   }
   generation_ = next;
   const MemberSet members = in_force_.members;
-  if (!co_await sides_.drain()) co_return false;
+  if (!co_await sides_.drain(era_)) co_return false;
   for (const ReplicaId& id : members.ids()) {
     Seat* const seat = find(id);
     if (seat->standing != Standing::kMember || !co_await flush(*seat)) co_return false;
@@ -55,9 +55,12 @@ std::vector<Reign::Seat*> Reign::with_generation() const {
 
 Task<bool> Reign::flush(Seat& seat) {
   if (!seat.has_session) co_return false;
-  const Result<void> flushed = co_await block_flush(home_.reactor, *seat.device);
-  if (!flushed) lose(seat, flushed.error());
-  co_return flushed.has_value();
+  const Copier::Device device = seat.device;
+  const uint64_t number = seat.prepared.session.number;
+  const Result<void> flushed = co_await block_flush(home_.reactor, *device);
+  const bool is_same = seat.has_session && seat.prepared.session.number == number;
+  if (!flushed && is_same) lose(seat, flushed.error());
+  co_return flushed.has_value() && is_same;
 }
 
 // ---- Leases
@@ -117,7 +120,7 @@ void Reign::count_leases() {
 Task<void> Reign::finish() {
   sides_.configuration().is_held = true;
   co_await sides_.publish();
-  if (co_await sides_.drain() && co_await checkpoint()) {
+  if (co_await sides_.drain(era_) && co_await checkpoint()) {
     leases_wanted_until_ = {};
     sides_.shared().lease_until_ns.store(0, std::memory_order_release);
     for (const auto& seat : seats_) {

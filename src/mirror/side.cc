@@ -85,23 +85,21 @@ Task<void> MirrorSide::detach(Slot slot) {
   on.device.reset();
 }
 
-Task<bool> MirrorSide::drain() {
-  const uint64_t abandonments = abandonments_;
+Task<bool> MirrorSide::drain(uint64_t era) {
   // One after the other, and first what one that was abandoned left over: so nothing of the parity that begins now is
   // older.
   const Mutex::Guard guard = co_await draining_.lock();
   for (int round = 0; round < 2; ++round) {
-    while (begun_[parity_ ^ 1] > 0 && abandonments_ == abandonments) co_await drained_.wait();
-    if (abandonments_ != abandonments) co_return false;
+    while (begun_[parity_ ^ 1] > 0 && era > abandoned_era_) co_await drained_.wait();
+    if (era <= abandoned_era_) co_return false;
     if (round == 0) parity_ ^= 1;
   }
   co_return true;
 }
-void MirrorSide::abandon_drains() {
-  ++abandonments_;
+void MirrorSide::abandon_drains(uint64_t era) {
+  abandoned_era_ = std::max(abandoned_era_, era);
   drained_.release_waiters();
 }
-
 void MirrorSide::fail_waiting(Error error) {
   failing_ = error;
   IntrusiveList<Operation> ending;

@@ -101,10 +101,10 @@ class MirrorSide {
   // Returns when all that began before this call has been answered. New requests go on meanwhile. What waits has not
   // begun: for the side to be held no more, a lease, a level extent, a range, a slot to read from; and the rest of a
   // long write zeroes between two of its pieces. What is parked has begun.
-  // False: abandon_drains() was called first.
-  Task<bool> drain();
-  // Ends the drains that wait now.
-  void abandon_drains();
+  // False: the era was abandoned. Eras are numbers above 0.
+  Task<bool> drain(uint64_t era = 1);
+  // Ends the drains of that era and earlier ones, those that wait and those to come.
+  void abandon_drains(uint64_t era);
   // Returns when nothing is under way at the slot's device, which is then destroyed; at once when there is none.
   // Requires: the slot is kOff or is_broken, and stays so until this returned. (A member whose device is replaced stays
   // kNeeded and is_broken: kOff would let writes be answered without it.)
@@ -239,7 +239,7 @@ class MirrorSide {
   uint8_t parity_ = 0;
   Mutex draining_;
   Event drained_;
-  uint64_t abandonments_ = 0;
+  uint64_t abandoned_era_ = 0;
   Event part_ended_;
   Mutex equalising_;
   Scope scope_;

@@ -87,23 +87,22 @@ Task<void> Sides::detach(Slot slot) {
   for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, detach_on(here, slot));
 }
 
-Task<bool> Sides::drain_on(OnShard& here) { return here.side->drain(); }
-Task<bool> Sides::drain() {
-  const uint64_t abandonments = abandonments_;
+Task<bool> Sides::drain_on(OnShard& here, uint64_t era) { return here.side->drain(era); }
+Task<bool> Sides::drain(uint64_t era) {
   for (OnShard& here : on_shards_) {
-    if (abandonments_ != abandonments) co_return false;
-    if (!co_await call_on(home(), here.shard->reactor, drain_on(here))) co_return false;
+    if (era <= abandoned_era_) co_return false;
+    if (!co_await call_on(home(), here.shard->reactor, drain_on(here, era))) co_return false;
   }
   co_return true;
 }
 
-Task<void> Sides::abandon_on(OnShard& here) {
-  here.side->abandon_drains();
+Task<void> Sides::abandon_on(OnShard& here, uint64_t era) {
+  here.side->abandon_drains(era);
   co_return;
 }
-Task<void> Sides::abandon_drains() {
-  ++abandonments_;
-  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, abandon_on(here));
+Task<void> Sides::abandon_drains(uint64_t era) {
+  abandoned_era_ = era;
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, abandon_on(here, era));
 }
 
 Task<bool> Sides::lock(ByteRange range, CancelSource& ending) {

@@ -47,9 +47,11 @@ class Sides {
   // The slot is kOff on every shard, and its devices are gone, when this returns. The link must have been dropped, or
   // to answer, for what is under way there to end.
   Task<void> detach(Slot slot);
-  // Returns when all that had begun on any shard has been answered. False: abandon_drains() was called first.
-  Task<bool> drain();
-  Task<void> abandon_drains();
+  // Returns when all that had begun on any shard has been answered. False: the era was abandoned.
+  Task<bool> drain(uint64_t era);
+  // Drains of this era and earlier ones end, those that wait and those to come.
+  Task<void> abandon_drains(uint64_t era);
+  uint64_t next_era() { return ++era_; }
   Task<void> look_again();
   Task<void> fail_waiting(Error error);
 
@@ -104,8 +106,8 @@ class Sides {
   static Task<Result<void>> attach_on(OnShard& here, Slot slot, ReplicaLink& link);
   static Task<void> detach_on(OnShard& here, Slot slot);
   static Task<void> configure_on(OnShard& here, SideConfiguration configuration);
-  static Task<bool> drain_on(OnShard& here);
-  static Task<void> abandon_on(OnShard& here);
+  static Task<bool> drain_on(OnShard& here, uint64_t era);
+  static Task<void> abandon_on(OnShard& here, uint64_t era);
   static Task<void> look_on(OnShard& here);
   static Task<void> fail_on(OnShard& here, Error error);
 
@@ -119,7 +121,8 @@ class Sides {
   Event ranges_changed_;
   bool is_looking_ = false;  // a look is to begin
   uint64_t incarnations_ = 0;
-  uint64_t abandonments_ = 0;
+  uint64_t era_ = 0;
+  uint64_t abandoned_era_ = 0;
 };
 
 }  // namespace fairlead::mirror
