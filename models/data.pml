@@ -58,7 +58,7 @@
   X(checkpoint_no_flush) X(checkpoint_in_flight) X(checkpoint_not_all) X(hole_forgotten) X(hole_members_only) \
   X(demand_read) X(demand_checkpoint) X(demand_flush) X(demand_return_source) X(demand_fault_source) X(wipe_keeps_id) \
   X(stamp_not_kept)
-#include "mutation.h"
+#include "mutation.inc.pml"
 
 #define SAY1(text, a) printf(text, a)
 #define SAY2(text, a, b) printf(text, a, b)

@@ -23,7 +23,7 @@
 
 #define MUTATIONS(X) \
   X(answer_at_once) X(restart_forgets) X(counted_from_answer) X(no_margin) X(clock_stops_in_suspend) X(grant_after_promise)
-#include "mutation.h"
+#include "mutation.inc.pml"
 
 #define SAY1(text, a) printf(text, a)
 

@@ -39,7 +39,7 @@
   X(ack_by_one) X(ack_without_proposed) X(read_in_flight) X(fault_no_record) X(fault_prior_last) \
   X(return_no_copy) X(return_no_writes) X(read_no_lease) X(one_lease) X(lease_without_witness) \
   X(reseed_unconfirmed) X(reseed_by_old_term) X(blank_votes) X(no_return_after_heal) X(resume_stuck)
-#include "mutation.h"
+#include "mutation.inc.pml"
 
 #define ALL ((1 << REPLICAS) - 1)
 #define WITNESS REPLICAS
@@ -134,7 +134,7 @@ hidden byte prior_chosen;         /* lives within one step */
   (DROPPED(lease_without_witness) && 2 * COUNT(LEASES(t) & in_force[t]) >= COUNT(in_force[t])))
 
 #ifdef SYMMETRY
-#include "symmetry.h"
+#include "symmetry.inc.pml"
 #define DONE ; CANONICAL
 #else
 #define DONE

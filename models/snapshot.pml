@@ -34,7 +34,7 @@
 #define MUTATIONS(X) \
   X(no_hold) X(no_drain) X(resume_early) X(not_in_record) X(record_first) X(proposed_left_out) X(returning_takes_it) \
   X(return_head_only) X(return_head_first) X(return_writes_below) X(no_flush) X(half_copied_kept)
-#include "mutation.h"
+#include "mutation.inc.pml"
 
 #define SAY1(text, a) printf(text, a)
 #define SAY2(text, a, b) printf(text, a, b)
