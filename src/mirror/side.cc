@@ -58,7 +58,7 @@ void MirrorSide::read_masks() {
     const SlotConfiguration& wanted = configuration_.slots[slot];
     if (wanted.use == SlotUse::kOff) continue;
     if (wanted.use == SlotUse::kNeeded) needed_ |= bit(slot);
-    if (wanted.is_broken || slots_[slot].lacking == wanted.incarnation) continue;
+    if (wanted.is_broken || lacks(slot)) continue;
     FL_CHECK(slots_[slot].device != nullptr);
     sendable_ |= bit(slot);
     if (wanted.is_read) readable_ |= bit(slot);

@@ -22,7 +22,8 @@
 // What the target owes to shards that do not get a configuration at the same moment:
 //   - a slot is is_broken, or not is_read, on all sides before any side needs it no more: else one side answers a write
 //     that another side's reads miss;
-//   - a slot is kNeeded on all sides, and what began before has been drained, before it is_read on any;
+//   - a slot is kNeeded on all sides, none of them lacks() it then, and what began before has been drained, before it
+//     is_read on any, or counts as a member;
 //   - a member that is back before a record without it could be made in force was kNeeded, and is_broken, all the time,
 //     and is kNeeded as another incarnation at once, though perhaps not is_read: parked writes keep their ranges locked
 //     until they are done there, and no copy passes them.
@@ -98,6 +99,9 @@ class MirrorSide {
   // (it was kCopied, or needed no more) is as if is_broken, whatever the configuration says. Requires: slots in use
   // have a device, but for those that are is_broken; an incarnation is another after each attach().
   void configure(const SideConfiguration& configuration);
+  // Whether the slot's incarnation, as configured, lacks a request that was answered without it. That it failed may
+  // still be on its way to the target; this is not.
+  bool lacks(Slot slot) const { return slots_[slot].lacking == configuration_.slots[slot].incarnation; }
   // Returns when all that began before this call has been answered. New requests go on meanwhile. What waits has not
   // begun: for the side to be held no more, a lease, a level extent, a range, a slot to read from; and the rest of a
   // long write zeroes between two of its pieces. What is parked has begun.

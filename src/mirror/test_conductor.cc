@@ -136,6 +136,11 @@ Task<void> Conductor::look_on(size_t shard) {
   co_return;
 }
 
+Task<void> Conductor::note_lack_on(size_t shard, Slot slot, bool& lacks) {
+  lacks = lacks || sides_[shard]->lacks(slot);
+  co_return;
+}
+
 Task<void> Conductor::publish() {
   const Mutex::Guard guard = co_await publishing_.lock();
   const SideConfiguration wanted = configuration_;
@@ -213,7 +218,7 @@ bool Conductor::is_as(Slot slot, uint64_t incarnation, SlotUse use) const {
 std::optional<Slot> Conductor::good_member(std::optional<Slot> but) const {
   for (Slot slot = 0; slot < replicas_.size(); ++slot) {
     const SlotConfiguration& now = configuration_.slots[slot];
-    if (slot != but && now.use == SlotUse::kNeeded && !now.is_broken) return slot;
+    if (slot != but && is_member_[slot] && !now.is_broken) return slot;
   }
   return std::nullopt;
 }
@@ -227,6 +232,7 @@ Task<void> Conductor::start() {
     co_await attach(slot);
     configuration_.slots[slot].use = SlotUse::kNeeded;
     configuration_.slots[slot].is_read = true;
+    is_member_[slot] = true;
   }
   configuration_.slots[random_.below(replicas_.size())].is_local = true;
   configuration_.is_held = false;
@@ -242,7 +248,7 @@ Task<void> Conductor::heal() {
   const auto is_whole = [&] {
     if (!failures_.empty() || is_levelling_ || is_suspending_) return false;
     for (Slot slot = 0; slot < replicas_.size(); ++slot) {
-      if (!configuration_.slots[slot].is_read || is_returning_[slot]) return false;
+      if (!configuration_.slots[slot].is_read || is_returning_[slot] || !is_member_[slot]) return false;
     }
     return true;
   };
@@ -290,12 +296,13 @@ Task<void> Conductor::on_failure(Failure failure) {
   now.is_read = false;
   co_await publish();
   if (random_.below(2) == 0) replicas_[failure.slot]->drop();
-  const bool is_member = now.use == SlotUse::kNeeded;
+  const bool is_member = is_member_[failure.slot];
   const bool can_do_without = good_member(failure.slot).has_value() && !is_levelling_;
   if (is_member && (!can_do_without || random_.below(3) == 0)) co_return co_await renew(failure.slot);
   co_await pause(1000);  // a record comes into force
   if (is_member && !good_member(failure.slot)) co_return co_await renew(failure.slot);
   now.use = SlotUse::kOff;
+  is_member_[failure.slot] = false;
   co_await publish();
   co_await detach(failure.slot);
   if (is_member) ++counts_.drops;
@@ -331,8 +338,13 @@ Task<void> Conductor::bring_back(Slot slot) {
     if (is_as(slot, incarnation, SlotUse::kCopied)) {
       configuration_.slots[slot].use = SlotUse::kNeeded;
       co_await publish();
-      ++counts_.returns;
-      co_await read_again(slot, incarnation);
+      bool lacks = false;
+      co_await on_all([&](size_t i) { return note_lack_on(i, slot, lacks); });
+      if (!lacks && is_as(slot, incarnation, SlotUse::kNeeded)) {
+        is_member_[slot] = true;
+        ++counts_.returns;
+        co_await read_again(slot, incarnation);
+      }
     }
   }
   is_returning_[slot] = false;
@@ -360,7 +372,7 @@ Task<void> Conductor::suspend() {
   ++counts_.suspensions;
   std::vector<Slot> members;
   for (Slot slot = 0; slot < replicas_.size(); ++slot) {
-    if (configuration_.slots[slot].use == SlotUse::kNeeded) members.push_back(slot);
+    if (is_member_[slot]) members.push_back(slot);
   }
   is_suspending_ = true;
   for (SlotConfiguration& slot : configuration_.slots) slot.is_broken = slot.use != SlotUse::kOff;
@@ -400,7 +412,7 @@ Task<void> Conductor::level(Slot source) {
     const bool is_locked = co_await lock(range);
     EXPECT_TRUE(is_locked);
     for (Slot slot = 0; slot < replicas_.size(); ++slot) {
-      if (configuration_.slots[slot].use != SlotUse::kNeeded || slot == source) continue;
+      if (!is_member_[slot] || slot == source) continue;
       std::copy_n(replicas_[source]->content.begin() + static_cast<ptrdiff_t>(range.begin), range.end - range.begin,
                   replicas_[slot]->content.begin() + static_cast<ptrdiff_t>(range.begin));
     }

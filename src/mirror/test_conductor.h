@@ -151,6 +151,7 @@ class Conductor {
   Task<void> attach_on(size_t shard, Slot slot, uint64_t session);
   Task<void> fail_on(size_t shard);
   Task<void> look_on(size_t shard);
+  Task<void> note_lack_on(size_t shard, Slot slot, bool& lacks);
   Task<void> publish();
   Task<void> attach(Slot slot);
   Task<void> detach(Slot slot);
@@ -187,6 +188,7 @@ class Conductor {
   Scope scope_;
   std::deque<Failure> failures_;
   uint64_t incarnations_ = 0;
+  std::array<bool, kMembersMax> is_member_{};
   std::array<bool, kMembersMax> is_returning_{};
   bool is_levelling_ = false;
   bool is_suspending_ = false;
