@@ -3,7 +3,9 @@
 // target's home shard.
 //
 // A namespace with a handler is fenced: it takes I/O only from the one association that Target::admit() let in, at
-// first from none; the others' fails with StatusCode::kFenced.
+// first from none; the others' fails with StatusCode::kFenced. An association is one host, not one session: commands of
+// it that are on their way when it is let in once more are taken as well. A host that begins anew either has no I/O
+// under way or connects anew.
 #pragma once
 
 #include <cstddef>
