@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "mirror/mutant.h"
 
 namespace fairlead::mirror {
 namespace {
@@ -121,7 +122,7 @@ Task<Result<void>> Keeper::save_promise() {
 // Until what was let through has ended, and no lease of another term can be out. The reply: it is refused meanwhile.
 Task<std::optional<Reply>> Keeper::wait_for_others(const Prepare& prepare) {
   Instant until = started_ + options_.lease_max;
-  if (lease_term_ != prepare.term) until = std::max(until, lease_until_);
+  if (lease_term_ != prepare.term && !is_mutant(Mutant::kForgetsLeases)) until = std::max(until, lease_until_);
   while (true) {
     if (auto refused = refusal(prepare)) co_return refused;
     const bool is_early = home_.clock.now() < until;

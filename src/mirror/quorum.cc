@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "mirror/mutant.h"
+
 namespace fairlead::mirror {
 namespace {
 
@@ -19,7 +21,7 @@ std::optional<ReplicaId> choose_source(const Ballot& ballot, const MemberSet& me
   for (const ReplicaId& id : present.ids()) {
     const Ballot::Answer& answer = *find(ballot, id);
     is_all_cold = is_all_cold && answer.prepared.is_cold;
-    if (answer.prepared.is_cold) continue;
+    if (answer.prepared.is_cold && !is_mutant(Mutant::kCopiesFromCold)) continue;
     // The one that knows the most: less has to be copied to the others.
     if (chosen == nullptr || answer.prepared.newest > chosen->prepared.newest) chosen = &answer;
   }
@@ -70,7 +72,7 @@ Decision decide(const Ballot& ballot) {
   }
   if (!is_majority(newest.members, votes)) {
     decision.lack = Decision::Lack::kMajority;
-  } else if (!is_majority(newest.prior, votes)) {
+  } else if (!is_majority(newest.prior, votes) && !is_mutant(Mutant::kForgetsPrior)) {
     decision.lack = Decision::Lack::kPriorMajority;
   } else if (const auto source = choose_source(ballot, newest.members, decision.present)) {
     decision.source = *source;

@@ -7,6 +7,7 @@
 
 #include "mirror/control.h"
 #include "mirror/link.h"
+#include "mirror/mutant.h"
 
 namespace fairlead::mirror {
 
@@ -20,7 +21,7 @@ struct Votes {
 bool is_majority(const MemberSet& members, const Votes& votes);
 // In force once these hold it (rule 1).
 inline bool is_in_force(const Record& record, const Votes& votes) {
-  return is_majority(record.members, votes) && is_majority(record.prior, votes);
+  return is_majority(record.members, votes) && (is_majority(record.prior, votes) || is_mutant(Mutant::kForgetsPrior));
 }
 
 // What a take-over has heard so far. Answers of the term that it asked for only.

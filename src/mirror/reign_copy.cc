@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "mirror/mutant.h"
 #include "mirror/reign.h"
 
 namespace fairlead::mirror {
@@ -39,6 +40,7 @@ Task<bool> Reign::add_changes(Seat& of, std::optional<Stamp> since, ExtentBits& 
 Task<bool> Reign::find_unlevel() {
   ExtentBits& unlevel = sides_.shared().unlevel;
   for (uint64_t at = unlevel.next(0); at < unlevel.extents(); at = unlevel.next(at)) unlevel.clear(at);
+  if (is_mutant(Mutant::kDoesNotLevel)) co_return true;
   Seat& source = *find(source_);
   for (const ReplicaId& id : decision_.present.ids()) {
     if (id == source_) continue;
@@ -170,7 +172,8 @@ Task<bool> Reign::bring_back_now(Seat& seat) {
   ExtentBits wanted(sides_.shared().unlevel.extents());
   const bool is_new = seat.prepared.note == Stamp{};
   const std::optional<Stamp> since = is_new ? std::nullopt : std::optional(seat.prepared.note);
-  if (!co_await add_changes(seat, since, wanted) || !co_await add_changes(*source, since, wanted)) co_return false;
+  if (!is_mutant(Mutant::kComparesOneSide) && !co_await add_changes(seat, since, wanted)) co_return false;
+  if (!co_await add_changes(*source, since, wanted)) co_return false;
   log_info("mirror.replica_returns", {{"volume", to_string(options_.volume)},
                                       {"replica", to_string(seat.peer.link->replica())},
                                       {"since", to_string(seat.prepared.note)},

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "mirror/mutant.h"
 #include "mirror/side_operation.h"
 
 namespace fairlead::mirror {
@@ -16,7 +17,7 @@ bool MirrorSide::has_lease() {
   const int64_t until = shared_->lease_until_ns.load(std::memory_order_acquire);
   // The clock itself, not the turn's reading: this thread may have stood still since.
   const bool has = until == std::numeric_limits<int64_t>::max() || shard_.clock.now().ns < until;
-  if (has) [[likely]] {
+  if (has || is_mutant(Mutant::kReadsWithoutLease)) [[likely]] {
     lease_asked_ = false;
     return true;
   }
@@ -82,7 +83,7 @@ void MirrorSide::on_read_part(Operation& operation, Part& part) {
 
 // What was read of a write that is under way may be on this slot alone.
 void MirrorSide::settle_or_wait(Operation& operation) {
-  if (!shared_->locks.is_locked(operation.range)) [[likely]]
+  if (!shared_->locks.is_locked(operation.range) || is_mutant(Mutant::kReadsInFlight)) [[likely]]
     return answer(operation, {});
   if (failing_) return answer(operation, std::unexpected(*failing_));
   operation.watch = {.left = operation.range};

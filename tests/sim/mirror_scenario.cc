@@ -120,6 +120,7 @@ class MirrorRun {
   std::string failure_;
   bool is_over_ = false;  // nobody begins anything
   bool is_done_ = false;
+  bool is_healing_ = false;
   size_t working_ = 0;
   uint64_t acknowledged_ = 0;
   Prng random_;
@@ -215,7 +216,9 @@ Task<void> MirrorRun::work(MirrorRun& run, size_t shard, uint64_t seed) {
     if (random.one_in(4)) {
       co_await sleep(there, Duration(static_cast<int64_t>(random.below(static_cast<uint64_t>(share.count()) * 4 + 1))));
     }
-    const std::shared_ptr<Target> target = run.current_;
+    // Hosts may not know yet who has the volume.
+    std::shared_ptr<Target> target = run.current_;
+    if (random.one_in(3) && !run.targets_.empty()) target = run.targets_[random.below(run.targets_.size())];
     if (target == nullptr || target->is_ending || target->devices.size() <= shard) continue;
     ++target->users;
     co_await run.do_one(*target, shard, random);
@@ -242,11 +245,13 @@ Task<void> MirrorRun::start_target() {
   auto target = std::make_shared<Target>();
   std::vector<std::unique_ptr<mirror::ReplicaLink>> links;
   const size_t local = random_.below(replicas_.size() + 1);
+  const bool is_partial = !is_healing_ && random_.one_in(3);  // what it does not reach another may go on to use
   for (size_t i = 0; i < replicas_.size(); ++i) {
     test::MemoryLinkOptions options;
     options.is_local = i == local;
     if (!options.is_local) options.delay_max = plan_.delay_max;
     auto link = std::make_unique<MemoryLink>(*replicas_[i], options);
+    if (is_partial && random_.coin()) link->set_reachable(false);
     target->links.push_back(link.get());
     links.push_back(std::move(link));
   }
@@ -374,6 +379,7 @@ Task<void> MirrorRun::make_trouble() {
 // No faults from now on: then one target that nobody disturbs must bring everyone back.
 Task<void> MirrorRun::heal() {
   world_->heal();
+  is_healing_ = true;
   witness_->set_cut(MemoryWitness::Cut::kNothing);
   for (const auto& replica : replicas_) {
     for (size_t op = 0; op < 5; ++op) replica->set_error(static_cast<IoOp>(op), std::nullopt);
