@@ -18,6 +18,7 @@
  *   SPLIT        a copy reads and writes in two steps
  *   TAKEN        a replica may have taken a write into its queue that has not landed yet
  *   WIPES        a replica's disk may be replaced by an empty one
+ *   HEAL         faults end once, before the last term; from then on that target alone works and must come to serve
  *
  * As in replication.pml, a message lost is one that is never delivered, and any member may be suspected at any time.
  */
@@ -57,7 +58,7 @@
   X(return_stamps_early) X(return_in_flight) X(lock_ignores_returning) X(return_note_early) X(return_resumed) \
   X(checkpoint_no_flush) X(checkpoint_in_flight) X(checkpoint_not_all) X(hole_forgotten) X(hole_members_only) \
   X(demand_read) X(demand_checkpoint) X(demand_flush) X(demand_return_source) X(demand_fault_source) X(wipe_keeps_id) \
-  X(stamp_not_kept)
+  X(stamp_not_kept) X(no_return_after_heal)
 #include "mutation.inc.pml"
 
 #define SAY1(text, a) printf(text, a)
@@ -110,6 +111,7 @@ byte awaited = 0;                  /* channels whose write was begun before the 
 bit stamps_read = 0;               /* what it has to be sent is known */
 byte checkpoint = 0;               /* 1: generation moved, 2: flushed, notes are being written */
 byte to_note = 0;
+byte left_over = 0;                /* of a mutation: 1 + what an interrupted return had still to copy */
 #ifdef SPLIT
 byte copying = 0;                  /* 1 + AT(r, e) of a copy that was read and not yet written */
 byte copied_value = 0;
@@ -124,6 +126,14 @@ byte changes = 0;
 byte checkpoints = 0;
 byte cuts = 0;
 byte wipes = 0;
+bit healed = 0;
+
+#define FAULTS (!healed)
+#ifdef HEAL
+#define LAST_TERM (TERMS - 1)      /* before the faults end */
+#else
+#define LAST_TERM TERMS
+#endif
 
 #define STARTED ((1 << next_value) - 1)
 #define WRITING_TO(e) ((writing[0] && EXTENT_OF(0) == (e)) || (CHANNELS == 2 && writing[CHANNELS - 1] && EXTENT_OF(CHANNELS - 1) == (e)))
@@ -192,7 +202,11 @@ inline flush_set(set) {
 }
 
 inline end_return() {
-  if :: returning -> behind[INDEX(returning)] = 0 :: else fi;
+  if
+  :: returning && DROPPED(return_resumed) && stamps_read -> left_over = 1 + behind[INDEX(returning)]; behind[INDEX(returning)] = 0
+  :: returning && !(DROPPED(return_resumed) && stamps_read) -> behind[INDEX(returning)] = 0
+  :: else
+  fi;
   returning = 0; return_source = 0; awaited = 0; stamps_read = 0
 }
 
@@ -218,6 +232,8 @@ inline land(r, c) {
   sent[MESSAGE(r, c)] = 0; sent_generation[MESSAGE(r, c)] = 0;
   taken = taken & ~BIT(MESSAGE(r, c))
 }
+
+#define MAY_RETURN_NOW (healed && !proposal && !DROPPED(no_return_after_heal))
 
 /* ---- What happens to one replica, and between it and the target. */
 proctype Replica(byte r) {
@@ -252,16 +268,17 @@ proctype Replica(byte r) {
 #endif
   /* A fault. A member that is level must be left. */
   :: d_step {
-       stage == SERVING && (members & BIT(r)) && members != BIT(r) && changes < CHANGES && proposal != (members & ~BIT(r)) &&
+       stage == SERVING && FAULTS && (members & BIT(r)) && members != BIT(r) && changes < CHANGES && proposal != (members & ~BIT(r)) &&
        (LEVEL_SET(members & ~BIT(r)) || DROPPED(demand_fault_source)) ->
        SAY1("fault of %d is proposed\n", r);
        changes++; propose(members & ~BIT(r)) }
   /* A return begins: a new session, older ones drained; from now on it is sent every write. */
   :: d_step {
-       stage == SERVING && !(needed & BIT(r)) && !returning && changes < CHANGES &&
+       stage == SERVING && !(needed & BIT(r)) && !returning && (changes < CHANGES || MAY_RETURN_NOW) &&
        (!(taken & (BIT(MESSAGE(r, 0)) | BIT(MESSAGE(r, CHANNELS - 1)))) || DROPPED(no_session)) ->
        SAY1("return of %d begins\n", r);
-       changes++; returning = BIT(r); stamps_read = 0;
+       if :: FAULTS -> changes++ :: else fi;
+       returning = BIT(r); stamps_read = 0;
        awaited = (writing[0] -> 1 : 0) | ((CHANNELS == 2 && writing[CHANNELS - 1]) -> 2 : 0);
        if :: DROPPED(no_session) :: else -> drop_messages(r) fi;
        session = session | BIT(r); wiped = wiped & ~BIT(r) }
@@ -276,7 +293,7 @@ proctype Replica(byte r) {
        propose(members | BIT(r)) }
 #if CUTS > 0
   :: atomic {
-       cuts < CUTS ->
+       cuts < CUTS && FAULTS ->
        cuts++;
        d_step {
          if :: DIRTY(r) -> cold = cold | BIT(r) :: else fi;
@@ -305,7 +322,7 @@ proctype Replica(byte r) {
 #endif
 #if WIPES > 0
   :: d_step {
-       wipes < WIPES ->
+       wipes < WIPES && FAULTS ->
        SAY1("the disk of %d is replaced\n", r);
        wipes++;
        cached[AT(r, 0)] = 0; stored[AT(r, 0)] = 0; stamp[AT(r, 0)] = 0;
@@ -362,7 +379,7 @@ proctype Extent(byte r; byte e) {
 #endif
   /* A read from a member. */
   :: d_step {
-       stage == SERVING && (members & BIT(r)) && (session & BIT(r)) && !WRITING_TO(e) &&
+       stage == SERVING && FAULTS && (members & BIT(r)) && (session & BIT(r)) && !WRITING_TO(e) &&
        (!(BEHIND_SET(members) & BIT(e)) || DROPPED(demand_read)) ->
        SAY3("extent %d is read from %d: %d\n", e, r, cached[AT(r, e)]);
        assert(!((replaced[e] >> cached[AT(r, e)]) & 1));
@@ -460,6 +477,17 @@ inline serve() {
   if :: source & session :: else -> source = 0 fi
 }
 
+inline next_target() {
+  SAY2("T%d dies, stage %d\n", term, stage);
+  term++; stage = PREPARING; answers = 0; session = 0; source = 0; proposal = 0; needed = 0; members = 0;
+  generation = (DROPPED(generation_reused) -> record_generation : BEGINS(term));
+  end_return();
+  behind[0] = 0; behind[1] = 0; behind[REPLICAS - 1] = 0;
+  writing[0] = 0; written[0] = 0; write_generation[0] = 0;
+  writing[CHANNELS - 1] = 0; written[CHANNELS - 1] = 0; write_generation[CHANNELS - 1] = 0;
+  checkpoint = 0; to_note = 0
+}
+
 proctype Target() {
   do
   /* Those that are level are proposed and become the members. */
@@ -499,14 +527,17 @@ proctype Target() {
   :: d_step {
        stage == SERVING && returning && !stamps_read && (awaited == 0 || DROPPED(return_stamps_early)) && RETURN_SOURCES ->
        return_source = BIT(INDEX(RETURN_SOURCES));
-       behind[INDEX(returning)] = MUST_COPY_ALL(INDEX(return_source), INDEX(returning), !DROPPED(return_own_stamps), !DROPPED(return_source_stamps));
+       behind[INDEX(returning)] =
+         (left_over -> left_over - 1 :
+           MUST_COPY_ALL(INDEX(return_source), INDEX(returning), !DROPPED(return_own_stamps), !DROPPED(return_source_stamps)));
+       left_over = 0;
        SAY2("what the returning %x lacks: %x\n", returning, behind[INDEX(returning)]);
        stamps_read = 1 }
   :: d_step { stage == SERVING && returning && stamps_read && !(return_source & session & members) -> end_return() }
   /* A flush for the host. */
 #if CUTS > 0
   :: d_step {
-       stage == SERVING && (MEMBERS_IN_SESSION || DROPPED(flush_not_all)) && (ALL_LEVEL || DROPPED(demand_flush)) ->
+       stage == SERVING && FAULTS && (MEMBERS_IN_SESSION || DROPPED(flush_not_all)) && (ALL_LEVEL || DROPPED(demand_flush)) ->
        SAY1("the host flushes %x\n", needed & session);
        flush_set(needed & session);
        replaced_flushed[0] = replaced[0]; replaced_flushed[EXTENTS - 1] = replaced[EXTENTS - 1] }
@@ -514,7 +545,7 @@ proctype Target() {
   /* A checkpoint: move on, let older writes end, flush all, note. */
 #if CHECKPOINTS > 0
   :: d_step {
-       stage == SERVING && checkpoint != 1 && checkpoints < CHECKPOINTS ->
+       stage == SERVING && FAULTS && checkpoint != 1 && checkpoints < CHECKPOINTS ->
        SAY1("checkpoint of generation %d begins\n", generation);
        checkpoints++; generation++; checkpoint = 1; to_note = 0 }
   :: d_step {
@@ -525,18 +556,25 @@ proctype Target() {
        checkpoint = 2 }
 #endif
   /* The target dies; the next one begins. */
-  :: d_step {
-       term < TERMS ->
-       SAY2("T%d dies, stage %d\n", term, stage);
-       term++; stage = PREPARING; answers = 0; session = 0; source = 0; proposal = 0; needed = 0; members = 0;
-       generation = (DROPPED(generation_reused) -> record_generation : BEGINS(term));
-       end_return();
-       behind[0] = 0; behind[1] = 0; behind[REPLICAS - 1] = 0;
-       writing[0] = 0; written[0] = 0; write_generation[0] = 0;
-       writing[CHANNELS - 1] = 0; written[CHANNELS - 1] = 0; write_generation[CHANNELS - 1] = 0;
-       checkpoint = 0; to_note = 0 }
+  :: d_step { FAULTS && term < LAST_TERM -> next_target() }
+#ifdef HEAL
+  :: d_step { FAULTS && term < TERMS -> term = TERMS - 1; healed = 1; next_target() }
+#endif
   od
 }
+
+#ifdef HEAL
+#define EQUAL(e) (cached[AT(0, e)] == cached[AT(1, e)] && cached[AT(1, e)] == cached[AT(REPLICAS - 1, e)])
+
+/* When nothing is left to do all replicas are members, level, warm and equal, and no write waits. */
+proctype Judge() {
+  timeout ->
+  assert(!healed || (stage == SERVING && !proposal && !writing[0] && !writing[CHANNELS - 1]));
+  assert(!healed || (members == ALL && !cold && !behind[0] && !behind[1] && !behind[REPLICAS - 1]));
+  assert(!healed || (EQUAL(0) && EQUAL(EXTENTS - 1)))
+}
+#endif
+
 init {
   byte i; byte set;
   atomic {
@@ -545,6 +583,9 @@ init {
     candidates = 1 << ALL;
     record_generation = generation;
     run Target();
+#ifdef HEAL
+    run Judge();
+#endif
     for (i : 0 .. CHANNELS - 1) { run Channel(i) }
     for (i : 0 .. REPLICAS - 1) {
       run Replica(i); run Extent(i, 0);

@@ -49,6 +49,10 @@ struct MirrorShared {
   // spares each read a look at the clock.
   std::atomic<int64_t> lease_until_ns{0};
 
+  // Writes that ended with an error after some slot had done part of them: what was read since they began may be gone
+  // again, and is read anew. Raised before the range is unlocked.
+  std::atomic<uint64_t> taken_back{0};
+
   // Who waits for a range to be unlocked, or an extent to be level, counts itself, and looks once more before it waits:
   // see range_table.cc. A side does so by itself; a copier has to.
   void begin_waiting() { waiters.fetch_add(1); }

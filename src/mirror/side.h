@@ -10,7 +10,8 @@
 //     there anew, even while the side is held.
 //   - A flush the same, without a range.
 //   - A read goes to one slot that is_read; when it is back and its range is being written, it waits for that write to
-//     end. After an error the next slot is asked; when none is left, it waits, unless all say that the medium failed.
+//     end, and is read anew if that was refused. After an error the next slot is asked; when none is left, it waits,
+//     unless all say that the medium failed.
 //   - Nothing begins while the side is held, in an extent that is unlevel, without a kNeeded slot, or (reads) without a
 //     lease.
 //   - A request is answered only when no part of it is under way any more: its buffers are the caller's.
@@ -117,8 +118,8 @@ class MirrorSide {
   void look_again();
   // Ends what waits or is parked, and what comes, with this error; what is under way as soon as it would be parked.
   // Until the next configure(). Members may then differ where a parked write was: its range stays locked until that
-  // configure(), so that no read of another side passes. So: all sides fail before any is configured again, and
-  // members are made level before it is held no more.
+  // configure(), so that no read of another side passes. So: all sides fail, and are drained, before any is
+  // configured again, and members are made level before it is held no more.
   void fail_waiting(Error error);
 
   // ---- For the devices, on this shard.
@@ -210,6 +211,7 @@ class MirrorSide {
   Start try_start_read(Operation& operation);
   void on_read_part(Operation& operation, Part& part);
   void settle_or_wait(Operation& operation);
+  void answer_read(Operation& operation);
   void answer_settled();
 
   Shard& shard_;

@@ -46,6 +46,7 @@ struct MirrorSide::Operation : ListNode<MirrorSide::Operation> {
   bool asked_for_level = false;
   // All that were needed refused it. From then on `sent` and `done` say which are equal again.
   std::optional<Error> verdict;
+  uint64_t taken_back = 0;           // kRead: MirrorShared's when it was sent
   RangeTable::Watch watch;           // kRead, in settling_
   Resumption* resumption = nullptr;  // of a PartAwaiter
   std::array<Part, kMembersMax> parts;

@@ -43,6 +43,7 @@ MirrorSide::Start MirrorSide::try_start_read(Operation& operation) {
     return Start::kBegan;
   }
   begin(operation);
+  operation.taken_back = shared_->taken_back.load();
   const SlotMask local = candidates & local_;
   auto chosen = static_cast<Slot>(std::countr_zero(local != 0 ? local : candidates));
   if (local == 0) {
@@ -84,12 +85,20 @@ void MirrorSide::on_read_part(Operation& operation, Part& part) {
 // What was read of a write that is under way may be on this slot alone.
 void MirrorSide::settle_or_wait(Operation& operation) {
   if (!shared_->locks.is_locked(operation.range) || is_mutant(Mutant::kReadsInFlight)) [[likely]]
-    return answer(operation, {});
+    return answer_read(operation);
   if (failing_) return answer(operation, std::unexpected(*failing_));
   operation.watch = {.left = operation.range};
-  if (shared_->locks.was_free(operation.watch)) return answer(operation, {});
+  if (shared_->locks.was_free(operation.watch)) return answer_read(operation);
   settling_.push_back(operation);
   recount_waiters();
+}
+
+// No write that it may have seen is under way any more.
+void MirrorSide::answer_read(Operation& operation) {
+  if (shared_->taken_back.load() == operation.taken_back) [[likely]]
+    return answer(operation, {});
+  operation.sent = operation.refused = 0;
+  start_or_wait(operation);
 }
 
 void MirrorSide::answer_settled() {
@@ -98,7 +107,7 @@ void MirrorSide::answer_settled() {
   while (!looking.empty()) {
     Operation& operation = looking.pop_front();
     if (shared_->locks.was_free(operation.watch)) {
-      answer(operation, {});
+      answer_read(operation);
     } else {
       settling_.push_back(operation);
     }

@@ -121,6 +121,35 @@ TEST(SideReadTest, OfAWriteUnderWayWaitForItsEnd) {
   }
 }
 
+// The first had done the write, but not the second, and none has it in the end.
+TEST(SideReadTest, OfAWriteThatIsRefusedAreReadAnew) {
+  SideBed bed(2, 2);
+  bed.slot(1).is_local = true;
+  bed.configure();
+  for (const auto& replica : bed.replicas) replica->content.assign(4 * kMiB, kB);
+  bed.hold();
+  Asked& write = bed.write(0, kBlock, kA);
+  std::fill_n(bed.replicas[1]->content.begin(), kBlock, kA);
+  Asked& settling = bed.read(0, kBlock, 1);
+  Asked& late = bed.read(0, kBlock, 1);
+  bed.replicas[1]->end(1);
+  bed.replicas[1]->perform(*bed.replicas[1]->held.at(1));
+  IoRequest& late_part = *bed.replicas[1]->held.at(1);
+  bed.replicas[1]->held.erase(bed.replicas[1]->held.begin() + 1);
+  bed.replicas[0]->end(0, fail(Code::kNoSpace));
+  bed.replicas[1]->end(0, fail(Code::kNoSpace));
+  bed.hold(false);
+  bed.run();
+  EXPECT_FALSE(settling.is_answered());
+  for (const auto& replica : bed.replicas) replica->end_all();
+  bed.run();
+  EXPECT_TRUE(write.has_failed(Code::kNoSpace));
+  late_part.complete({});
+  bed.sides[1]->look_again();
+  EXPECT_TRUE(settling.reads(kB));
+  EXPECT_TRUE(late.reads(kB)) << "back only after all was over";
+}
+
 TEST(SideReadTest, NeedALease) {
   SideBed bed(1);
   bed.run();

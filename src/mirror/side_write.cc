@@ -138,6 +138,7 @@ void MirrorSide::finish_write(Operation& operation, Result<void> result) {
     go_on_with_zeroes(operation);
     return unlock(range);
   }
+  if (!result) shared_->taken_back.fetch_add(1);
   // Unlocked first: what the owner submits next may want the range.
   unlock(range);
   answer(operation, result);
