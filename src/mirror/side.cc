@@ -134,6 +134,13 @@ void MirrorSide::release_orphans() {
 
 // Requests.
 
+uint64_t MirrorSide::refresh_size() {
+  for (const OnSlot& on : slots_) {
+    if (on.device != nullptr) (void)on.device->refresh_size();  // one that is too small says so when it is used
+  }
+  return shared_->size_bytes.load();
+}
+
 void MirrorSide::submit(IoRequest& request) {
   const uint64_t begin = request.offset.value;
   ByteRange range{begin, begin + request.length};

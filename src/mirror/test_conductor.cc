@@ -328,6 +328,10 @@ Task<void> Conductor::read_again(Slot slot, uint64_t incarnation) {
 Task<void> Conductor::bring_back(Slot slot) {
   replicas_[slot]->faults = {};
   co_await attach(slot);
+  if (is_suspending_) {
+    is_returning_[slot] = false;
+    co_return;
+  }
   const uint64_t incarnation = configuration_.slots[slot].incarnation;
   configuration_.slots[slot].use = SlotUse::kCopied;
   configuration_.slots[slot].is_broken = false;
