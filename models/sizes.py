@@ -17,6 +17,9 @@ class Size:
     def defines(self):
         return [f"-D{constant}" for constant in self.constants.split()]
 
+    def for_cycles(self):
+        return "ACYCLIC" in self.constants.split()
+
 
 SIZES = [
     # --- who may write
@@ -38,7 +41,11 @@ SIZES = [
     Size("amnesia-three-terms", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=0 AMNESIA SYMMETRY",
          ["reseed_unconfirmed", "blank_votes"], quick=True),
     Size("heal", "replication", "REPLICAS=2 TERMS=2 WRITES=1 CHANGES=1 HEAL",
-         ["resume_stuck", "no_return_after_heal"], quick=True),
+         ["never_settled", "no_return_after_heal"], quick=True),
+    Size("heal-ends", "replication", "REPLICAS=2 TERMS=2 WRITES=1 CHANGES=1 HEAL ACYCLIC", [], quick=True),
+    Size("heal-three-terms", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=1 HEAL", []),
+    Size("heal-three-replicas", "replication", "REPLICAS=3 TERMS=2 WRITES=1 CHANGES=1 HEAL", []),
+    Size("heal-amnesia", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=0 HEAL AMNESIA", []),
 
     # --- what the replicas hold
     Size("caches", "data", "WRITES=2 CHECKPOINTS=1 CUTS=2",
@@ -50,7 +57,13 @@ SIZES = [
     Size("cold", "data", "TERMS=3 EXTENTS=2 CUTS=1 CHANGES=1",
          ["cold_forgotten", "cold_cleared_early", "cold_cleared_blindly"], quick=True),
     Size("data-heal", "data", "HEAL TERMS=3 WRITES=1 CUTS=1 CHECKPOINTS=1 CHANGES=1", ["no_return_after_heal"], quick=True),
+    Size("data-heal-ends", "data", "HEAL ACYCLIC TERMS=3 WRITES=1 CUTS=1 CHANGES=1", ["suspects_for_ever"], quick=True),
     Size("data-heal-demand", "data", "HEAL DEMAND TERMS=3 EXTENTS=2 WRITES=1 CUTS=1 CHANGES=1", [], quick=True),
+    Size("blocks", "data", "EXTENTS=2 BLOCKS WRITES=2 CHECKPOINTS=1 CHANGES=1", ["stamp_not_kept"], quick=True),
+    Size("blocks-demand", "data", "EXTENTS=2 BLOCKS DEMAND TERMS=3 WRITES=2 CHANGES=0", ["demand_read"], quick=True),
+    Size("blocks-cut", "data", "EXTENTS=2 BLOCKS WRITES=2 CUTS=1 CHECKPOINTS=1 CHANGES=2", ["stamp_not_kept"], store="bits"),
+    Size("two-extents-cut", "data", "EXTENTS=2 WRITES=2 CUTS=1 CHECKPOINTS=1 CHANGES=2", ["return_no_flush"], store="bits"),
+    Size("three-replicas-cut", "data", "REPLICAS=3 WRITES=1 CUTS=1 CHECKPOINTS=1 CHANGES=2", ["no_restamp_target"], store="bits"),
     Size("overlap", "data", "CHANNELS=2 WRITES=2", ["write_overlap", "lock_ignores_returning"], quick=True),
     Size("queue", "data", "TAKEN WRITES=2", ["no_drain", "no_session", "no_fence"], quick=True),
     Size("copy", "data", "SPLIT WRITES=2", ["copy_without_lock"], quick=True),
