@@ -8,7 +8,7 @@ namespace fairlead::mirror::test {
 
 void ModelDevice::execute(IoRequest& request) {
   ++under_way_;
-  auto& job = *new Job(*this, request);
+  Job& job = *std::make_unique<Job>(*this, request).release();  // until end()
   if (random_.below(4) == 0) return advance(job);
   shard_.reactor.arm(job, draw_delay());
 }
@@ -24,7 +24,7 @@ void ModelDevice::advance(Job& job) {
 
 void ModelDevice::end(Job& job, Result<void> outcome) {
   IoRequest& request = job.request;
-  delete &job;
+  std::unique_ptr<Job>(&job).reset();
   --under_way_;
   request.complete(outcome);
 }
@@ -337,7 +337,12 @@ Task<void> Conductor::bring_back(Slot slot) {
   configuration_.slots[slot].is_broken = false;
   co_await publish();
   co_await drain();
-  if (co_await copy_all(slot, incarnation)) {
+  bool is_copied = false;
+  while (!is_copied && is_as(slot, incarnation, SlotUse::kCopied)) {
+    is_copied = co_await copy_all(slot, incarnation);  // not while there is nobody to copy from
+    co_await pause(1000);
+  }
+  if (is_copied) {
     co_await drain();
     if (is_as(slot, incarnation, SlotUse::kCopied)) {
       configuration_.slots[slot].use = SlotUse::kNeeded;
