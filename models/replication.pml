@@ -135,6 +135,9 @@ hidden byte prior_chosen;         /* lives within one step */
 #define MAY_READ(t) (DROPPED(read_no_lease) || (DROPPED(one_lease) && LEASES(t)) || MAJORITY(LEASES(t), in_force[t]) || \
   (DROPPED(lease_without_witness) && 2 * COUNT(LEASES(t) & in_force[t]) >= COUNT(in_force[t])))
 
+#if defined(SYMMETRY) && (defined(LATE) || defined(HEAL))
+#error "symmetry.inc.pml does not know the variables of LATE and HEAL"
+#endif
 #ifdef SYMMETRY
 #include "symmetry.inc.pml"
 #define DONE ; CANONICAL

@@ -151,7 +151,7 @@ def show_trace(size, mutation):
         return 1
     for trail in folder.glob("*.trail"):
         trail.unlink()
-    search(folder, mutation, size.limit_s, [f"-m{TRACE_DEPTH_MAX}", "-i"])
+    search(folder, mutation, size.limit_s, [f"-m{TRACE_DEPTH_MAX}", "-i", *(["-a"] if size.for_cycles() else [])])
     trail = folder / f"{size.model}.pml.trail"
     if not trail.exists():
         print("no counterexample")
