@@ -26,7 +26,7 @@ class LocalLink final : public mirror::ReplicaLink {
 
   void start();
   // Ends the connection; returns when nothing that was asked by this link is under way. Idempotent.
-  Task<void> stop();
+  Task<void> stop() override;
 
   const mirror::ReplicaId& replica() const override { return replica_.id(); }
   bool is_local() const override { return true; }

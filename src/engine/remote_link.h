@@ -39,7 +39,7 @@ class RemoteLink final : public mirror::ReplicaLink {
   // Connects in the background, again and again.
   void start();
   // Ends the connection, calls and I/O. Idempotent.
-  Task<void> stop();
+  Task<void> stop() override;
 
   const mirror::ReplicaId& replica() const override { return options_.replica; }
   bool is_local() const override { return false; }

@@ -30,6 +30,9 @@ class ReplicaLink {
   // Ends the connection, and what is under way. It connects anew.
   virtual void drop() = 0;
 
+  // Ends it for good. Idempotent. Requires: no device of it is left; what is called, ends.
+  virtual Task<void> stop() = 0;
+
   // Errors: kConnectionLost, kTimedOut, kUnreachable (perhaps done, perhaps not: rule 7), kProtocol.
   virtual Task<Result<Reply>> call(Request request) = 0;
 
