@@ -30,6 +30,7 @@ class LocalLink final : public mirror::ReplicaLink {
 
   const mirror::ReplicaId& replica() const override { return replica_.id(); }
   bool is_local() const override { return true; }
+  bool is_away() const override { return connection() == 0; }
   uint64_t connection() const override { return connection_.load(std::memory_order_acquire); }
   Event& changed() override { return changed_; }
   void drop() override;

@@ -51,6 +51,7 @@ class MemoryLink final : public mirror::ReplicaLink {
   const mirror::ReplicaId& replica() const override { return replica_.options().id; }
   bool is_local() const override { return options_.is_local; }
   uint64_t connection() const override { return connection_; }
+  bool is_away() const override { return connection_ == 0; }
   Event& changed() override { return changed_; }
   void drop() override;
   Task<Result<mirror::Reply>> call(mirror::Request request) override;
