@@ -277,7 +277,7 @@ Task<bool> Reign::gather() {
       // Members that can be heard soon are worth a moment: without them they would have to return.
       const bool is_anyone_coming = std::ranges::any_of(seats_, [this](const auto& seat) {
         return decision_.missing.has(seat->peer.link->replica()) && !seat->has_session && !seat->is_refused &&
-               seat->peer.link->connection() != 0;
+               !seat->peer.link->is_away();
       });
       if (!possible_since) {
         possible_since = home_.reactor.now();

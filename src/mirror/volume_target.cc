@@ -34,14 +34,14 @@ Task<void> VolumeTarget::start() {
   scope_.spawn(rule());
 }
 
-Task<void> VolumeTarget::stop_serving() {
+Task<void> VolumeTarget::stop_serving(Code code) {
   if (!is_started_ || is_stopped_) co_return;
   stopping_.cancel();
   if (reign_) reign_->stop();
   co_await scope_.close();
   if (is_stopped_) co_return;
   is_stopped_ = true;
-  co_await sides_.fail_waiting(Error{.code = Code::kShuttingDown});
+  co_await sides_.fail_waiting(Error{.code = code});
   changed_.release_waiters();
 }
 
@@ -49,6 +49,7 @@ Task<void> VolumeTarget::stop() {
   if (!is_started_) co_return;
   co_await stop_serving();
   co_await sides_.stop();
+  for (const auto& peer : peers_) co_await peer->link->stop();
   is_started_ = false;
 }
 

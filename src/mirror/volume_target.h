@@ -55,9 +55,11 @@ class VolumeTarget final : private SidesObserver {
   // Returns when shards are ready for source(); taking over goes on in the background.
   Task<void> start();
   // In order when it serves: what is under way ends, is flushed and noted; another target needs to copy nothing. What
-  // waits then, and what comes later, fails with kShuttingDown. Idempotent.
-  Task<void> stop_serving();
-  // The same, and lets the shards go. Requires: devices are closed; so stop_serving() before, when any may be in use.
+  // waits then, and what comes later, fails with `code`: kFenced, for hosts a path error, when another has the volume
+  // or is to have it. Idempotent.
+  Task<void> stop_serving(Code code = Code::kShuttingDown);
+  // The same, stops the links and lets the shards go. Requires: devices are closed; so stop_serving() before, when any
+  // may be in use.
   Task<void> stop();
 
   // To be served. Requires: start() returned.

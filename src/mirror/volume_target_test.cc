@@ -85,7 +85,6 @@ struct Bed {
   Task<void> end_target(std::unique_ptr<Target> target) {
     target->device.reset();
     co_await target->volume->stop();
-    for (MemoryLink* const link : target->links) co_await link->close();
   }
   Task<bool> reaches(Target& target, State state, Duration limit = seconds(30)) {
     const Instant end = reactor().now() + limit;

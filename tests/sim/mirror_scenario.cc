@@ -278,7 +278,6 @@ Task<void> MirrorRun::end_target(std::shared_ptr<Target> target) {
     co_await call_on(reactor(), node_->shard(i).reactor, close_on(*target, i));
   }
   co_await target->volume->stop();
-  for (MemoryLink* const link : target->links) co_await link->close();
 }
 
 // ---- Troubles
