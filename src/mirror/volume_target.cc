@@ -34,6 +34,15 @@ Task<void> VolumeTarget::start() {
   scope_.spawn(rule());
 }
 
+Result<void> VolumeTarget::force(const ReplicaId& trusted) {
+  const auto is_it = [&](const auto& peer) { return peer->link->replica() == trusted; };
+  if (std::ranges::none_of(peers_, is_it)) return fail(Code::kNotFound, "trust a replica of the volume");
+  log_warn("mirror.forced", {{"volume", to_string(options_.volume)}, {"replica", to_string(trusted)}});
+  trusted_ = trusted;
+  if (reign_) reign_->renew();
+  return {};
+}
+
 Task<void> VolumeTarget::stop_serving(Code code) {
   if (!is_started_ || is_stopped_) co_return;
   stopping_.cancel();
@@ -71,10 +80,12 @@ Task<void> VolumeTarget::rule() {
     const Term term = co_await next_term();
     std::vector<Peer*> peers;
     for (const auto& peer : peers_) peers.push_back(peer.get());
-    reign_ = std::make_unique<Reign>(home, options_, term, std::move(peers), witness_, sides_, changed_);
+    const std::optional<ReplicaId> trusted = trusted_;
+    reign_ = std::make_unique<Reign>(home, options_, term, trusted, std::move(peers), witness_, sides_, changed_);
     if (stopping_.is_cancelled()) reign_->stop();
     const Reign::End end = co_await reign_->run();
     highest_ = std::max(highest_, reign_->refusal());
+    if (trusted == trusted_ && reign_->phase() == Reign::Phase::kServing) trusted_.reset();
     fruitless = reign_->phase() == Reign::Phase::kServing ? 0 : fruitless + 1;
     reign_.reset();
     changed_.release_waiters();

@@ -54,6 +54,11 @@ class VolumeTarget final : private SidesObserver {
 
   // Returns when shards are ready for source(); taking over goes on in the background.
   Task<void> start();
+  // A person's word, when nothing else helps: goes on with this replica alone, whatever it may lack, and brings the
+  // others back to what it has. What only they have is lost; should any of them serve the volume elsewhere, there are
+  // two. Error kNotFound.
+  Result<void> force(const ReplicaId& trusted);
+
   // In order when it serves: what is under way ends, is flushed and noted; another target needs to copy nothing. What
   // waits then, and what comes later, fails with `code`: kFenced, for hosts a path error, when another has the volume
   // or is to have it. Idempotent.
@@ -88,7 +93,8 @@ class VolumeTarget final : private SidesObserver {
   CancelSource stopping_;
   std::vector<std::unique_ptr<Peer>> peers_;
   std::unique_ptr<Reign> reign_;
-  Term highest_;  // that was heard of
+  Term highest_;                      // that was heard of
+  std::optional<ReplicaId> trusted_;  // for the next reign
   bool is_started_ = false;
   bool is_stopped_ = false;
   bool is_superseded_ = false;

@@ -336,5 +336,36 @@ TEST(VolumeTargetTest, WhatWasNotAcknowledgedIsLevelledBeforeItIsRead) {
   });
 }
 
+TEST(VolumeTargetTest, APersonMayTrustOneReplica) {
+  Bed bed(3);
+  bed.run([](Bed& bed) -> Task<void> {
+    auto target = co_await bed.start_target();
+    EXPECT_TRUE(co_await bed.has_members(*target, 3));
+    EXPECT_TRUE(co_await bed.write(*target, 4, 1));
+    co_await bed.replicas[2]->stop();
+    EXPECT_TRUE(co_await bed.write(*target, 4, 2));
+    EXPECT_TRUE(co_await bed.has_members(*target, 2));
+    co_await bed.replicas[0]->stop();
+    co_await bed.replicas[1]->stop();
+    bed.replicas[2]->start();
+    EXPECT_TRUE(co_await bed.reaches(*target, State::kSuspended));
+    co_await sleep(bed.reactor(), seconds(30));
+    EXPECT_EQ(target->volume->status().state, State::kSuspended);
+    EXPECT_EQ(target->volume->force(uuid(77)).error().code, Code::kNotFound);
+    EXPECT_TRUE(target->volume->force(replica_id(2)));
+    EXPECT_TRUE(co_await bed.has_members(*target, 1));
+    EXPECT_EQ(co_await bed.read(*target, 4), 1);  // what the others had is lost
+    EXPECT_TRUE(co_await bed.write(*target, 900, 3));
+    bed.replicas[0]->start();
+    bed.replicas[1]->start();
+    EXPECT_TRUE(co_await bed.has_members(*target, 3, seconds(300)));
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(bed.on_replica(i, 4), 1);
+      EXPECT_EQ(bed.on_replica(i, 900), 3);
+    }
+    co_await bed.end_target(std::move(target));
+  });
+}
+
 }  // namespace
 }  // namespace fairlead::mirror
