@@ -9,12 +9,14 @@
 #include <unistd.h>
 
 #include "base/uuid.h"
+#include "cli/transport_url.h"
 #include "nvme/nqn.h"
 
 namespace fairlead::cli {
 namespace {
 
 constexpr int kProcessorsMax = 256;
+constexpr uint16_t kShardsMax = 256;
 
 // A number at the start of the text, which then is what follows it.
 bool take_number(std::string_view& text, int& number) {
@@ -22,6 +24,25 @@ bool take_number(std::string_view& text, int& number) {
   if (error != std::errc{} || number < 0) return false;
   text.remove_prefix(static_cast<size_t>(end - text.data()));
   return true;
+}
+
+std::expected<target::ListenerOptions, Complaint> parse_listener(std::string_view text) {
+  constexpr std::string_view kAdvertise = ",advertise=";
+  target::ListenerOptions options;
+  std::string_view bind = text;
+  if (const size_t comma = text.find(','); comma != std::string_view::npos) {
+    if (!text.substr(comma).starts_with(kAdvertise)) {
+      return std::unexpected(fmt::format("--listen {}: expected ADDR[:PORT][,advertise=ADDR[:PORT]]", text));
+    }
+    const Result<SocketAddress> advertise = parse_socket_address(text.substr(comma + kAdvertise.size()), 0);
+    if (!advertise) return complain_about(fmt::format("--listen {}", text), advertise.error());
+    options.advertise = *advertise;
+    bind = text.substr(0, comma);
+  }
+  const Result<SocketAddress> address = parse_socket_address(bind, kNvmePort);
+  if (!address) return complain_about(fmt::format("--listen {}", text), address.error());
+  options.bind = *address;
+  return options;
 }
 
 }  // namespace
@@ -35,6 +56,29 @@ std::expected<PollMode, Complaint> parse_poll(std::string_view text) {
   if (text == "always") return PollMode::kAlways;
   if (text == "never") return PollMode::kNever;
   return std::unexpected(fmt::format("--poll {}: expected auto, always or never", text));
+}
+
+std::expected<std::vector<target::ListenerOptions>, Complaint> parse_listeners(const std::vector<std::string>& texts) {
+  std::vector<target::ListenerOptions> listeners;
+  for (const std::string& text : texts) {
+    auto listener = parse_listener(text);
+    if (!listener) return std::unexpected(listener.error());
+    listeners.push_back(std::move(*listener));
+  }
+  if (!listeners.empty()) return listeners;
+  auto here = parse_listener("127.0.0.1");
+  if (!here) return std::unexpected(here.error());
+  return std::vector{*std::move(here)};
+}
+
+std::expected<RuntimeOptions, Complaint> parse_runtime(uint16_t shards, std::string_view poll) {
+  RuntimeOptions options;
+  if (shards > kShardsMax) return std::unexpected(fmt::format("--shards {}: at most {}", shards, kShardsMax));
+  options.shards = shards == 0 ? processor_count() : shards;
+  const auto mode = parse_poll(poll);
+  if (!mode) return std::unexpected(mode.error());
+  options.poll = *mode;
+  return options;
 }
 
 std::expected<std::vector<int>, Complaint> parse_processors(std::string_view text) {

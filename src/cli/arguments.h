@@ -9,7 +9,9 @@
 
 #include "base/error.h"
 #include "host/options.h"
+#include "io/runtime.h"
 #include "io/uring_shard.h"
+#include "target/options.h"
 
 namespace fairlead::cli {
 
@@ -21,6 +23,12 @@ std::unexpected<Complaint> complain_about(std::string_view argument, const Error
 
 // "auto", "always", "never".
 std::expected<PollMode, Complaint> parse_poll(std::string_view text);
+
+// ADDR[:PORT][,advertise=ADDR[:PORT]] each; none given: this machine only. The complaint is about --listen.
+std::expected<std::vector<target::ListenerOptions>, Complaint> parse_listeners(const std::vector<std::string>& texts);
+
+// Of a process that serves, from --shards (0: one for each processor) and --poll, which complaints are about.
+std::expected<RuntimeOptions, Complaint> parse_runtime(uint16_t shards, std::string_view poll);
 
 // Processors as taskset takes them: "1", "0,2", "0-3,6". The complaint does not name the option.
 std::expected<std::vector<int>, Complaint> parse_processors(std::string_view text);

@@ -19,6 +19,7 @@ struct BenchArguments {
   // PATH, memory:SIZE, null:SIZE, pool:DISK[,DISK…]/REPLICA or nvme+tcp://ADDR[:PORT]/NQN[?ns=N]
   std::string target = {};
   std::vector<std::string> paths = {};  // ADDR[:PORT]: more ways to the same NQN
+  std::string quiesce = {};             // how long a lost path's commands may still be carried out there
   std::string host = {};                // NQN that this host gives itself; empty: derived from the machine
   std::string rw = "randread";
   std::optional<uint32_t> mix = std::nullopt;  // percent of reads

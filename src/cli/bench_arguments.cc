@@ -152,6 +152,11 @@ Checked check_fabric(const BenchArguments& arguments, BenchPlan& plan) {
   const auto identity = host_identity(arguments.host);
   if (!identity) return std::unexpected(identity.error());
   target.subsystem.identity = *identity;
+  if (!arguments.quiesce.empty()) {
+    const Result<Duration> quiesce = parse_duration(arguments.quiesce);
+    if (!quiesce) return complain_about(fmt::format("--quiesce {}", arguments.quiesce), quiesce.error());
+    target.subsystem.quiesce = *quiesce;
+  }
   target.subsystem.header_digest = arguments.hdgst;
   target.subsystem.data_digest = arguments.ddgst;
   if (const Result<void> valid = host::check(target.subsystem); !valid) {
@@ -217,6 +222,7 @@ Checked check_target(const BenchArguments& arguments, BenchPlan& plan) {
   const bool is_fabric = is_transport_url(text);
   if (!is_fabric) {
     for (const auto& [given, option] : {std::pair(!arguments.paths.empty(), "--path"),
+                                        {!arguments.quiesce.empty(), "--quiesce"},
                                         {!arguments.host.empty(), "--host"},
                                         {arguments.hdgst, "--hdgst"},
                                         {arguments.ddgst, "--ddgst"}}) {

@@ -87,6 +87,7 @@ TEST(BenchArgumentsTest, QueuesShareTheProcessorsThatAreNamed) {
 TEST(BenchArgumentsTest, RemoteTargets) {
   const auto plan = check(BenchArguments{.target = "nvme+tcp://10.0.0.1:5/nqn.2020-01.org.example:a?ns=3",
                                          .paths = {"10.0.0.2", "[::1]:6"},
+                                         .quiesce = "0s",
                                          .rw = "write",
                                          .overwrite = true,
                                          .ddgst = true});
@@ -94,6 +95,7 @@ TEST(BenchArgumentsTest, RemoteTargets) {
   const auto& target = std::get<FabricTarget>(plan->target);
   EXPECT_EQ(target.subsystem.nqn, "nqn.2020-01.org.example:a");
   EXPECT_EQ(target.nsid, 3U);
+  EXPECT_EQ(target.subsystem.quiesce, Duration(0));
   std::vector<std::string> paths;
   for (const SocketAddress& path : target.subsystem.addresses) paths.push_back(to_string(path));
   EXPECT_EQ(paths, (std::vector<std::string>{"10.0.0.1:5", "10.0.0.2:5", "[::1]:6"}));
@@ -151,6 +153,8 @@ TEST(BenchArgumentsTest, ComplaintsNameTheArgument) {
       {{.target = "memory:1G", .paths = {"10.0.0.1"}}, "--path"},
       {{.target = "nvme+tcp://10.0.0.1"}, "nvme+tcp://10.0.0.1"},
       {{.target = url, .paths = {"there"}}, "--path there"},
+      {{.target = url, .quiesce = "soon"}, "--quiesce soon"},
+      {{.target = "memory:1G", .quiesce = "0s"}, "--quiesce"},
       {{.target = url, .paths = {"10.0.0.1:4420"}}, "--path 10.0.0.1:4420"},
       {{.target = url, .host = "me"}, "--host me"},
       {{.target = url, .rw = "randrw"}, "--overwrite"},

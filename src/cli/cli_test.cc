@@ -3,6 +3,7 @@
 
 #include "base/units.h"
 #include "cli/completion.h"
+#include "cli/engine.h"
 #include "cli/serve.h"
 
 namespace fairlead::cli {
@@ -81,6 +82,69 @@ TEST(ServeArgumentsTest, ComplaintsNameTheArgument) {
       {{.paths = {"a"}, .hosts = {"me"}}, "--host me"},
       {{.paths = {"a"}, .shards = 1000}, "--shards 1000"},
       {{.paths = {"a"}, .poll = "often"}, "--poll often"},
+  };
+  for (const auto& [arguments, says] : kTable) {
+    const auto plan = check(arguments);
+    ASSERT_FALSE(plan) << says;
+    EXPECT_NE(plan.error().find(says), std::string::npos) << plan.error();
+  }
+}
+
+TEST(EngineArgumentsTest, DefaultsAreThoseOfTheProtocol) {
+  const auto plan = check(EngineArguments{.pool = {"a", "b"}});
+  ASSERT_TRUE(plan) << plan.error();
+  ASSERT_EQ(plan->pool.size(), 2U);
+  EXPECT_EQ(plan->pool[1].path, "b");
+  ASSERT_EQ(plan->listeners.size(), 1U);
+  EXPECT_EQ(to_string(plan->listeners[0].bind), "127.0.0.1:4420");
+  const mirror::MirrorOptions defaults;
+  EXPECT_EQ(plan->engine.mirror.lease, defaults.lease);
+  EXPECT_EQ(plan->engine.mirror.checkpoint_interval, defaults.checkpoint_interval);
+  EXPECT_EQ(plan->engine.mirror.stall_limit, defaults.stall_limit);
+  EXPECT_FALSE(plan->engine.controller_ids) << "they are known when the pool is open";
+  EXPECT_FALSE(plan->takes_commands);
+}
+
+TEST(EngineArgumentsTest, WhatIsGivenIsTaken) {
+  const auto plan = check(EngineArguments{.pool = {"a"},
+                                          .listen = {"127.0.0.1:0", "[::1]:7"},
+                                          .commands = true,
+                                          .lease = "1s",
+                                          .checkpoint_interval = "500ms",
+                                          .stall_limit = "1.5s",
+                                          .controller_ids = "7-65519",
+                                          .shards = 3});
+  ASSERT_TRUE(plan) << plan.error();
+  EXPECT_EQ(plan->listeners.size(), 2U);
+  EXPECT_TRUE(plan->takes_commands);
+  EXPECT_EQ(plan->engine.mirror.lease, std::chrono::seconds(1));
+  EXPECT_EQ(plan->engine.mirror.checkpoint_interval, std::chrono::milliseconds(500));
+  EXPECT_EQ(plan->engine.mirror.stall_limit, std::chrono::milliseconds(1500));
+  ASSERT_TRUE(plan->engine.controller_ids);
+  EXPECT_EQ(*plan->engine.controller_ids, (engine::ControllerIds{.first = 7, .last = 65519}));
+  EXPECT_EQ(plan->runtime.shards, 3);
+}
+
+TEST(EngineArgumentsTest, ComplaintsNameTheArgument) {
+  const struct {
+    EngineArguments arguments;
+    const char* says;
+  } kTable[] = {
+      {{}, "--pool"},
+      {{.pool = {"a"}, .listen = {"somewhere"}}, "--listen somewhere"},
+      {{.pool = {"a"}, .lease = "long"}, "--lease long"},
+      {{.pool = {"a"}, .lease = "0ms"}, "--lease 0ms: expected 10ms to 60s"},
+      {{.pool = {"a"}, .lease = "61s"}, "--lease 61s"},
+      {{.pool = {"a"}, .checkpoint_interval = "1ms"}, "--checkpoint-interval 1ms"},
+      {{.pool = {"a"}, .stall_limit = "0s"}, "--stall-limit 0s"},
+      {{.pool = {"a"}, .controller_ids = "7"}, "--controller-ids 7"},
+      {{.pool = {"a"}, .controller_ids = "7-"}, "--controller-ids 7-"},
+      {{.pool = {"a"}, .controller_ids = "0-7"}, "--controller-ids 0-7"},
+      {{.pool = {"a"}, .controller_ids = "8-7"}, "--controller-ids 8-7"},
+      {{.pool = {"a"}, .controller_ids = "1-65520"}, "--controller-ids 1-65520"},
+      {{.pool = {"a"}, .controller_ids = "1-7x"}, "--controller-ids 1-7x"},
+      {{.pool = {"a"}, .shards = 1000}, "--shards 1000"},
+      {{.pool = {"a"}, .poll = "often"}, "--poll often"},
   };
   for (const auto& [arguments, says] : kTable) {
     const auto plan = check(arguments);

@@ -5,6 +5,7 @@
 
 #include "cli/bench.h"
 #include "cli/completion.h"
+#include "cli/engine.h"
 #include "cli/pool_commands.h"
 #include "cli/remote.h"
 #include "cli/serve.h"
@@ -16,6 +17,7 @@ constexpr int kExitUsage = 2;
 
 using fairlead::cli::BenchArguments;
 using fairlead::cli::DiscoverArguments;
+using fairlead::cli::EngineArguments;
 using fairlead::cli::IdentifyArguments;
 using fairlead::cli::ServeArguments;
 
@@ -62,6 +64,51 @@ void define_serve(CLI::App& serve, ServeArguments& arguments) {
   take_one_value_at_a_time(serve);
 }
 
+void define_engine(CLI::App& engine, EngineArguments& arguments) {
+  engine.add_option("--pool", arguments.pool, "DISK[,DISK…]: the pool's disks, all of them; see fairlead pool --help")
+      ->delimiter(',')
+      ->required();
+  engine.add_option(
+      "--listen", arguments.listen,
+      "ADDR[:PORT][,advertise=ADDR[:PORT]]: where hosts and other engines connect, IPv4 or [IPv6]; may be "
+      "given several times. Port 0 lets the system choose. Default: 127.0.0.1:4420, this machine only");
+  engine.add_flag("--commands", arguments.commands,
+                  "Reads commands from standard input, one a line: help lists them. Each is answered by a line that "
+                  "begins with ok or error");
+  engine
+      .add_option(
+          "--lease", arguments.lease,
+          "How long a volume's target may read after its replicas were heard last. A take-over waits so long at "
+          "most. The same on all engines")
+      ->capture_default_str();
+  engine
+      .add_option("--checkpoint-interval", arguments.checkpoint_interval,
+                  "What was written since the last checkpoint is compared by a take-over")
+      ->capture_default_str();
+  engine
+      .add_option("--stall-limit", arguments.stall_limit,
+                  "A replica that does not end a request for so long is left out until it comes back")
+      ->capture_default_str();
+  engine.add_option("--controller-ids", arguments.controller_ids,
+                    "FIRST-LAST: numbers for the controllers of hosts. Engines that show the same volume need ranges "
+                    "apart. Default: one of 255, by the pool's id");
+  engine.add_option("--shards", arguments.shards, "Threads that serve I/O. Default: one for each processor")
+      ->check(CLI::PositiveNumber);
+  engine
+      .add_option("--poll", arguments.poll,
+                  "auto: look for work for 50 us after the last, then sleep; always: never sleep; never: sleep at once")
+      ->capture_default_str();
+  engine.footer(
+      "Offers every replica of the pool that belongs to a volume, to the volume's target, wherever that is; shows\n"
+      "volumes to hosts, all engines under the same name: the one that serves a volume as its target, others standing\n"
+      "by. Who serves is told by commands: the engine decides nothing about that by itself.\n"
+      "A volume with an even number of replicas needs the control plane's vote to go on without half of them; until\n"
+      "there is one, a volume of two replicas is served while both are there.\n"
+      "SIGINT and SIGTERM give volumes up in order.\n"
+      "Example: fairlead engine --pool disk.img --listen 192.0.2.10 --commands");
+  take_one_value_at_a_time(engine);
+}
+
 void define_bench(CLI::App& bench, BenchArguments& arguments) {
   bench
       .add_option("TARGET", arguments.target,
@@ -99,6 +146,11 @@ void define_bench(CLI::App& bench, BenchArguments& arguments) {
   bench.add_option(
       "--path", arguments.paths,
       "ADDR[:PORT]: another address of the same remote subsystem, for multipath; may be given several times");
+  bench.add_option(
+      "--quiesce", arguments.quiesce,
+      "How long what was sent to a target may still be done there after the path to it was lost; later "
+      "writes to the same blocks wait. 0s where targets fence each other off, as those of a volume do when "
+      "another takes over. Default: twice the keep-alive time");
   bench.add_option("--host", arguments.host, "NQN to connect as. Default: derived from this machine");
   bench.add_flag("--hdgst", arguments.hdgst, "Header digests on remote connections");
   bench.add_flag("--ddgst", arguments.ddgst, "Data digests on remote connections");
@@ -161,6 +213,9 @@ int main(int argc, char** argv) {
   ServeArguments serve_arguments;
   CLI::App& serve = *app.add_subcommand("serve", "Export files, devices, a pool or memory as NVMe-oF namespaces");
   define_serve(serve, serve_arguments);
+  EngineArguments engine_arguments;
+  CLI::App& engine = *app.add_subcommand("engine", "Offer a pool's replicas, and serve the volumes that they are of");
+  define_engine(engine, engine_arguments);
   BenchArguments bench_arguments;
   CLI::App& bench = *app.add_subcommand("bench", "Measure a file, a device, a replica or a remote namespace");
   define_bench(bench, bench_arguments);
@@ -185,6 +240,7 @@ int main(int argc, char** argv) {
     return kExitUsage;
   }
   if (serve.parsed()) return check_and_run("serve", serve_arguments, fairlead::cli::serve);
+  if (engine.parsed()) return check_and_run("engine", engine_arguments, fairlead::cli::run_engine);
   if (bench.parsed()) return check_and_run("bench", bench_arguments, fairlead::cli::bench);
   if (discover.parsed()) return check_and_run("discover", discover_arguments, fairlead::cli::discover);
   if (identify.parsed()) return check_and_run("identify", identify_arguments, fairlead::cli::identify);

@@ -11,6 +11,7 @@
 #include "block/disk.h"
 #include "block/memory.h"
 #include "block/null.h"
+#include "cli/announcer.h"
 #include "cli/serve_pool.h"
 #include "cli/version.h"
 #include "io/line_input.h"
@@ -22,24 +23,9 @@ namespace fairlead::cli {
 namespace {
 
 template <typename... Arguments>
-void say(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
-  fmt::print("{}\n", fmt::format(format, std::forward<Arguments>(arguments)...));
-  std::fflush(stdout);  // whoever reads along, reads line by line
-}
-template <typename... Arguments>
 void complain(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
-  fmt::print(stderr, "fairlead serve: {}\n", fmt::format(format, std::forward<Arguments>(arguments)...));
+  complain_of("serve", format, std::forward<Arguments>(arguments)...);
 }
-
-class Announcer final : public target::TargetObserver {
- public:
-  void host_connected(const target::HostSession& session) override {
-    say("host {} connected ({} I/O queue{})", session.host_nqn, session.io_queues, session.io_queues == 1 ? "" : "s");
-  }
-  void host_disconnected(const target::HostSession& session, std::string_view reason) override {
-    say("host {} disconnected: {}", session.host_nqn, reason);
-  }
-};
 
 // A file or device that may grow while it is served.
 struct ServedDisk {
@@ -76,7 +62,7 @@ class Server {
     if (started) {
       watching_.spawn(watch_sizes());
       say("ready");
-      if (plan_.takes_commands) watching_.spawn(take_commands(**signals));
+      if (plan_.takes_commands) watching_.spawn(take_commands("serve", input_, **signals, pool_));
       (void)co_await (*signals)->next();
       say("stopping: draining and flushing");
     }
@@ -163,21 +149,6 @@ class Server {
     co_return true;
   }
 
-  // Each line of standard input gets a line as its answer. At the end of the input serving goes on; `quit` ends both.
-  Task<void> take_commands(SignalWatch& signals) {
-    while (true) {
-      const Result<std::optional<std::string>> line = co_await input_.next();
-      if (!line && line.error().code != Code::kCancelled) complain("standard input {}", to_string(line.error()));
-      if (!line || !*line) co_return;
-      if (**line == "quit") {
-        say("ok");
-        signals.close();
-        co_return;
-      }
-      say("{}", co_await pool_.execute(**line));
-    }
-  }
-
   Task<bool> export_disk(OpenDisk disk) {
     Result<std::shared_ptr<DiskFile>> file = home_.storage.open(disk);
     if (!file) {
@@ -213,12 +184,8 @@ class Server {
       complain("--listen {} {}", to_string(listener.bind), to_string(listening.error()));
       co_return false;
     }
+    say_listening(*listening);
     SocketAddress advertised = listening->advertised;
-    if (listening->bound == advertised) {
-      say("listening on {}", to_string(listening->bound));
-    } else {
-      say("listening on {} (advertised as {})", to_string(listening->bound), to_string(advertised));
-    }
     std::string remark;
     if (is_wildcard(advertised)) {
       advertised =

@@ -6,32 +6,10 @@
 #include "base/units.h"
 #include "base/uuid.h"
 #include "cli/serve.h"
-#include "cli/transport_url.h"
 #include "nvme/nqn.h"
 
 namespace fairlead::cli {
 namespace {
-
-constexpr uint16_t kShardsMax = 256;
-
-std::expected<target::ListenerOptions, Complaint> parse_listener(std::string_view text) {
-  constexpr std::string_view kAdvertise = ",advertise=";
-  target::ListenerOptions options;
-  std::string_view bind = text;
-  if (const size_t comma = text.find(','); comma != std::string_view::npos) {
-    if (!text.substr(comma).starts_with(kAdvertise)) {
-      return std::unexpected(fmt::format("--listen {}: expected ADDR[:PORT][,advertise=ADDR[:PORT]]", text));
-    }
-    const Result<SocketAddress> advertise = parse_socket_address(text.substr(comma + kAdvertise.size()), 0);
-    if (!advertise) return complain_about(fmt::format("--listen {}", text), advertise.error());
-    options.advertise = *advertise;
-    bind = text.substr(0, comma);
-  }
-  const Result<SocketAddress> address = parse_socket_address(bind, kNvmePort);
-  if (!address) return complain_about(fmt::format("--listen {}", text), address.error());
-  options.bind = *address;
-  return options;
-}
 
 // A size of whole blocks.
 std::expected<uint64_t, Complaint> parse_blocks(std::string_view option, std::string_view text) {
@@ -105,13 +83,9 @@ std::expected<ServePlan, Complaint> check(const ServeArguments& arguments) {
       bytes->push_back(*parsed);
     }
   }
-  std::vector<std::string> listen = arguments.listen;
-  if (listen.empty()) listen.emplace_back("127.0.0.1");
-  for (const std::string& text : listen) {
-    const auto listener = parse_listener(text);
-    if (!listener) return std::unexpected(listener.error());
-    plan.listeners.push_back(*listener);
-  }
+  const auto listeners = parse_listeners(arguments.listen);
+  if (!listeners) return std::unexpected(listeners.error());
+  plan.listeners = *listeners;
   const auto nqn = choose_nqn(arguments);
   if (!nqn) return std::unexpected(nqn.error());
   plan.subsystem.nqn = *nqn;
@@ -120,12 +94,9 @@ std::expected<ServePlan, Complaint> check(const ServeArguments& arguments) {
       return complain_about(fmt::format("--host {}", host), valid.error());
   }
   plan.subsystem.allowed_hosts = arguments.hosts;
-  if (arguments.shards > kShardsMax)
-    return std::unexpected(fmt::format("--shards {}: at most {}", arguments.shards, kShardsMax));
-  plan.runtime.shards = arguments.shards == 0 ? processor_count() : arguments.shards;
-  const auto poll = parse_poll(arguments.poll);
-  if (!poll) return std::unexpected(poll.error());
-  plan.runtime.poll = *poll;
+  const auto runtime = parse_runtime(arguments.shards, arguments.poll);
+  if (!runtime) return std::unexpected(runtime.error());
+  plan.runtime = *runtime;
   return plan;
 }
 

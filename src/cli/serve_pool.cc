@@ -14,22 +14,6 @@
 namespace fairlead::cli {
 namespace {
 
-std::vector<std::string> words_of(std::string_view line) {
-  std::vector<std::string> words;
-  while (true) {
-    const size_t begin = line.find_first_not_of(" \t\r");
-    if (begin == std::string_view::npos) return words;
-    line.remove_prefix(begin);
-    const size_t end = std::min(line.find_first_of(" \t\r"), line.size());
-    words.emplace_back(line.substr(0, end));
-    line.remove_prefix(end);
-  }
-}
-
-std::unexpected<Complaint> about(std::string_view name, const Error& error) {
-  return std::unexpected(fmt::format("{} {}", name, to_string(error)));
-}
-
 std::string_view kind_name(pool::ObjectKind kind) {
   return kind == pool::ObjectKind::kSnapshot ? "snapshot" : "replica";
 }
@@ -146,47 +130,30 @@ Task<Result<void>> PoolService::unserve(std::string name) {
 
 // ---- Commands
 
-const PoolService::Verb* PoolService::find_verb(std::string_view name) {
-  static constexpr std::array<Verb, 9> kVerbs = {{
-      {"snapshot", 2, "snapshot REPLICA NAME", &PoolService::snapshot},
-      {"clone", 2, "clone SNAPSHOT NAME", &PoolService::clone},
-      {"delete", 1, "delete NAME", &PoolService::remove},
-      {"resize", 2, "resize NAME SIZE", &PoolService::resize},
-      {"serve", 1, "serve NAME", &PoolService::start_serving},
-      {"unserve", 1, "unserve NAME", &PoolService::stop_serving},
-      {"stats", 0, "stats", &PoolService::show_statistics},
-      {"list", 0, "list", &PoolService::list},
-      {"help", 0, "help", &PoolService::show_help},
+std::span<const Verb<PoolService>> PoolService::verbs() {
+  static constexpr std::array<Verb<PoolService>, 9> kVerbs = {{
+      {"snapshot", 2, 0, "snapshot REPLICA NAME", &PoolService::snapshot},
+      {"clone", 2, 0, "clone SNAPSHOT NAME", &PoolService::clone},
+      {"delete", 1, 0, "delete NAME", &PoolService::remove},
+      {"resize", 2, 0, "resize NAME SIZE", &PoolService::resize},
+      {"serve", 1, 0, "serve NAME", &PoolService::start_serving},
+      {"unserve", 1, 0, "unserve NAME", &PoolService::stop_serving},
+      {"stats", 0, 0, "stats", &PoolService::show_statistics},
+      {"list", 0, 0, "list", &PoolService::list},
+      {"help", 0, 0, "help", &PoolService::show_help},
   }};
-  for (const Verb& verb : kVerbs) {
-    if (verb.name == name) return &verb;
-  }
-  return nullptr;
+  return kVerbs;
 }
 
-std::string_view PoolService::help() {
-  return "snapshot REPLICA NAME; clone SNAPSHOT NAME; delete NAME; resize NAME SIZE; serve NAME; unserve NAME; stats; "
-         "list; help; quit";
-}
+Task<std::string> PoolService::execute(std::string line) { return execute_line(*this, verbs(), std::move(line)); }
 
-Task<std::string> PoolService::execute(std::string line) {
-  Words words = words_of(line);
-  if (words.empty()) co_return "error an empty line; help tells what there is";
-  const Verb* const verb = find_verb(words.front());
-  if (verb == nullptr) co_return fmt::format("error {}: no such command; help tells what there is", words.front());
-  if (words.size() != verb->arguments + 1) co_return fmt::format("error expected {}", verb->usage);
-  const Answer answer = co_await (this->*verb->run)(std::move(words));
-  if (!answer) co_return "error " + answer.error();
-  co_return answer->empty() ? "ok" : "ok " + *answer;
-}
-
-Task<PoolService::Answer> PoolService::snapshot(Words words) {
+Task<Answer> PoolService::snapshot(Words words) {
   const Result<Uuid> created = co_await pool_->snapshot(words[1], words[2]);
   if (!created) co_return about(created.error().code == Code::kAlreadyExists ? words[2] : words[1], created.error());
   co_return fmt::format("snapshot {} {}", words[2], to_string(*created));
 }
 
-Task<PoolService::Answer> PoolService::clone(Words words) {
+Task<Answer> PoolService::clone(Words words) {
   const Result<pool::ObjectInfo> origin = pool_->find(words[1]);
   if (!origin) co_return about(words[1], origin.error());
   pool::ReplicaOptions options;
@@ -199,7 +166,7 @@ Task<PoolService::Answer> PoolService::clone(Words words) {
   co_return fmt::format("replica {} {} nsid {}", words[2], to_string(*created), served->nsid);
 }
 
-Task<PoolService::Answer> PoolService::remove(Words words) {
+Task<Answer> PoolService::remove(Words words) {
   const Result<pool::ObjectInfo> object = pool_->find(words[1]);
   if (!object) co_return about(words[1], object.error());
   const std::string name = object->state.name;
@@ -210,7 +177,7 @@ Task<PoolService::Answer> PoolService::remove(Words words) {
   co_return fmt::format("deleted {} {}", kind_name(object->state.kind), name);
 }
 
-Task<PoolService::Answer> PoolService::resize(Words words) {
+Task<Answer> PoolService::resize(Words words) {
   const Result<uint64_t> size = parse_size(words[2]);
   if (!size) co_return about(words[2], size.error());
   const Result<pool::ObjectInfo> object = pool_->find(words[1]);
@@ -229,21 +196,21 @@ Task<PoolService::Answer> PoolService::resize(Words words) {
   co_return fmt::format("{} has {}", name, format_size(*size));
 }
 
-Task<PoolService::Answer> PoolService::start_serving(Words words) {
+Task<Answer> PoolService::start_serving(Words words) {
   const auto served = co_await serve(words[1]);
   if (!served) co_return std::unexpected(served.error());
   co_return fmt::format("{} nsid {}", served->what, served->nsid);
 }
 
-Task<PoolService::Answer> PoolService::stop_serving(Words words) {
+Task<Answer> PoolService::stop_serving(Words words) {
   const Result<void> unserved = co_await unserve(words[1]);
   if (!unserved) co_return about(words[1], unserved.error());
   co_return words[1];
 }
 
-Task<PoolService::Answer> PoolService::show_statistics(Words) { co_return statistics_to_json(pool_->statistics()); }
+Task<Answer> PoolService::show_statistics(Words) { co_return statistics_to_json(pool_->statistics()); }
 
-Task<PoolService::Answer> PoolService::list(Words) {
+Task<Answer> PoolService::list(Words) {
   std::vector<ServedLine> lines;
   for (pool::ObjectInfo& info : pool_->list()) {
     const auto served = served_.find(info.state.name);
@@ -257,6 +224,6 @@ Task<PoolService::Answer> PoolService::list(Words) {
   co_return served_to_json(lines);
 }
 
-Task<PoolService::Answer> PoolService::show_help(Words) { co_return std::string(help()); }
+Task<Answer> PoolService::show_help(Words) { co_return usage_of(verbs()); }
 
 }  // namespace fairlead::cli

@@ -5,12 +5,13 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "async/task.h"
-#include "cli/arguments.h"
+#include "cli/commands.h"
 #include "io/disk.h"
 #include "pool/pool.h"
 #include "target/target.h"
@@ -44,22 +45,12 @@ class PoolService {
 
   // Does what a line says and returns the answer, one line: "ok" or "error", and more about it.
   Task<std::string> execute(std::string line);
-  static std::string_view help();
 
   // Requires: the target has stopped, or open() failed.
   Task<std::expected<void, Complaint>> close();
 
  private:
-  using Words = std::vector<std::string>;
-  using Answer = std::expected<std::string, Complaint>;  // what follows "ok", or "error"
-  struct Verb {
-    std::string_view name;
-    size_t arguments;
-    std::string_view usage;
-    Task<Answer> (PoolService::*run)(Words words);
-  };
-  static const Verb* find_verb(std::string_view name);
-
+  static std::span<const Verb<PoolService>> verbs();
   Task<Answer> snapshot(Words words);
   Task<Answer> clone(Words words);
   Task<Answer> remove(Words words);

@@ -136,6 +136,11 @@ Task<void> Volume::stand_by() {
   co_await scope_.close();
 }
 
+Result<void> Volume::force(const mirror::ReplicaId& trusted) {
+  if (volume_ == nullptr) return fail(Code::kInvalidArgument, "this engine does not serve the volume");
+  return volume_->force(trusted);
+}
+
 Task<void> Volume::run() {
   volume_ = std::make_unique<mirror::VolumeTarget>(shards_, links_.make(), witness_, options_.mirror);
   co_await volume_->start();

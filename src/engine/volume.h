@@ -51,6 +51,8 @@ class Volume {
   bool is_target() const { return is_serving_; }
   // Requires: is_target().
   mirror::TargetStatus status() const { return volume_ == nullptr ? mirror::TargetStatus{} : volume_->status(); }
+  // As VolumeTarget::force(). Error besides: kInvalidArgument (this is not the target).
+  Result<void> force(const mirror::ReplicaId& trusted);
   Event& changed() { return changed_; }
 
  private:

@@ -1,0 +1,111 @@
+#include "cli/engine.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "async/scope.h"
+#include "cli/announcer.h"
+#include "cli/engine_commands.h"
+#include "cli/pool_disks.h"
+#include "engine/no_witness.h"
+#include "io/line_input.h"
+#include "io/signals.h"
+
+namespace fairlead::cli {
+namespace {
+
+template <typename... Arguments>
+void complain(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
+  complain_of("engine", format, std::forward<Arguments>(arguments)...);
+}
+
+// One run of the command; lives on shard 0.
+class Node {
+ public:
+  Node(Runtime& runtime, const EnginePlan& plan)
+      : runtime_(runtime),
+        plan_(plan),
+        commanding_(runtime.shard(0).reactor),
+        input_(runtime.uring_shard(0), STDIN_FILENO) {}
+
+  Task<int> run() {
+    Result<std::unique_ptr<SignalWatch>> signals = SignalWatch::open(runtime_.uring_shard(0));
+    if (!signals) {
+      complain("cannot watch for signals: {}", to_string(signals.error()));
+      co_return 1;
+    }
+    const bool is_up = co_await start();
+    if (is_up) {
+      EngineCommands commands(*engine_);
+      say("ready");
+      if (plan_.takes_commands) commanding_.spawn(take_commands("engine", input_, **signals, commands));
+      (void)co_await (*signals)->next();
+      say("stopping: giving up volumes, draining and flushing");
+      input_.close();
+      co_await commanding_.close();
+    }
+    bool is_clean = true;
+    if (engine_ != nullptr) {
+      const Result<void> stopped = co_await engine_->stop();
+      is_clean = stopped.has_value();
+      if (!stopped) complain("{} at the end", to_string(stopped.error()));
+    }
+    if (is_up) say("stopped");
+    co_return is_up&& is_clean ? 0 : 1;
+  }
+
+ private:
+  Task<bool> start() {
+    std::vector<Shard*> shards;
+    for (size_t i = 0; i < runtime_.shard_count(); ++i) shards.push_back(&runtime_.shard(i));
+    auto pool = co_await import_pool(shards, plan_.pool);
+    if (!pool) {
+      complain("{}", pool.error());
+      co_return false;
+    }
+    engine_ = std::make_unique<engine::Engine>(shards, std::move(*pool), witness_, plan_.engine, &announcer_);
+    co_await engine_->start();
+    for (const engine::ReplicaInfo& replica : engine_->replicas()) {
+      if (replica.trouble) {
+        complain("replica {} is not offered: {}", replica.name, to_string(*replica.trouble));
+      } else {
+        say("replica {} {} of volume {}", replica.name, to_string(replica.id), to_string(replica.volume));
+      }
+    }
+    for (const target::ListenerOptions& listener : plan_.listeners) {
+      const auto listening = co_await engine_->listen(listener);
+      if (!listening) {
+        complain("--listen {} {}", to_string(listener.bind), to_string(listening.error()));
+        co_return false;
+      }
+      say_listening(*listening);
+    }
+    co_return true;
+  }
+
+  Runtime& runtime_;
+  const EnginePlan& plan_;
+  Announcer announcer_;
+  engine::NoWitness witness_;
+  Scope commanding_;
+  LineInput input_;
+  std::unique_ptr<engine::Engine> engine_;
+};
+
+Task<int> run_node(Runtime& runtime, const EnginePlan& plan) {
+  Node node(runtime, plan);
+  co_return co_await node.run();
+}
+
+}  // namespace
+
+int run_engine(const EnginePlan& plan) {
+  Runtime runtime(plan.runtime);
+  if (const Result<void> started = runtime.start(); !started) {
+    complain("cannot start: {}", to_string(started.error()));
+    return 1;
+  }
+  return runtime.run(run_node(runtime, plan));
+}
+
+}  // namespace fairlead::cli

@@ -1,0 +1,44 @@
+// `fairlead engine`: the data plane of a node. Offers the replicas of a pool to the targets of their volumes, and shows
+// volumes to hosts, as lines on standard input say.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/arguments.h"
+#include "engine/engine.h"
+#include "io/disk.h"
+#include "io/runtime.h"
+#include "target/options.h"
+
+namespace fairlead::cli {
+
+// The arguments, as given. check() turns them into what can be run.
+struct EngineArguments {
+  std::vector<std::string> pool = {};    // its disks
+  std::vector<std::string> listen = {};  // ADDR[:PORT][,advertise=ADDR[:PORT]]
+  bool commands = false;                 // are read from standard input
+  std::string lease = "400ms";
+  std::string checkpoint_interval = "10s";
+  std::string stall_limit = "5s";
+  std::string controller_ids = {};  // FIRST-LAST
+  uint16_t shards = 0;              // 0: one for each processor
+  std::string poll = "auto";
+};
+
+struct EnginePlan {
+  std::vector<OpenDisk> pool;
+  std::vector<target::ListenerOptions> listeners;
+  bool takes_commands = false;
+  engine::EngineOptions engine;
+  RuntimeOptions runtime;
+};
+
+std::expected<EnginePlan, Complaint> check(const EngineArguments& arguments);
+
+// Runs until SIGINT or SIGTERM, or the command quit; then gives its volumes up in order. Returns the process's exit
+// code.
+int run_engine(const EnginePlan& plan);
+
+}  // namespace fairlead::cli

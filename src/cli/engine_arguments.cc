@@ -1,0 +1,84 @@
+#include <charconv>
+#include <fmt/format.h>
+
+#include "block/spec.h"
+#include "cli/engine.h"
+#include "cli/version.h"
+
+namespace fairlead::cli {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr uint16_t kControllerIdMax = 0xffef;  // NVMe over fabrics: those above mean something else
+
+// A span of time between two others, both named in the complaint.
+struct Bounds {
+  Duration min;
+  Duration max;
+  const char* text;
+};
+std::expected<Duration, Complaint> parse_span(std::string_view option, std::string_view text, const Bounds& bounds) {
+  const std::string argument = fmt::format("{} {}", option, text);
+  const Result<Duration> parsed = parse_duration(text);
+  if (!parsed) return complain_about(argument, parsed.error());
+  if (*parsed < bounds.min || *parsed > bounds.max) {
+    return std::unexpected(fmt::format("{}: expected {}", argument, bounds.text));
+  }
+  return *parsed;
+}
+
+std::expected<engine::ControllerIds, Complaint> parse_controller_ids(std::string_view text) {
+  engine::ControllerIds ids;
+  const char* const end = text.data() + text.size();
+  const auto first = std::from_chars(text.data(), end, ids.first);
+  const bool has_first = first.ec == std::errc{} && first.ptr != end && *first.ptr == '-';
+  const auto last = has_first ? std::from_chars(first.ptr + 1, end, ids.last) : first;
+  if (!has_first || last.ec != std::errc{} || last.ptr != end || ids.first == 0 || ids.last < ids.first ||
+      ids.last > kControllerIdMax) {
+    return std::unexpected(
+        fmt::format("--controller-ids {}: expected FIRST-LAST, from 1 to {}", text, kControllerIdMax));
+  }
+  return ids;
+}
+
+std::expected<void, Complaint> check_times(const EngineArguments& arguments, mirror::MirrorOptions& mirror) {
+  const auto lease = parse_span("--lease", arguments.lease, {milliseconds(10), seconds(60), "10ms to 60s"});
+  if (!lease) return std::unexpected(lease.error());
+  mirror.lease = *lease;
+  const auto checkpoint = parse_span("--checkpoint-interval", arguments.checkpoint_interval,
+                                     {milliseconds(100), seconds(86'400), "100ms to 86400s"});
+  if (!checkpoint) return std::unexpected(checkpoint.error());
+  mirror.checkpoint_interval = *checkpoint;
+  const auto stall =
+      parse_span("--stall-limit", arguments.stall_limit, {milliseconds(100), seconds(600), "100ms to 600s"});
+  if (!stall) return std::unexpected(stall.error());
+  mirror.stall_limit = *stall;
+  return {};
+}
+
+}  // namespace
+
+std::expected<EnginePlan, Complaint> check(const EngineArguments& arguments) {
+  EnginePlan plan;
+  if (arguments.pool.empty()) return std::unexpected("give the pool's disks: --pool DISK[,DISK…]");
+  for (const std::string& path : arguments.pool) plan.pool.push_back({.path = path});
+  const auto listeners = parse_listeners(arguments.listen);
+  if (!listeners) return std::unexpected(listeners.error());
+  plan.listeners = *listeners;
+  plan.takes_commands = arguments.commands;
+  if (const auto times = check_times(arguments, plan.engine.mirror); !times) return std::unexpected(times.error());
+  if (!arguments.controller_ids.empty()) {
+    const auto ids = parse_controller_ids(arguments.controller_ids);
+    if (!ids) return std::unexpected(ids.error());
+    plan.engine.controller_ids = *ids;
+  }
+  plan.engine.target.firmware = kVersion;
+  const auto runtime = parse_runtime(arguments.shards, arguments.poll);
+  if (!runtime) return std::unexpected(runtime.error());
+  plan.runtime = *runtime;
+  return plan;
+}
+
+}  // namespace fairlead::cli

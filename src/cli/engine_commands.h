@@ -1,0 +1,39 @@
+// The commands of `fairlead engine --commands`: what is said of replicas and volumes, in words.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "cli/commands.h"
+#include "engine/engine.h"
+
+namespace fairlead::cli {
+
+// Lives on the engine's home shard. One call at a time.
+class EngineCommands {
+ public:
+  // Borrows the engine for life.
+  explicit EngineCommands(engine::Engine& engine) : engine_(engine) {}
+
+  // Does what a line says and returns the answer, one line: "ok" or "error", and more about it.
+  Task<std::string> execute(std::string line);
+
+ private:
+  static std::span<const Verb<EngineCommands>> verbs();
+  Task<Answer> create_replica(Words words);
+  Task<Answer> list_replicas(Words words);
+  Task<Answer> delete_replica(Words words);
+  Task<Answer> open_volume(Words words);
+  Task<Answer> serve_volume(Words words);
+  Task<Answer> stand_by(Words words);
+  Task<Answer> force(Words words);
+  Task<Answer> show_volume(Words words);
+  Task<Answer> list_volumes(Words words);
+  Task<Answer> close_volume(Words words);
+  Task<Answer> show_statistics(Words words);
+  Task<Answer> show_help(Words words);
+
+  engine::Engine& engine_;
+};
+
+}  // namespace fairlead::cli

@@ -1,0 +1,275 @@
+// What an engine is told about replicas and volumes, and what it refuses.
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include "block/disk.h"
+#include "engine/no_witness.h"
+#include "engine/test_bed.h"
+
+namespace fairlead::engine {
+namespace {
+
+using mirror::TargetStatus;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr uint64_t kSize = 8 * kMiB;
+const mirror::ReplicaId kOne = test_uuid(10);
+const mirror::ReplicaId kOther = test_uuid(11);
+
+// A node with a disk and a pool on it.
+class Node {
+ public:
+  Node(sim::SimWorld& world, const char* address)
+      : world_(world), node_(world.add_node(address, {.shards = 2, .more_addresses = {}})) {
+    world.create_disk(node_, "/disk", 96 * kMiB);
+  }
+  Shard& home() { return node_.shard(0); }
+  Reactor& reactor() { return home().reactor; }
+  SocketAddress address() const { return node_.address(4420); }
+  Task<void> format() {
+    pool::CreateOptions options;
+    options.name = "tank";
+    options.extent_bytes = 256 * kKiB;
+    options.journal_bytes = pool::kJournalBytesMin;
+    EXPECT_TRUE((co_await pool::Pool::create(node_.shard(0), disks(), options)).has_value());
+  }
+  // Listens, with the replicas offered.
+  Task<std::unique_ptr<Engine>> start() {
+    const std::vector<Shard*> shards = {&node_.shard(0), &node_.shard(1)};
+    auto pool = co_await pool::Pool::import(shards, disks(), {});
+    EXPECT_TRUE(pool.has_value());
+    auto engine = std::make_unique<Engine>(shards, std::move(*pool), witness_, EngineOptions{});
+    co_await engine->start();
+    EXPECT_TRUE((co_await engine->listen({.bind = address(), .advertise = {}})).has_value());
+    co_return engine;
+  }
+  // Runs the body there, to its end.
+  void run(Task<void> body) {
+    bool is_done = false;
+    world_.spawn(node_, 0, run_and_tell(std::move(body), is_done));
+    const sim::RunResult result = world_.run_until([&] { return is_done; }, seconds(600));
+    FL_CHECK(result == sim::RunResult::kDone);
+  }
+  std::vector<pool::PoolDisk> disks() {
+    auto source = open_disk_source(node_.shard(0), {.path = "/disk"});
+    EXPECT_TRUE(source.has_value());
+    return {{"/disk", *source}};
+  }
+
+ private:
+  static Task<void> run_and_tell(Task<void> body, bool& is_done) {
+    co_await std::move(body);
+    is_done = true;
+  }
+  sim::SimWorld& world_;
+  sim::SimNode& node_;
+  NoWitness witness_;
+};
+
+class EngineTest : public testing::Test {
+ protected:
+  sim::SimWorld world{1, sim::SimSettings::calm()};
+};
+
+NewReplica new_replica(const char* name, const mirror::ReplicaId& id, mirror::MemberSet members) {
+  return {.name = name, .size_bytes = kSize, .volume = test_volume(), .id = id, .members = members};
+}
+NewVolume new_volume(std::vector<ReplicaPlace> replicas) {
+  return {.id = test_volume(), .size_bytes = kSize, .replicas = std::move(replicas)};
+}
+std::optional<Code> code_of(const Result<void>& done) { return done ? std::nullopt : std::optional(done.error().code); }
+
+Task<bool> await_serving(Reactor& reactor, const Engine& engine, bool wanted = true) {
+  const Instant until = reactor.now() + seconds(30);
+  while (reactor.now() < until) {
+    const Volume& volume = *engine.find_volume(test_volume());
+    const bool is_serving = volume.is_target() && volume.status().state == TargetStatus::State::kServing;
+    if (wanted ? is_serving : !volume.is_target()) co_return true;
+    (void)co_await sleep(reactor, milliseconds(1));
+  }
+  co_return false;
+}
+
+Task<void> keeps_what_it_was_told(Node& node) {
+  co_await node.format();
+  auto engine = co_await node.start();
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("db", kOne, {kOne, kOther, test_uuid(12)})));
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("late", test_uuid(13), {})));
+  EXPECT_TRUE(co_await engine->stop());
+  engine = co_await node.start();
+  const std::vector<ReplicaInfo> replicas = engine->replicas();
+  CO_ASSERT_TRUE(replicas.size() == 2);
+  EXPECT_EQ(replicas[0].name, "db");
+  EXPECT_EQ(replicas[0].id, kOne);
+  EXPECT_EQ(replicas[0].volume, test_volume());
+  EXPECT_EQ(replicas[0].size_bytes, kSize);
+  EXPECT_FALSE(replicas[0].trouble);
+  EXPECT_EQ(replicas[0].state.record.members, (mirror::MemberSet{kOne, kOther, test_uuid(12)}));
+  EXPECT_TRUE(replicas[0].state.record.is_settled());
+  EXPECT_GT(replicas[0].state.record.at.term.number, 0U);
+  EXPECT_EQ(replicas[1].state, mirror::ReplicaState{}) << "it knows of no members until a target tells";
+  EXPECT_TRUE(co_await engine->stop());
+}
+TEST_F(EngineTest, ReplicasHaveTheirRecordsAgainAfterARestart) {
+  Node node(world, "10.0.0.1");
+  node.run(keeps_what_it_was_told(node));
+}
+
+Task<void> tells_what_it_cannot_offer(Node& node) {
+  co_await node.format();
+  auto engine = co_await node.start();
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("bad", kOne, {kOne})));
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("good", kOther, {kOther})));
+  EXPECT_TRUE(co_await engine->stop());
+  auto pool = co_await pool::Pool::import({&node.home()}, node.disks(), {});
+  pool::Changes changes;
+  changes.properties = {{kReplicaStateProperty, std::vector(3, std::byte{1})}};
+  EXPECT_TRUE(co_await (*pool)->change("bad", changes));
+  // As a crash leaves it between its making and its record: nobody's.
+  EXPECT_TRUE((co_await (*pool)->create_replica({.name = "half", .size_bytes = kSize})).has_value());
+  EXPECT_TRUE(co_await (*pool)->close());
+  engine = co_await node.start();
+  const std::vector<ReplicaInfo> replicas = engine->replicas();
+  CO_ASSERT_TRUE(replicas.size() == 2);
+  CO_ASSERT_TRUE(replicas[0].trouble.has_value());
+  EXPECT_EQ(replicas[0].trouble->code, Code::kCorrupt);
+  EXPECT_FALSE(replicas[1].trouble) << "the other is offered all the same";
+  EXPECT_EQ(code_of(co_await engine->open_volume(new_volume({{kOne, {}}}))), Code::kNotFound);
+  EXPECT_TRUE(co_await engine->delete_replica("bad"));
+  EXPECT_TRUE(co_await engine->delete_replica("half"));
+  EXPECT_EQ(engine->replicas().size(), 1U);
+  EXPECT_TRUE(co_await engine->stop());
+}
+
+TEST_F(EngineTest, WhatCannotBeOfferedKeepsNothingElseFromIt) {
+  Node node(world, "10.0.0.1");
+  node.run(tells_what_it_cannot_offer(node));
+  EXPECT_GT(world.unexplained_errors(), 0U) << "a person is told";
+}
+
+Task<void> refuses(Node& node) {
+  co_await node.format();
+  auto engine = co_await node.start();
+  EXPECT_EQ(code_of(co_await engine->create_replica(new_replica("db", {}, {}))), Code::kInvalidArgument);
+  EXPECT_EQ(code_of(co_await engine->create_replica(new_replica("db", kOne, {kOther}))), Code::kInvalidArgument);
+  EXPECT_TRUE(engine->replicas().empty());
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("db", kOne, {kOne})));
+  EXPECT_EQ(code_of(co_await engine->create_replica(new_replica("db", kOther, {kOther}))), Code::kAlreadyExists);
+  EXPECT_EQ(code_of(co_await engine->create_replica(new_replica("two", kOne, {kOne}))), Code::kAlreadyExists);
+  EXPECT_EQ(engine->replicas().size(), 1U);
+  EXPECT_EQ(code_of(co_await engine->delete_replica("nobody")), Code::kNotFound);
+
+  EXPECT_EQ(code_of(co_await engine->open_volume(new_volume({}))), Code::kInvalidArgument);
+  EXPECT_EQ(code_of(co_await engine->open_volume(new_volume({{kOther, {}}}))), Code::kNotFound);
+  EXPECT_EQ(code_of(co_await engine->open_volume(new_volume({{kOne, {}}, {kOne, node.address()}}))),
+            Code::kInvalidArgument);
+  NewVolume volume = new_volume({{kOne, {}}});
+  volume.id = test_uuid(2);
+  EXPECT_EQ(code_of(co_await engine->open_volume(volume)), Code::kInvalidArgument) << "the replica is another volume's";
+  volume = new_volume({{kOne, {}}});
+  volume.size_bytes = 2 * kSize;
+  EXPECT_EQ(code_of(co_await engine->open_volume(volume)), Code::kInvalidArgument) << "the replica is too small";
+  EXPECT_TRUE(engine->volumes().empty());
+
+  EXPECT_EQ(code_of(co_await engine->serve_volume(test_volume())), Code::kNotFound);
+  EXPECT_EQ(code_of(co_await engine->stand_by(test_volume())), Code::kNotFound);
+  EXPECT_EQ(code_of(co_await engine->close_volume(test_volume())), Code::kNotFound);
+  EXPECT_EQ(code_of(engine->force(test_volume(), kOne)), Code::kNotFound);
+  EXPECT_EQ(engine->find_volume(test_volume()), nullptr);
+  EXPECT_TRUE(co_await engine->stop());
+}
+TEST_F(EngineTest, RefusesWhatCannotBe) {
+  Node node(world, "10.0.0.1");
+  node.run(refuses(node));
+}
+
+Task<void> serves_and_stands_by(Node& node) {
+  co_await node.format();
+  auto engine = co_await node.start();
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("db", kOne, {kOne})));
+  EXPECT_TRUE(co_await engine->open_volume(new_volume({{kOne, {}}})));
+  EXPECT_EQ(code_of(co_await engine->open_volume(new_volume({{kOne, {}}}))), Code::kAlreadyExists);
+  EXPECT_EQ(code_of(engine->force(test_volume(), kOne)), Code::kInvalidArgument) << "it is not the target";
+  const auto listening = co_await engine->listen({.bind = node.address(), .advertise = {}});
+  EXPECT_FALSE(listening) << "the volume would not be shown there";
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_TRUE(co_await engine->serve_volume(test_volume()));
+    CO_ASSERT_TRUE(co_await await_serving(node.reactor(), *engine));
+    EXPECT_EQ(code_of(co_await engine->delete_replica("db")), Code::kBusy);
+    EXPECT_TRUE(co_await engine->stand_by(test_volume()));
+    EXPECT_FALSE(engine->find_volume(test_volume())->is_target());
+  }
+  EXPECT_TRUE(co_await engine->close_volume(test_volume()));
+  EXPECT_TRUE(co_await engine->delete_replica("db"));
+  EXPECT_TRUE(engine->replicas().empty());
+  EXPECT_EQ(engine->pool().list().size(), 0U);
+  EXPECT_TRUE(co_await engine->stop());
+}
+TEST_F(EngineTest, AVolumeOfOneReplicaIsServedAndStandsBy) {
+  Node node(world, "10.0.0.1");
+  node.run(serves_and_stands_by(node));
+}
+
+// The replica is on the second engine. Whoever is told last has the volume.
+struct Both {
+  Node& near;
+  Node& far;
+  std::unique_ptr<Engine> engines[2];
+};
+Task<void> begin(Both& both, bool is_far) {
+  Node& node = is_far ? both.far : both.near;
+  co_await node.format();
+  auto engine = co_await node.start();
+  if (is_far) EXPECT_TRUE(co_await engine->create_replica(new_replica("db", kOne, {kOne})));
+  const std::optional<SocketAddress> address = is_far ? std::nullopt : std::optional(both.far.address());
+  EXPECT_TRUE(co_await engine->open_volume(new_volume({{kOne, address}})));
+  both.engines[is_far] = std::move(engine);
+}
+Task<void> take(Both& both, bool is_far) {
+  Node& node = is_far ? both.far : both.near;
+  Engine& engine = *both.engines[is_far];
+  EXPECT_TRUE(co_await engine.serve_volume(test_volume()));
+  EXPECT_TRUE(co_await await_serving(node.reactor(), engine));
+}
+Task<void> take_back_as_soon_as_it_is_lost(Both& both) {
+  Engine& engine = *both.engines[0];
+  const auto is_superseded = [&] {
+    const Volume& volume = *engine.find_volume(test_volume());
+    return !volume.is_target() || volume.status().state == TargetStatus::State::kSuperseded;
+  };
+  while (!is_superseded()) (void)co_await sleep(both.near.reactor(), std::chrono::microseconds(1));
+  co_await take(both, false);
+}
+Task<void> end(Both& both, bool is_far) { EXPECT_TRUE(co_await both.engines[is_far]->stop()); }
+
+TEST_F(EngineTest, OneThatLostItsVolumeTakesItBackWhenTold) {
+  Node near(world, "10.0.0.1");
+  Node far(world, "10.0.0.2");
+  Both both{near, far, {}};
+  far.run(begin(both, true));
+  near.run(begin(both, false));
+  near.run(take(both, false));
+  far.run(take(both, true));
+  near.run(take_back_as_soon_as_it_is_lost(both));
+  near.run(end(both, false));
+  far.run(end(both, true));
+}
+
+TEST(ControllerIdsTest, APoolHasTheSameRangeEachTimeAndMostHaveOthers) {
+  std::map<uint16_t, int> ranges;
+  for (uint8_t i = 0; i < 100; ++i) {
+    const ControllerIds ids = controller_ids_of(test_uuid(i));
+    EXPECT_EQ(ids, controller_ids_of(test_uuid(i)));
+    EXPECT_GE(ids.first, 1);
+    EXPECT_EQ(ids.last - ids.first, 255);
+    EXPECT_LE(ids.last, 0xffef);
+    EXPECT_EQ(ids.first % 256, 1) << "ranges are the same or apart";
+    ++ranges[ids.first];
+  }
+  EXPECT_GT(ranges.size(), 60U);
+}
+
+}  // namespace
+}  // namespace fairlead::engine

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""A volume of three replicas on three engine processes, under a verified load, while targets are killed, replicas are
+stopped, and all come back: no byte is wrong, no request fails, and only what changed is copied.
+
+  processes_test.py --fairlead PROGRAM
+"""
+
+import argparse
+import json
+import pathlib
+import signal
+import sys
+import tempfile
+import time
+import unittest
+
+from engines import Cluster
+
+MIB = 1 << 20
+LOAD_MIB = 8  # of a volume of 64 MiB, all of which was written
+LOAD_SECONDS = 20
+ROUNDS_UNTIL_SECONDS = 13  # then no round begins
+IO_SECONDS_MAX = 20
+OPTIONS = ("--shards", 1, "--lease", "200ms", "--checkpoint-interval", "1s", "--stall-limit", "1s")
+
+fairlead = None
+
+
+class Load:
+    """A verified load of random reads and writes."""
+
+    def __init__(self, cluster, *arguments):
+        self._process = cluster.load(*arguments)
+
+    def processor_seconds(self):
+        text = pathlib.Path(f"/proc/{self._process.pid}/stat").read_text()
+        fields = text[text.rindex(")") + 2:].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    def await_io(self):
+        """Until it has done something: a host whose I/O waits takes no processor time."""
+        before = self.processor_seconds()
+        deadline = time.monotonic() + IO_SECONDS_MAX
+        while self._process.poll() is None and self.processor_seconds() < before + 0.05:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no I/O in {IO_SECONDS_MAX} s")
+            time.sleep(0.01)  # between two looks; nothing tells us
+
+    def finish(self, test, seconds_max=60):
+        said, complained = self._process.communicate(timeout=seconds_max)
+        test.assertEqual(self._process.returncode, 0, said + complained)
+        result = json.loads(said)
+        test.assertEqual(result["errors"], 0)
+        return result
+
+    def close(self):
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+class ProcessesTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.cluster = Cluster(fairlead, folder.name, options=OPTIONS)
+        self.addCleanup(self.cluster.close)
+
+    def load(self, *arguments):
+        load = Load(self.cluster, *arguments)
+        self.addCleanup(load.close)
+        return load
+
+    def fill(self, target):
+        """Writes all of the volume, and moves it: after that, in order, nothing is left to compare."""
+        self.cluster.serve_on(self.cluster.engines[-1])
+        self.cluster.await_members(self.cluster.engines[-1], 3)
+        written = 0
+        while written < 64 * MIB:
+            written = self.load("--rw", "write", "--bs", "1m", "--qd", 4, "--runtime", "3s").finish(self)
+            written = written["operations"] * MIB
+        self.cluster.engines[-1].ask(f"volume stand-by {self.cluster.volume}")
+        self.cluster.serve_on(target)
+        self.cluster.await_members(target, 3)
+
+    def assert_only_changes_were_copied(self, target, back):
+        replica = self.cluster.replica_status(target, back)
+        self.assertEqual(replica["standing"], "member")
+        self.assertEqual(replica["copied_bytes"], replica["to_copy_bytes"])
+        self.assertGreater(replica["to_copy_bytes"], 0)
+        self.assertLessEqual(replica["to_copy_bytes"], LOAD_MIB * MIB)
+
+    def lose_the_target(self, load, target, standby):
+        target.kill()
+        self.cluster.serve_on(standby)
+        self.cluster.await_members(standby, 2)
+        load.await_io()
+        self.cluster.restart(target)
+        self.cluster.await_members(standby, 3)
+        self.assert_only_changes_were_copied(standby, target)
+        load.await_io()
+
+    def stop_a_replica(self, load, target, replica):
+        replica.signal(signal.SIGSTOP)
+        self.cluster.await_members(target, 2)
+        load.await_io()
+        replica.signal(signal.SIGCONT)
+        self.cluster.await_members(target, 3)
+        self.assert_only_changes_were_copied(target, replica)
+
+    def test_targets_die_and_replicas_stop_under_load(self):
+        engines = self.cluster.engines
+        self.fill(engines[0])
+        load = self.load("--rw", "randrw", "--mix", 50, "--bs", "4k", "--qd", 16, "--size", f"{LOAD_MIB}MiB", "--verify",
+                         "--runtime", f"{LOAD_SECONDS}s")
+        begun = time.monotonic()
+        rounds = 0
+        load.await_io()
+        while rounds == 0 or time.monotonic() < begun + ROUNDS_UNTIL_SECONDS:
+            target, standby, other = (engines[(rounds + i) % 3] for i in range(3))
+            self.lose_the_target(load, target, standby)
+            self.stop_a_replica(load, standby, other)
+            rounds += 1
+        result = load.finish(self)
+        self.assertEqual(result["verify_errors"], 0)
+        self.assertGreater(result["verified_reads"], 0)
+        print(f"{rounds} rounds, {result['operations']} requests, {result['verified_reads']} verified reads")
+        for engine in engines:
+            self.assertEqual(engine.quit(), 0)
+
+    def test_a_planned_move_fails_nothing(self):
+        engines = self.cluster.engines
+        self.cluster.serve_on(engines[0])
+        self.cluster.await_members(engines[0], 3)
+        load = self.load("--rw", "randrw", "--bs", "4k", "--qd", 8, "--size", "4MiB", "--verify", "--runtime", "4s")
+        for move in range(4):
+            load.await_io()
+            engines[move % 3].ask(f"volume stand-by {self.cluster.volume}")
+            self.cluster.serve_on(engines[(move + 1) % 3])
+            self.cluster.await_members(engines[(move + 1) % 3], 3)
+        self.assertEqual(load.finish(self)["verify_errors"], 0)
+
+    def test_a_target_that_was_stopped_lets_go(self):
+        old, new, _ = self.cluster.engines
+        self.cluster.serve_on(old)
+        self.cluster.await_members(old, 3)
+        load = self.load("--rw", "randrw", "--bs", "4k", "--qd", 8, "--size", "4MiB", "--verify", "--runtime", "5s")
+        load.await_io()
+        old.signal(signal.SIGSTOP)
+        self.cluster.serve_on(new)
+        self.cluster.await_members(new, 2)
+        old.signal(signal.SIGCONT)
+        self.cluster.await_members(new, 3)
+        self.assertEqual(load.finish(self)["verify_errors"], 0)
+        self.assertEqual(self.cluster.status(old)["state"], "standby")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fairlead", required=True)
+    options, rest = parser.parse_known_args()
+    fairlead = options.fairlead
+    unittest.main(argv=[sys.argv[0], *rest], verbosity=2)
