@@ -220,7 +220,7 @@ def main(arguments):
     parser = argparse.ArgumentParser(prog="./dev test", description="Runs every test, or the named steps.")
     parser.add_argument("names", nargs="*", metavar="STEP")
     parser.add_argument("--list", action="store_true", help="list the steps")
-    parser.add_argument("--fuzz-seconds", type=int, default=40, metavar="N", help="time for each fuzzer (40)")
+    parser.add_argument("--fuzz-seconds", type=int, default=20, metavar="N", help="time for each fuzzer (20)")
     options = parser.parse_args(arguments)
     known = {step.name: step for step in steps(options)}
     if options.list:
