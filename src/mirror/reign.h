@@ -101,7 +101,8 @@ class Reign {
     Copier::Device device;  // the home shard's, for copies and flushes; of the session
     Instant lease_until;
     bool is_renewing = false;
-    Stamp sent_record;        // the newest that it was sent
+    Stamp sent_record;  // the newest that it was sent
+    Instant copying_since;
     uint64_t copied = 0;      // kReturning: extents,
     uint64_t to_copy = 0;     // of so many
     bool is_refused = false;  // it obeys a higher term
@@ -156,6 +157,7 @@ class Reign {
   Task<bool> bring_back_now(Seat& seat);
   Task<bool> copy_all(Seat& seat, ExtentBits& wanted);
   Task<void> copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, bool& is_good);
+  Task<void> make_way(Duration took);
   Task<bool> stamp_all(Seat& seat, std::vector<uint64_t> extents);
   Seat* source_for(const Seat& seat) const;
   Task<void> repair(Seat& seat, ByteRange range);
