@@ -113,6 +113,9 @@ struct Bed {
     iovec piece{bytes.data(), bytes.size()};
     co_return co_await block_write(reactor(), *target.device, ByteOffset(block * kBlock), {&piece, 1});
   }
+  Task<void> write_and_tell(Target& target, uint64_t block, uint8_t value, bool& is_written) {
+    is_written = (co_await write(target, block, value)).has_value();
+  }
   // -1: an error.
   Task<int> read(Target& target, uint64_t block) {
     std::vector<std::byte> bytes(kBlock);
@@ -218,12 +221,7 @@ TEST(VolumeTargetTest, WithoutAMajorityItWaitsAndSaysForWhom) {
     co_await bed.replicas[2]->stop();
     Scope writing(bed.reactor());
     bool is_written = false;
-    struct Write {
-      static Task<void> run(Bed& bed, Target& target, bool& is_written) {
-        is_written = (co_await bed.write(target, 3, 3)).has_value();
-      }
-    };
-    writing.spawn(Write::run(bed, *target, is_written));
+    writing.spawn(bed.write_and_tell(*target, 3, 3, is_written));
     EXPECT_TRUE(co_await bed.reaches(*target, State::kSuspended));
     co_await sleep(bed.reactor(), seconds(60));
     EXPECT_FALSE(is_written);
@@ -265,12 +263,7 @@ TEST(VolumeTargetTest, WhatTheOnlyReplicaMissedIsSentAgainWhenItIsBack) {
     target->links[0]->set_reachable(false);
     Scope writing(bed.reactor());
     bool is_written = false;
-    struct Write {
-      static Task<void> run(Bed& bed, Target& target, bool& is_written) {
-        is_written = (co_await bed.write(target, 2, 2)).has_value();
-      }
-    };
-    writing.spawn(Write::run(bed, *target, is_written));
+    writing.spawn(bed.write_and_tell(*target, 2, 2, is_written));
     co_await sleep(bed.reactor(), seconds(20));
     EXPECT_FALSE(is_written);
     target->links[0]->set_reachable(true);
@@ -312,12 +305,7 @@ TEST(VolumeTargetTest, WhatWasNotAcknowledgedIsLevelledBeforeItIsRead) {
     bed.replicas[2]->hold(IoOp::kWrite);
     Scope writing(bed.reactor());
     bool is_written = false;
-    struct Write {
-      static Task<void> run(Bed& bed, Target& target, bool& is_written) {
-        is_written = (co_await bed.write(target, 9, 2)).has_value();
-      }
-    };
-    writing.spawn(Write::run(bed, *first, is_written));
+    writing.spawn(bed.write_and_tell(*first, 9, 2, is_written));
     while (bed.replicas[1]->held() + bed.replicas[2]->held() < 2) co_await sleep(bed.reactor(), milliseconds(1));
     EXPECT_EQ(bed.on_replica(0, 9), 2);
     for (MemoryLink* const link : first->links) link->set_reachable(false);
