@@ -121,8 +121,9 @@ class Reign {
   Ballot ballot() const;
   Decision override_decision() const;
   Task<Result<Reply>> call(Seat& seat, RequestBody body);
-  // What it was asked it did; anything else fails the seat.
+  // What it was asked it did; anything else loses the seat its session.
   Task<bool> ask(Seat& seat, RequestBody body);
+  bool is_done(Seat& seat, const Result<Reply>& reply);
   void lose(Seat& seat, Error error);
   Seat* find(const ReplicaId& id) const;
   Seat* find(Slot slot) const;

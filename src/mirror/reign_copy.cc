@@ -179,11 +179,13 @@ Task<bool> Reign::bring_back_now(Seat& seat) {
                                       {"since", to_string(seat.prepared.note)},
                                       {"extents", wanted.count()}});
   if (!co_await copy_all(seat, wanted) || !is_good()) co_return false;
+  // From here on acknowledgements need it; what began before has ended, and it has that too.
+  slot.use = SlotUse::kNeeded;
+  co_await sides_.publish();
+  if (!co_await sides_.drain(era_) || co_await sides_.lacks(seat.peer.slot) || !is_good()) co_return false;
   // Hole H9: on stable storage before it may count.
   if (!co_await flush(seat) || !is_good()) co_return false;
   seat.standing = Standing::kReady;
-  slot.use = SlotUse::kNeeded;
-  co_await sides_.publish();
   note_change();
   co_return true;
 }
