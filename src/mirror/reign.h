@@ -125,6 +125,10 @@ class Reign {
   Task<bool> ask(Seat& seat, RequestBody body);
   bool is_done(Seat& seat, const Result<Reply>& reply);
   void lose(Seat& seat, Error error);
+  // What went wrong in that session, if it is still the seat's.
+  void lose(Seat& seat, uint64_t session, Error error) {
+    if (seat.prepared.session.number == session) lose(seat, error);
+  }
   Seat* find(const ReplicaId& id) const;
   Seat* find(Slot slot) const;
   bool is_ending() const { return ending_.is_cancelled(); }
