@@ -35,7 +35,7 @@ SIZES = [
     Size("three-replicas-no-change", "replication", "REPLICAS=3 TERMS=2 WRITES=1 CHANGES=0 SYMMETRY", ["no_level"], quick=True),
     Size("three-replicas", "replication", "REPLICAS=3 TERMS=2 WRITES=1 CHANGES=1 SYMMETRY", ["no_majority", "no_level"]),
     Size("three-replicas-two-changes", "replication", "REPLICAS=3 TERMS=2 WRITES=1 CHANGES=2 SYMMETRY", ["fault_prior_last"],
-         store="bits"),
+         store="bits", may_be_cut=True),
     Size("amnesia", "replication", "REPLICAS=2 TERMS=2 WRITES=1 CHANGES=1 AMNESIA SYMMETRY",
          ["reseed_unconfirmed", "reseed_by_old_term", "blank_votes"], quick=True),
     Size("amnesia-three-terms", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=0 AMNESIA SYMMETRY",
