@@ -101,7 +101,8 @@ class Reign {
     Copier::Device device;  // the home shard's, for copies and flushes; of the session
     Instant lease_until;
     bool is_renewing = false;
-    Stamp sent_record;        // the newest that it was sent
+    Stamp sent_record;  // the newest that it was sent
+    Instant copying_since;
     uint64_t copied = 0;      // kReturning: extents,
     uint64_t to_copy = 0;     // of so many
     bool is_refused = false;  // it obeys a higher term
@@ -120,9 +121,14 @@ class Reign {
   Ballot ballot() const;
   Decision override_decision() const;
   Task<Result<Reply>> call(Seat& seat, RequestBody body);
-  // What it was asked it did; anything else fails the seat.
+  // What it was asked it did; anything else loses the seat its session.
   Task<bool> ask(Seat& seat, RequestBody body);
+  bool is_done(Seat& seat, const Result<Reply>& reply);
   void lose(Seat& seat, Error error);
+  // What went wrong in that session, if it is still the seat's.
+  void lose(Seat& seat, uint64_t session, Error error) {
+    if (seat.prepared.session.number == session) lose(seat, error);
+  }
   Seat* find(const ReplicaId& id) const;
   Seat* find(Slot slot) const;
   bool is_ending() const { return ending_.is_cancelled(); }
@@ -156,6 +162,7 @@ class Reign {
   Task<bool> bring_back_now(Seat& seat);
   Task<bool> copy_all(Seat& seat, ExtentBits& wanted);
   Task<void> copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, bool& is_good);
+  Task<void> make_way(Duration took);
   Task<bool> stamp_all(Seat& seat, std::vector<uint64_t> extents);
   Seat* source_for(const Seat& seat) const;
   Task<void> repair(Seat& seat, ByteRange range);

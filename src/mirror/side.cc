@@ -165,6 +165,9 @@ void MirrorSide::submit(IoRequest& request) {
       kind = Operation::Kind::kZeroes;
       break;
   }
+  // Look first: the line stays shared among the shards' caches.
+  if (!shared_->has_io.load(std::memory_order_relaxed)) [[unlikely]]
+    shared_->has_io.store(true, std::memory_order_relaxed);
   Operation& operation = operations_.take();
   operation.side = this;
   operation.original = &request;

@@ -143,6 +143,7 @@ Task<void> Conductor::note_lack_on(size_t shard, Slot slot, bool& lacks) {
 
 Task<void> Conductor::publish() {
   const Mutex::Guard guard = co_await publishing_.lock();
+  if (is_failing_) co_return;
   const SideConfiguration wanted = configuration_;
   co_await on_all([&](size_t i) { return configure_on(i, wanted); });
   published_ = wanted;
@@ -387,6 +388,7 @@ Task<void> Conductor::suspend() {
   for (SlotConfiguration& slot : configuration_.slots) slot.is_broken = slot.use != SlotUse::kOff;
   configuration_.is_held = true;
   co_await publish();
+  is_failing_ = true;  // until all is drained no side is configured
   co_await on_all([&](size_t i) { return fail_on(i); });
   ranges_changed_.release_waiters();
   for (const auto& replica : replicas_) replica->drop();
@@ -399,6 +401,7 @@ Task<void> Conductor::suspend() {
     co_await detach(slot);
     configuration_.slots[slot] = {};
   }
+  is_failing_ = false;
   co_await publish();
   const Slot source = members[random_.below(members.size())];
   for (uint64_t extent = 0; extent < shared_->unlevel.extents(); ++extent) shared_->unlevel.set(extent);

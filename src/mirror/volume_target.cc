@@ -165,6 +165,26 @@ std::string VolumeTarget::why(const Reign& reign) const {
   return {};
 }
 
+ReplicaStatus VolumeTarget::status_of(const Reign::Seat& seat) const {
+  ReplicaStatus status;
+  status.replica = seat.peer.link->replica();
+  status.standing = seat.standing;
+  status.is_local = seat.peer.link->is_local();
+  status.is_refused = seat.is_refused;
+  status.last_error = seat.last_error;
+  if (seat.standing != Reign::Standing::kReturning) return status;
+  status.copied_bytes = seat.copied * kExtentBytes;
+  status.to_copy_bytes = seat.to_copy * kExtentBytes;
+  const Duration since = shards_.front()->reactor.now() - seat.copying_since;
+  const double seconds = std::chrono::duration<double>(since).count();
+  if (seat.copied == 0 || seconds <= 0) return status;
+  const double rate = static_cast<double>(status.copied_bytes) / seconds;
+  const double left = static_cast<double>(status.to_copy_bytes - status.copied_bytes) / rate;
+  status.copy_rate = static_cast<uint64_t>(rate);
+  status.copy_left = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(left));
+  return status;
+}
+
 TargetStatus VolumeTarget::status() const {
   using State = TargetStatus::State;
   TargetStatus status;
@@ -190,15 +210,7 @@ TargetStatus VolumeTarget::status() const {
   } else if (reign.decision().lack != Decision::Lack::kNothing) {
     status.state = State::kSuspended;
   }
-  for (const auto& seat : reign.seats()) {
-    status.replicas.push_back({.replica = seat->peer.link->replica(),
-                               .standing = seat->standing,
-                               .is_local = seat->peer.link->is_local(),
-                               .is_refused = seat->is_refused,
-                               .copied_bytes = seat->copied * kExtentBytes,
-                               .to_copy_bytes = seat->to_copy * kExtentBytes,
-                               .last_error = seat->last_error});
-  }
+  for (const auto& seat : reign.seats()) status.replicas.push_back(status_of(*seat));
   return status;
 }
 

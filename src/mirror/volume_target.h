@@ -22,6 +22,8 @@ struct ReplicaStatus {
   bool is_refused = false;
   uint64_t copied_bytes = 0;   // kReturning: so many
   uint64_t to_copy_bytes = 0;  // of these
+  uint64_t copy_rate = 0;      // bytes a second, since it began
+  Duration copy_left{};        // at this rate
   Error last_error;
 };
 
@@ -82,6 +84,7 @@ class VolumeTarget final : private SidesObserver {
   void level_wanted(uint64_t extent) override;
   void repair_wanted(Slot slot, ByteRange range) override;
   std::string why(const Reign& reign) const;
+  ReplicaStatus status_of(const Reign::Seat& seat) const;
 
   const std::vector<Shard*> shards_;
   const MirrorOptions options_;
