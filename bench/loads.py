@@ -23,9 +23,10 @@ class Load:
         return self.op if self.sequential else f"rand{self.op}"
 
 
-def run_ours(bench, target, load, pid=None, seconds=None, cpu=None):
-    """`fairlead bench`, one thread, on the initiator's processor if none is named. `target` is what it takes as TARGET."""
-    return _run(_ours(bench, target, load, pid, seconds, cpu))
+def run_ours(bench, target, load, pid=None, seconds=None, cpu=None, more=()):
+    """`fairlead bench`, one thread, on the initiator's processor if none is named. `target` is what it takes as TARGET;
+    `more` are other arguments."""
+    return _run([*_ours(bench, target, load, pid, seconds, cpu), *more])
 
 
 def run_floor(bench, load):

@@ -19,7 +19,7 @@ REPLICA = "bench"
 _files = {}
 
 
-def _file(bench):
+def the_file(bench):
     """One for all benchmarks of a run, written in full: a file system answers for holes, and no disk is asked."""
     if bench.directory.parent not in _files:
         path = bench.directory.parent / f"pool-{os.getpid()}.img"
@@ -43,6 +43,10 @@ def _tool(bench, command, path, *arguments):
     return json.loads(done.stdout)
 
 
+def prepare(bench, path, *arguments):
+    return _tool(bench, "prepare", path, *arguments)
+
+
 def _run(bench, path, load):
     """`fairlead bench` on the replica, with the bytes that the process had written to the disk, its import and the
     checkpoint at its end among them."""
@@ -63,7 +67,7 @@ def _run(bench, path, load):
 
 def _beside_raw(bench, load, size, *, unit=UNITS["4k"], how=()):
     """Pairs of runs; ours begins with a new pool each time, so that the reference may write where it likes."""
-    path = _file(bench)
+    path = the_file(bench)
 
     def ours():
         _tool(bench, "prepare", path, "--size", size, "--extent", EXTENT, "--unit", unit, *how)

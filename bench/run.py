@@ -13,6 +13,7 @@ import tempfile
 import disk  # noqa: F401  these register their benchmarks
 import harness
 import idle  # noqa: F401
+import mirror  # noqa: F401
 import network
 import pool  # noqa: F401
 import target  # noqa: F401

@@ -7,6 +7,7 @@
 #include <variant>
 #include <vector>
 
+#include "block/limiter.h"
 #include "cli/bench_load.h"
 #include "host/options.h"
 #include "io/disk.h"
@@ -19,6 +20,7 @@ struct BenchArguments {
   // PATH, memory:SIZE, null:SIZE, pool:DISK[,DISK…]/REPLICA or nvme+tcp://ADDR[:PORT]/NQN[?ns=N]
   std::string target = {};
   std::vector<std::string> paths = {};  // ADDR[:PORT]: more ways to the same NQN
+  std::string limit = {};               // of a local target: iops=…,bandwidth=…,latency=…,jitter=…
   std::string quiesce = {};             // how long a lost path's commands may still be carried out there
   std::string host = {};                // NQN that this host gives itself; empty: derived from the machine
   std::string rw = "randread";
@@ -60,7 +62,8 @@ using BenchTarget = std::variant<OpenDisk, MemoryTarget, NullTarget, PoolTarget,
 struct BenchPlan {
   std::string name;  // of the target, as it was given
   BenchTarget target;
-  uint32_t logical_block = 4096;  // of a target in memory
+  std::optional<LimiterOptions> limits;  // of a local one
+  uint32_t logical_block = 4096;         // of a target in memory
   BenchLoad load;
   int target_pid = 0;
   bool json = false;

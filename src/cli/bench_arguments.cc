@@ -231,6 +231,12 @@ Checked check_target(const BenchArguments& arguments, BenchPlan& plan) {
   }
   if (text.empty())
     return refuse("give a TARGET to measure: a PATH, memory:SIZE, null:SIZE, pool:DISK/REPLICA or nvme+tcp://…");
+  if (!arguments.limit.empty()) {
+    if (is_fabric || text.starts_with(kPool)) return refuse("--limit: is for a PATH, memory:SIZE or null:SIZE");
+    const Result<LimiterOptions> limits = parse_limits(arguments.limit);
+    if (!limits) return complain_about(fmt::format("--limit {}", arguments.limit), limits.error());
+    plan.limits = *limits;
+  }
   if (is_fabric) return check_fabric(arguments, plan);
   if (text.starts_with(kPool)) return check_pool(arguments, plan);
   const bool is_memory = text.starts_with(kMemory);

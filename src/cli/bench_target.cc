@@ -23,8 +23,9 @@ BenchSources::~BenchSources() {
 Task<std::expected<BenchSources::Sources, Complaint>> BenchSources::open() {
   if (const auto* const target = std::get_if<FabricTarget>(&plan_.target)) co_return co_await open_remote(*target);
   if (const auto* const target = std::get_if<PoolTarget>(&plan_.target)) co_return co_await open_pool(*target);
-  const Result<std::shared_ptr<BlockSource>> source = open_local();
+  Result<std::shared_ptr<BlockSource>> source = open_local();
   if (!source) co_return std::unexpected(to_string(source.error()));
+  if (plan_.limits) *source = make_limiter_source(std::move(*source), *plan_.limits);
   co_return std::vector(plan_.load.queues, *source);
 }
 

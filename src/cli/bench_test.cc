@@ -153,6 +153,8 @@ TEST(BenchArgumentsTest, ComplaintsNameTheArgument) {
       {{.target = "memory:1G", .paths = {"10.0.0.1"}}, "--path"},
       {{.target = "nvme+tcp://10.0.0.1"}, "nvme+tcp://10.0.0.1"},
       {{.target = url, .paths = {"there"}}, "--path there"},
+      {{.target = url, .limit = "latency=80us"}, "--limit"},
+      {{.target = "memory:1G", .limit = "latency=soon"}, "--limit latency=soon"},
       {{.target = url, .quiesce = "soon"}, "--quiesce soon"},
       {{.target = "memory:1G", .quiesce = "0s"}, "--quiesce"},
       {{.target = url, .paths = {"10.0.0.1:4420"}}, "--path 10.0.0.1:4420"},

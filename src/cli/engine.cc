@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "async/scope.h"
+#include "block/memory.h"
 #include "cli/announcer.h"
 #include "cli/engine_commands.h"
 #include "cli/pool_disks.h"
@@ -55,10 +56,30 @@ class Node {
   }
 
  private:
+  Task<std::expected<std::unique_ptr<pool::Pool>, Complaint>> open_pool(std::vector<Shard*> shards) {
+    auto disks = plan_.memory_bytes ? open_memory(*plan_.memory_bytes) : open_disks(*shards.front(), plan_.pool);
+    if (!disks) co_return std::unexpected(disks.error());
+    if (plan_.memory_bytes) {
+      const auto created = co_await pool::Pool::create(*shards.front(), *disks, {.name = "memory"});
+      if (!created) co_return std::unexpected(to_text(created.error()));
+    }
+    for (pool::PoolDisk& disk : *disks) {
+      if (plan_.limits) disk.source = make_limiter_source(std::move(disk.source), *plan_.limits);
+    }
+    auto imported = co_await pool::Pool::import(std::move(shards), std::move(*disks), {});
+    if (!imported) co_return std::unexpected(to_text(imported.error()));
+    co_return std::move(*imported);
+  }
+  static std::expected<std::vector<pool::PoolDisk>, Complaint> open_memory(uint64_t size) {
+    Result<std::shared_ptr<BlockSource>> source = make_memory_source({.size_bytes = size});
+    if (!source) return complain_about("--pool memory", source.error());
+    return std::vector{pool::PoolDisk{.path = "memory", .source = std::move(*source)}};
+  }
+
   Task<bool> start() {
     std::vector<Shard*> shards;
     for (size_t i = 0; i < runtime_.shard_count(); ++i) shards.push_back(&runtime_.shard(i));
-    auto pool = co_await import_pool(shards, plan_.pool);
+    auto pool = co_await open_pool(shards);
     if (!pool) {
       complain("{}", pool.error());
       co_return false;

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "block/limiter.h"
 #include "cli/arguments.h"
 #include "engine/engine.h"
 #include "io/disk.h"
@@ -22,13 +24,17 @@ struct EngineArguments {
   std::string lease = "400ms";
   std::string checkpoint_interval = "10s";
   std::string stall_limit = "5s";
+  uint32_t copy_share = mirror::MirrorOptions{}.copy_share_percent;
   std::string controller_ids = {};  // FIRST-LAST
+  std::string limit = {};           // iops=…,bandwidth=…,latency=…,jitter=…
   uint16_t shards = 0;              // 0: one for each processor
   std::string poll = "auto";
 };
 
 struct EnginePlan {
   std::vector<OpenDisk> pool;
+  std::optional<uint64_t> memory_bytes;  // instead of disks
+  std::optional<LimiterOptions> limits;  // of each disk
   std::vector<target::ListenerOptions> listeners;
   bool takes_commands = false;
   engine::EngineOptions engine;

@@ -1,6 +1,7 @@
 #include <charconv>
 #include <fmt/format.h>
 
+#include "base/units.h"
 #include "block/spec.h"
 #include "cli/engine.h"
 #include "cli/version.h"
@@ -43,6 +44,25 @@ std::expected<engine::ControllerIds, Complaint> parse_controller_ids(std::string
   return ids;
 }
 
+std::expected<void, Complaint> check_pool(const EngineArguments& arguments, EnginePlan& plan) {
+  constexpr std::string_view kMemory = "memory:";
+  for (const std::string& path : arguments.pool) {
+    if (!path.starts_with(kMemory)) {
+      plan.pool.push_back({.path = path});
+      continue;
+    }
+    const Result<uint64_t> size = parse_size(std::string_view(path).substr(kMemory.size()));
+    if (!size) return complain_about(fmt::format("--pool {}", path), size.error());
+    if (arguments.pool.size() > 1) return std::unexpected(fmt::format("--pool {}: is a pool by itself", path));
+    plan.memory_bytes = *size;
+  }
+  if (arguments.limit.empty()) return {};
+  const Result<LimiterOptions> limits = parse_limits(arguments.limit);
+  if (!limits) return complain_about(fmt::format("--limit {}", arguments.limit), limits.error());
+  plan.limits = *limits;
+  return {};
+}
+
 std::expected<void, Complaint> check_times(const EngineArguments& arguments, mirror::MirrorOptions& mirror) {
   const auto lease = parse_span("--lease", arguments.lease, {milliseconds(10), seconds(60), "10ms to 60s"});
   if (!lease) return std::unexpected(lease.error());
@@ -63,12 +83,16 @@ std::expected<void, Complaint> check_times(const EngineArguments& arguments, mir
 std::expected<EnginePlan, Complaint> check(const EngineArguments& arguments) {
   EnginePlan plan;
   if (arguments.pool.empty()) return std::unexpected("give the pool's disks: --pool DISK[,DISK…]");
-  for (const std::string& path : arguments.pool) plan.pool.push_back({.path = path});
+  if (const auto pool = check_pool(arguments, plan); !pool) return std::unexpected(pool.error());
   const auto listeners = parse_listeners(arguments.listen);
   if (!listeners) return std::unexpected(listeners.error());
   plan.listeners = *listeners;
   plan.takes_commands = arguments.commands;
   if (const auto times = check_times(arguments, plan.engine.mirror); !times) return std::unexpected(times.error());
+  if (arguments.copy_share < 1 || arguments.copy_share > 100) {
+    return std::unexpected(fmt::format("--copy-share {}: expected 1 to 100 percent", arguments.copy_share));
+  }
+  plan.engine.mirror.copy_share_percent = arguments.copy_share;
   if (!arguments.controller_ids.empty()) {
     const auto ids = parse_controller_ids(arguments.controller_ids);
     if (!ids) return std::unexpected(ids.error());

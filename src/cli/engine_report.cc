@@ -38,6 +38,8 @@ Json to_json_value(const mirror::ReplicaStatus& replica) {
           {"is_refused", replica.is_refused},
           {"copied_bytes", replica.copied_bytes},
           {"to_copy_bytes", replica.to_copy_bytes},
+          {"copy_bytes_per_second", replica.copy_rate},
+          {"copy_seconds_left", std::chrono::duration<double>(replica.copy_left).count()},
           {"last_error", to_json_value(replica.last_error)}};
 }
 

@@ -65,7 +65,10 @@ void define_serve(CLI::App& serve, ServeArguments& arguments) {
 }
 
 void define_engine(CLI::App& engine, EngineArguments& arguments) {
-  engine.add_option("--pool", arguments.pool, "DISK[,DISK…]: the pool's disks, all of them; see fairlead pool --help")
+  engine
+      .add_option("--pool", arguments.pool,
+                  "DISK[,DISK…]: the pool's disks, all of them; see fairlead pool --help. For measuring memory:SIZE, a "
+                  "pool that is gone with the process")
       ->delimiter(',')
       ->required();
   engine.add_option(
@@ -89,9 +92,15 @@ void define_engine(CLI::App& engine, EngineArguments& arguments) {
       .add_option("--stall-limit", arguments.stall_limit,
                   "A replica that does not end a request for so long is left out until it comes back")
       ->capture_default_str();
+  engine
+      .add_option("--copy-share", arguments.copy_share,
+                  "Of the time that hosts keep a volume busy, percent that copies to replicas that came back may take")
+      ->capture_default_str();
   engine.add_option("--controller-ids", arguments.controller_ids,
                     "FIRST-LAST: numbers for the controllers of hosts. Engines that show the same volume need ranges "
                     "apart. Default: one of 255, by the pool's id");
+  engine.add_option("--limit", arguments.limit,
+                    "For measuring: plays slower disks, iops=400k,bandwidth=2GiB,latency=80us,jitter=10us");
   engine.add_option("--shards", arguments.shards, "Threads that serve I/O. Default: one for each processor")
       ->check(CLI::PositiveNumber);
   engine
@@ -146,6 +155,8 @@ void define_bench(CLI::App& bench, BenchArguments& arguments) {
   bench.add_option(
       "--path", arguments.paths,
       "ADDR[:PORT]: another address of the same remote subsystem, for multipath; may be given several times");
+  bench.add_option("--limit", arguments.limit,
+                   "Plays a slower disk with a local target: iops=400k,bandwidth=2GiB,latency=80us,jitter=10us");
   bench.add_option(
       "--quiesce", arguments.quiesce,
       "How long what was sent to a target may still be done there after the path to it was lost; later "

@@ -13,6 +13,8 @@ import time
 import uuid
 
 ANSWER_SECONDS_MAX = 20
+POOL_SIZE = "256MiB"  # of those in files
+VOLUME = str(uuid.UUID(int=0x4000_8000_0000_0000_ffff_0000))
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -36,10 +38,11 @@ def run_tool(*command):
 class Engine:
     """One engine, life after life: its pool, its address, and its process while there is one.
 
-    Each has a loopback address of its own. Its port is chosen by the system in its first life, and kept.
+    Each has a loopback address of its own. Its port is chosen by the system in its first life, and kept. `disk` is what
+    it takes as its pool; when there is none a pool is made in a file.
     """
 
-    def __init__(self, fairlead, directory, number, *, pool=None, size="256MiB", options=(), cpu=None):
+    def __init__(self, fairlead, directory, number, *, disk=None, options=(), cpu=None):
         self._fairlead = fairlead
         self._options = [str(option) for option in options]
         self._cpu = cpu
@@ -48,10 +51,10 @@ class Engine:
         self._port = 0
         self.number = number
         self.host = f"127.0.0.{10 + number}"
-        self.disk = pathlib.Path(directory) / f"engine{number}.img"
+        self.disk = disk or pathlib.Path(directory) / f"engine{number}.img"
         self.replica = str(uuid.UUID(int=0x4000_8000_0000_0000_0000 + number + 1))
-        run_tool(fairlead, "pool", "create", f"pool{number}", pool or self.disk, *([] if pool else ["--size", size]))
-        self.disk = pool or self.disk
+        if not disk:
+            run_tool(fairlead, "pool", "create", f"pool{number}", self.disk, "--size", POOL_SIZE)
 
     @property
     def pid(self):
@@ -60,10 +63,6 @@ class Engine:
     @property
     def address(self):
         return f"{self.host}:{self._port}"
-
-    @property
-    def is_running(self):
-        return self._process is not None
 
     def start(self):
         self._process = subprocess.Popen(
@@ -147,30 +146,34 @@ class Engine:
 class Cluster:
     """Engines with one volume, a replica on each; all show it. Its end is that of a `with`."""
 
-    def __init__(self, fairlead, directory, *, engines=3, size="64MiB", pools=None, pool_size="256MiB", options=(),
-                 cpus=None):
+    def __init__(self, fairlead, directory, *, engines=3, size="64MiB", disk=None, options=(), cpus=(None,) * 8,
+                 members=None):
+        """The volume begins with the replicas of the first `members` engines, of all if not said; others may join."""
         self._fairlead = fairlead
-        self.volume = str(uuid.UUID(int=0x4000_8000_0000_0000_ffff_0000))
+        self.volume = VOLUME
         self.nqn = f"nqn.2026-01.io.fairlead:volume:{self.volume}"
         self._size = size
         self.engines = []
         try:
             for number in range(engines):
                 ids = ("--controller-ids", f"{1 + 1000 * number}-{1000 * (number + 1)}")
-                self.engines.append(Engine(fairlead, directory, number, pool=pools[number] if pools else None,
-                                           size=pool_size, options=[*options, *ids], cpu=cpus[number] if cpus else None))
-            members = ",".join(engine.replica for engine in self.engines)
+                self.engines.append(
+                    Engine(fairlead, directory, number, disk=disk, options=[*options, *ids], cpu=cpus[number]))
+            first = self.engines[:members]
+            names = ",".join(engine.replica for engine in first)
             for engine in self.engines:
                 engine.start()
-                engine.ask(f"replica create db {size} {self.volume} {engine.replica} {members}")
-            for engine in self.engines:
-                self.show_on(engine)
+                engine.ask(f"replica create db {size} {self.volume} {engine.replica} {names if engine in first else ''}")
+            for engine in first:
+                self.show_on(engine, first)
         except BaseException:
             self.close()
             raise
 
-    def show_on(self, engine):
-        places = " ".join(f"{each.replica}@{'local' if each is engine else each.address}" for each in self.engines)
+    def show_on(self, engine, among=None):
+        """Replicas are on `among`, on all if not said."""
+        places = " ".join(f"{each.replica}@{'local' if each is engine else each.address}"
+                          for each in among or self.engines)
         engine.ask(f"volume open {self.volume} {self._size} {places}")
 
     def serve_on(self, engine):
@@ -199,12 +202,15 @@ class Cluster:
         engine.start()
         self.show_on(engine)
 
+    def url(self, engine):
+        return f"nvme+tcp://{engine.address}/{self.nqn}?ns=1"
+
     def load(self, *arguments):
         """`fairlead bench` as a host with a path to each engine, under way. Its result is JSON on its output."""
         addresses = [engine.address for engine in self.engines]
         more = [word for address in addresses[1:] for word in ("--path", address)]
-        command = [self._fairlead, "bench", f"nvme+tcp://{addresses[0]}/{self.nqn}?ns=1", *more, "--quiesce", "0s",
-                   "--overwrite", "--json", *arguments]
+        command = [self._fairlead, "bench", self.url(self.engines[0]), *more, "--quiesce", "0s", "--overwrite", "--json",
+                   *arguments]
         return subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
 
