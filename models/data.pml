@@ -16,8 +16,10 @@
  *   HOLES        a write may be an unmap, which leaves a hole
  *   DEMAND       a take-over may serve before all is level
  *   SPLIT        a copy reads and writes in two steps
+ *   BLOCKS       the two "extents" are blocks of one: one stamp, copied together, but written each by itself
  *   TAKEN        a replica may have taken a write into its queue that has not landed yet
  *   WIPES        a replica's disk may be replaced by an empty one
+ *   ACYCLIC      with HEAL: look for runs that go on for ever after the faults, not for errors at their end
  *   HEAL         faults end once, before the last term; from then on that target alone works and must come to serve
  *
  * As in replication.pml, a message lost is one that is never delivered, and any member may be suspected at any time.
@@ -58,7 +60,7 @@
   X(return_stamps_early) X(return_in_flight) X(lock_ignores_returning) X(return_note_early) X(return_resumed) \
   X(checkpoint_no_flush) X(checkpoint_in_flight) X(checkpoint_not_all) X(hole_forgotten) X(hole_members_only) \
   X(demand_read) X(demand_checkpoint) X(demand_flush) X(demand_return_source) X(demand_fault_source) X(wipe_keeps_id) \
-  X(stamp_not_kept) X(no_return_after_heal)
+  X(stamp_not_kept) X(no_return_after_heal) X(suspects_for_ever)
 #include "mutation.inc.pml"
 
 #define SAY1(text, a) printf(text, a)
@@ -71,6 +73,12 @@
 #define AT(r, e) ((r) * EXTENTS + (e))
 #define MESSAGE(r, c) ((r) * CHANNELS + (c))
 #define EXTENT_OF(c) ((c) % EXTENTS)
+#ifdef BLOCKS
+#define UNIT(e) 0                  /* what is stamped and copied as one */
+#else
+#define UNIT(e) (e)
+#endif
+#define STAMP(r, e) stamp[AT(r, UNIT(e))]
 
 /* ---- Replicas. */
 byte cached[REPLICAS * EXTENTS];   /* content, as read */
@@ -127,6 +135,7 @@ byte checkpoints = 0;
 byte cuts = 0;
 byte wipes = 0;
 bit healed = 0;
+bit ended = 0;                    /* nothing is left to do */
 
 #define FAULTS (!healed)
 #ifdef HEAL
@@ -152,13 +161,13 @@ bit healed = 0;
 #define BEHIND_SET(set) ((((set) & 1) -> behind[0] : 0) | (((set) & 2) -> behind[1] : 0) | (((set) & 4) -> behind[REPLICAS - 1] : 0))
 #define LEVEL_SET(set) ((set) & ((behind[0] == 0 -> 1 : 0) | (behind[1] == 0 -> 2 : 0) | ((REPLICAS == 3 && behind[REPLICAS - 1] == 0) -> 4 : 0)))
 #define INDEX(set) (((set) & 1) -> 0 : (((set) & 2) -> 1 : 2))
-#define ABOVE_NOTE(s, r, e) (stamp[AT(s, e)] > note[r])
+#define ABOVE_NOTE(s, r, e) (STAMP(s, e) > note[r])
 #define DIRTY(r) (ABOVE_NOTE(r, r, 0) || ABOVE_NOTE(r, r, EXTENTS - 1))
 #define BEGINS(t) ((t) * 4)        /* generations order by (term, number) */
 
 /* Extents that r must be sent from s: stamped after r's own note, on it or on the source. */
 #define MUST_COPY(s, r, e, by_source, by_own) ((((by_source) && ABOVE_NOTE(s, r, e)) || ((by_own) && ABOVE_NOTE(r, r, e))) -> BIT(e) : 0)
-#if EXTENTS == 2
+#if EXTENTS == 2 && !defined(BLOCKS)
 #define MUST_COPY_ALL(s, r, by_source, by_own) (MUST_COPY(s, r, 0, by_source, by_own) | MUST_COPY(s, r, 1, by_source, by_own))
 #else
 #define MUST_COPY_ALL(s, r, by_source, by_own) MUST_COPY(s, r, 0, by_source, by_own)
@@ -177,12 +186,15 @@ inline drop_messages(r) {
 
 /* Both ends are stamped anew. */
 inline stamp_copy(s, r, e) {
-  if :: DROPPED(no_restamp_source) :: else -> stamp[AT(s, e)] = generation fi;
-  if :: DROPPED(no_restamp_target) :: else -> stamp[AT(r, e)] = generation fi
+  if :: DROPPED(no_restamp_source) :: else -> STAMP(s, e) = generation fi;
+  if :: DROPPED(no_restamp_target) :: else -> STAMP(r, e) = generation fi
 }
 
 inline copy(s, r, e) {
   cached[AT(r, e)] = cached[AT(s, e)];
+#ifdef BLOCKS
+  cached[AT(r, 1)] = cached[AT(s, 1)];
+#endif
   stamp_copy(s, r, e);
   behind[r] = behind[r] & ~BIT(e)
 }
@@ -220,11 +232,11 @@ inline land(r, c) {
   cached[AT(r, EXTENT_OF(c))] = sent[MESSAGE(r, c)];
   if
   :: DROPPED(no_stamp) || (DROPPED(hole_forgotten) && ((holes >> sent[MESSAGE(r, c)]) & 1)) ->
-     if :: DROPPED(hole_forgotten) -> stamp[AT(r, EXTENT_OF(c))] = 0 :: else fi
+     if :: DROPPED(hole_forgotten) -> STAMP(r, EXTENT_OF(c)) = 0 :: else fi
   :: else ->
      if
-     :: stamp[AT(r, EXTENT_OF(c))] < sent_generation[MESSAGE(r, c)] || DROPPED(stamp_not_kept) ->
-        stamp[AT(r, EXTENT_OF(c))] = sent_generation[MESSAGE(r, c)]
+     :: STAMP(r, EXTENT_OF(c)) < sent_generation[MESSAGE(r, c)] || DROPPED(stamp_not_kept) ->
+        STAMP(r, EXTENT_OF(c)) = sent_generation[MESSAGE(r, c)]
      :: else
      fi
   fi;
@@ -268,10 +280,12 @@ proctype Replica(byte r) {
 #endif
   /* A fault. A member that is level must be left. */
   :: d_step {
-       stage == SERVING && FAULTS && (members & BIT(r)) && members != BIT(r) && changes < CHANGES && proposal != (members & ~BIT(r)) &&
+       stage == SERVING && (FAULTS && changes < CHANGES || healed && DROPPED(suspects_for_ever)) &&
+       (members & BIT(r)) && members != BIT(r) && proposal != (members & ~BIT(r)) &&
        (LEVEL_SET(members & ~BIT(r)) || DROPPED(demand_fault_source)) ->
        SAY1("fault of %d is proposed\n", r);
-       changes++; propose(members & ~BIT(r)) }
+       if :: FAULTS -> changes++ :: else fi;
+       propose(members & ~BIT(r)) }
   /* A return begins: a new session, older ones drained; from now on it is sent every write. */
   :: d_step {
        stage == SERVING && !(needed & BIT(r)) && !returning && (changes < CHANGES || MAY_RETURN_NOW) &&
@@ -313,7 +327,7 @@ proctype Replica(byte r) {
        :: e < EXTENTS && cached[AT(r, e)] != stored[AT(r, e)] ->
           SAY3("replica %d loses power, extent %d keeps %d\n", r, e, cached[AT(r, e)]);
           stored[AT(r, e)] = cached[AT(r, e)];
-          if :: DROPPED(stamp_after_data) -> stamp[AT(r, e)] = 0 :: else fi;
+          if :: DROPPED(stamp_after_data) -> STAMP(r, e) = 0 :: else fi;
           e++
        :: e == EXTENTS -> break
        od;
@@ -325,8 +339,8 @@ proctype Replica(byte r) {
        wipes < WIPES && FAULTS ->
        SAY1("the disk of %d is replaced\n", r);
        wipes++;
-       cached[AT(r, 0)] = 0; stored[AT(r, 0)] = 0; stamp[AT(r, 0)] = 0;
-       cached[AT(r, EXTENTS - 1)] = 0; stored[AT(r, EXTENTS - 1)] = 0; stamp[AT(r, EXTENTS - 1)] = 0;
+       cached[AT(r, 0)] = 0; stored[AT(r, 0)] = 0; STAMP(r, 0) = 0;
+       cached[AT(r, EXTENTS - 1)] = 0; stored[AT(r, EXTENTS - 1)] = 0; STAMP(r, EXTENTS - 1) = 0;
        note[r] = 0; cold = cold & ~BIT(r);
        session = session & ~BIT(r); answers = answers & ~BIT(r);
        drop_messages(r);
@@ -342,8 +356,13 @@ proctype Replica(byte r) {
   od
 }
 
-#define NOTED(r, e, other) (note[other] >= stamp[AT(r, e)] || (DROPPED(hole_members_only) && stage == SERVING && !(needed & BIT(other))))
+#define NOTED(r, e, other) (note[other] >= STAMP(r, e) || (DROPPED(hole_members_only) && stage == SERVING && !(needed & BIT(other))))
 
+#ifdef BLOCKS
+#define COPY_LOCKED(e) (LOCKED(0) || LOCKED(1))
+#else
+#define COPY_LOCKED(e) LOCKED(e)
+#endif
 /* Whoever left the members meanwhile misses writes. */
 #define MAY_COPY_FROM(s) ((s) & session & (members | (DROPPED(return_from_faulted) -> ALL : 0)))
 
@@ -353,7 +372,7 @@ proctype Extent(byte r; byte e) {
   /* Levelling at take-over, or on demand while serving. */
   :: d_step {
        (stage == LEVELLING || (stage == SERVING && (members & BIT(r)))) && (behind[r] & BIT(e)) && returning != BIT(r) &&
-       source && (session & BIT(r)) && (session & source) && !LOCKED(e) ->
+       source && (session & BIT(r)) && (session & source) && !COPY_LOCKED(e) ->
        SAY3("extent %d is levelled on %d, from %x\n", e, r, source);
        copy(INDEX(source), r, e);
        if :: behind[r] == 0 -> cold = cold & ~BIT(r) :: else fi }
@@ -373,24 +392,24 @@ proctype Extent(byte r; byte e) {
 #else
   :: d_step {
        stage == SERVING && returning == BIT(r) && (behind[r] & BIT(e)) && (session & BIT(r)) && MAY_COPY_FROM(return_source) &&
-       !LOCKED(e) ->
+       !COPY_LOCKED(e) ->
        SAY2("extent %d is copied to %d\n", e, r);
        copy(INDEX(return_source), r, e) }
 #endif
   /* A read from a member. */
   :: d_step {
        stage == SERVING && FAULTS && (members & BIT(r)) && (session & BIT(r)) && !WRITING_TO(e) &&
-       (!(BEHIND_SET(members) & BIT(e)) || DROPPED(demand_read)) ->
+       (!(BEHIND_SET(members) & BIT(UNIT(e))) || DROPPED(demand_read)) ->
        SAY3("extent %d is read from %d: %d\n", e, r, cached[AT(r, e)]);
        assert(!((replaced[e] >> cached[AT(r, e)]) & 1));
        replaced[e] = STARTED & ~BIT(cached[AT(r, e)]) }
 #ifdef HOLES
   /* A hole's stamp is dropped when every replica of the volume, the absent too, has a note at or above it. */
   :: d_step {
-       stamp[AT(r, e)] && ((holes >> cached[AT(r, e)]) & 1) && stamp[AT(r, e)] <= note[r] && NOTED(r, e, 0) && NOTED(r, e, 1) &&
+       STAMP(r, e) && ((holes >> cached[AT(r, e)]) & 1) && STAMP(r, e) <= note[r] && NOTED(r, e, 0) && NOTED(r, e, 1) &&
        (REPLICAS < 3 || NOTED(r, e, REPLICAS - 1)) ->
        SAY2("replica %d forgets its hole %d\n", r, e);
-       stamp[AT(r, e)] = 0 }
+       STAMP(r, e) = 0 }
 #endif
   od
 }
@@ -571,8 +590,23 @@ proctype Judge() {
   timeout ->
   assert(!healed || (stage == SERVING && !proposal && !writing[0] && !writing[CHANNELS - 1]));
   assert(!healed || (members == ALL && !cold && !behind[0] && !behind[1] && !behind[REPLICAS - 1]));
-  assert(!healed || (EQUAL(0) && EQUAL(EXTENTS - 1)))
+  assert(!healed || (EQUAL(0) && EQUAL(EXTENTS - 1)));
+  ended = 1
 }
+#ifdef ACYCLIC
+/* No run goes on for ever after the faults. Found as an acceptance cycle. */
+never {
+  do
+  :: true
+  :: healed && !ended -> goto accept_for_ever
+  od;
+accept_for_ever:
+  do
+  :: healed && !ended
+  od
+}
+#endif
+
 #endif
 
 init {

@@ -9,6 +9,7 @@
  *   WRITES     writes, each of a value of its own to the one extent
  *   CHANGES    membership changes (fault, return) that all targets together may propose
  *   AMNESIA    the witness may lose its store once
+ *   ACYCLIC    with HEAL: look for runs that go on for ever after the faults, not for errors at their end
  *   HEAL       faults end once, at any time; from then on the highest term alone works and must come to serve
  *   LATE       a proposal that was replaced by the next one may still arrive
  *   SYMMETRY   states that differ only by the names of the replicas are one
@@ -38,7 +39,7 @@
   X(own_prior) X(term_reused) X(term_without_writer) \
   X(ack_by_one) X(ack_without_proposed) X(read_in_flight) X(fault_no_record) X(fault_prior_last) \
   X(return_no_copy) X(return_no_writes) X(read_no_lease) X(one_lease) X(lease_without_witness) \
-  X(reseed_unconfirmed) X(reseed_by_old_term) X(blank_votes) X(no_return_after_heal) X(resume_stuck)
+  X(reseed_unconfirmed) X(reseed_by_old_term) X(blank_votes) X(no_return_after_heal) X(never_settled)
 #include "mutation.inc.pml"
 
 #define ALL ((1 << REPLICAS) - 1)
@@ -91,7 +92,7 @@ byte session[TERMS + 1];          /* replicas with a session of this term */
 byte in_flight[(TERMS + 1) * REPLICAS]; /* values sent and not arrived; they outlive their target */
 #define IN_FLIGHT(t, r) in_flight[(t) * REPLICAS + (r)]
 #ifdef LATE
-byte replaced[TERMS + 1]; byte replaced_prior[TERMS + 1]; byte replaced_number[TERMS + 1];
+byte late[TERMS + 1]; byte late_prior[TERMS + 1]; byte late_number[TERMS + 1];
 #endif
 #ifdef AMNESIA
 bit knows_blank[TERMS + 1];       /* its open proposal was made after the witness told that it is blank (a mutation) */
@@ -102,11 +103,12 @@ byte last_old_term = 0;           /* the highest term heard of when the witness 
 
 /* ---- The observer. Values are sets of bits here. */
 byte next_value = 1;
-byte replaced_values = 0;         /* no read may return these any more */
+byte outdated = 0;                /* no read may return these any more */
 byte effective = 1;               /* writes that took effect, acknowledged or not */
 byte newest_in_force = 1;         /* the highest term that came into force */
 byte changes = 0;
 bit healed = 0;
+bit ended = 0;                    /* nothing is left to do */
 byte up = 0;                      /* after the faults: voters that can be reached */
 bit forgot = 0;
 
@@ -133,6 +135,9 @@ hidden byte prior_chosen;         /* lives within one step */
 #define MAY_READ(t) (DROPPED(read_no_lease) || (DROPPED(one_lease) && LEASES(t)) || MAJORITY(LEASES(t), in_force[t]) || \
   (DROPPED(lease_without_witness) && 2 * COUNT(LEASES(t) & in_force[t]) >= COUNT(in_force[t])))
 
+#if defined(SYMMETRY) && (defined(LATE) || defined(HEAL))
+#error "symmetry.inc.pml does not know the variables of LATE and HEAL"
+#endif
 #ifdef SYMMETRY
 #include "symmetry.inc.pml"
 #define DONE ; CANONICAL
@@ -145,7 +150,7 @@ hidden byte prior_chosen;         /* lives within one step */
 
 inline propose(t, whom, before) {
 #ifdef LATE
-  replaced[t] = proposal[t]; replaced_prior[t] = proposal_prior[t]; replaced_number[t] = proposal_number[t];
+  late[t] = proposal[t]; late_prior[t] = proposal_prior[t]; late_number[t] = proposal_number[t];
 #endif
 #ifdef AMNESIA
   knows_blank[t] = 0;
@@ -169,7 +174,7 @@ inline die(t) {
   forget_answers(t); newest_members[t] = 0; newest_prior[t] = 0; reached[t] = 0; level[t] = 0; source[t] = 0;
   in_force[t] = 0; needed[t] = 0; withdraw(t); proposal_number[t] = 0; writing[t] = 0; written[t] = 0; session[t] = 0
 #ifdef LATE
-  ; replaced[t] = 0; replaced_prior[t] = 0; replaced_number[t] = 0
+  ; late[t] = 0; late_prior[t] = 0; late_number[t] = 0
 #endif
 #ifdef AMNESIA
   ; knows_blank[t] = 0; confirmed[t] = 0
@@ -238,10 +243,10 @@ proctype Vote(byte t; byte v) {
        proposal_votes[t] = proposal_votes[t] | BIT(v) DONE }
 #ifdef LATE
   :: d_step {
-       replaced[t] && REACHABLE(t, v) && PROMISED_TO(v, t) && (NEWER(t, replaced_number[t], v) ||
-         (DROPPED(record_older) && record_number[v] != replaced_number[t])) ->
-       SAY4("voter %d takes T%d's older record: members %x prior %x\n", v, t, replaced[t], replaced_prior[t]);
-       take_record(v, t, replaced_number[t], replaced[t], replaced_prior[t]) DONE }
+       late[t] && REACHABLE(t, v) && PROMISED_TO(v, t) && (NEWER(t, late_number[t], v) ||
+         (DROPPED(record_older) && record_number[v] != late_number[t])) ->
+       SAY4("voter %d takes T%d's older record: members %x prior %x\n", v, t, late[t], late_prior[t]);
+       take_record(v, t, late_number[t], late[t], late_prior[t]) DONE }
 #endif
   od
 }
@@ -301,8 +306,8 @@ proctype Link(byte t; byte r) {
        stage[t] == SERVING && FAULTS && (in_force[t] & BIT(r)) && LINKED(t, r) && MAY_READ(t) &&
        (writing[t] == 0 || DROPPED(read_in_flight)) ->
        SAY3("T%d reads %d from %d\n", t, value[r], r);
-       assert(!((replaced_values >> value[r]) & 1));
-       replaced_values = STARTED & ~(1 << value[r]) & ~(writing[t] -> (1 << writing[t]) : 0) DONE }
+       assert(!((outdated >> value[r]) & 1));
+       outdated = STARTED & ~(1 << value[r]) & ~(writing[t] -> (1 << writing[t]) : 0) DONE }
   od
 }
 
@@ -332,8 +337,7 @@ proctype Target(byte t) {
        reached[t] = 0; source[t] = 0; newest_prior[t] = 0 DONE }
   /* The open proposal is in force. */
   :: d_step {
-       proposal[t] && MAJORITY(proposal_votes[t], proposal[t]) && MAJORITY(proposal_votes[t], proposal_prior[t]) &&
-       !(healed && DROPPED(resume_stuck)) ->
+       proposal[t] && MAJORITY(proposal_votes[t], proposal[t]) && MAJORITY(proposal_votes[t], proposal_prior[t]) ->
        SAY3("T%d: in force: members %x prior %x\n", t, proposal[t], proposal_prior[t]);
        if
        :: stage[t] == REPEATING -> propose(t, level[t], newest_members[t]); stage[t] = RECORDING
@@ -347,7 +351,7 @@ proctype Target(byte t) {
           confirmed[t] = knows_blank[t];
 #endif
           if
-          :: proposal_prior[t] != proposal[t] -> propose(t, in_force[t], in_force[t])  /* settle */
+          :: proposal_prior[t] != proposal[t] && !DROPPED(never_settled) -> propose(t, in_force[t], in_force[t])
           :: else -> withdraw(t)
           fi
        fi DONE }
@@ -366,12 +370,12 @@ proctype Target(byte t) {
        SAY2("T%d's write of %d is acknowledged\n", t, writing[t]);
        if
        :: newest_in_force <= t ->
-          assert(!((replaced_values >> writing[t]) & 1));
-          replaced_values = STARTED & ~(1 << writing[t]);
+          assert(!((outdated >> writing[t]) & 1));
+          outdated = STARTED & ~(1 << writing[t]);
           effective = effective | (1 << writing[t])
        :: else ->
           assert((effective >> writing[t]) & 1);
-          if :: !((replaced_values >> writing[t]) & 1) -> replaced_values = replaced_values | OLDER_THAN(writing[t]) :: else fi
+          if :: !((outdated >> writing[t]) & 1) -> outdated = outdated | OLDER_THAN(writing[t]) :: else fi
        fi;
        writing[t] = 0; written[t] = 0 DONE }
 #ifdef AMNESIA
@@ -462,14 +466,34 @@ proctype Absence() {
   od
 }
 
+#define HOLDS_SETTLED(v) (record_term[v] == TERMS && record_members[v] == in_force[TERMS] && \
+  record_prior[v] == in_force[TERMS] -> BIT(v) : 0)
+#define HOLD_SETTLED (HOLDS_SETTLED(0) | HOLDS_SETTLED(1) | HOLDS_SETTLED(2) | (REPLICAS == 3 -> HOLDS_SETTLED(REPLICAS) : 0))
+
 /* When nothing is left to do the volume serves, is settled, whole and equal, and no write waits. */
 proctype Judge() {
   timeout ->
   assert(!healed || (stage[TERMS] == SERVING && !proposal[TERMS] && !writing[TERMS]));
   assert(!healed || in_force[TERMS] == (up & ALL));
+  assert(!healed || MAJORITY(HOLD_SETTLED, in_force[TERMS]));
   assert(!healed || ((!(up & 1) || value[0] == VALUE_OF(up)) && (!(up & 2) || value[1] == VALUE_OF(up)) &&
-                     (REPLICAS < 3 || !(up & 4) || value[REPLICAS - 1] == VALUE_OF(up))))
+                     (REPLICAS < 3 || !(up & 4) || value[REPLICAS - 1] == VALUE_OF(up))));
+  ended = 1
 }
+#ifdef ACYCLIC
+/* No run goes on for ever after the faults. Found as an acceptance cycle. */
+never {
+  do
+  :: true
+  :: healed && !ended -> goto accept_for_ever
+  od;
+accept_for_ever:
+  do
+  :: healed && !ended
+  od
+}
+#endif
+
 #endif
 
 init {

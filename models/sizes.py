@@ -17,6 +17,9 @@ class Size:
     def defines(self):
         return [f"-D{constant}" for constant in self.constants.split()]
 
+    def for_cycles(self):
+        return "ACYCLIC" in self.constants.split()
+
 
 SIZES = [
     # --- who may write
@@ -37,8 +40,14 @@ SIZES = [
          ["reseed_unconfirmed", "reseed_by_old_term", "blank_votes"], quick=True),
     Size("amnesia-three-terms", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=0 AMNESIA SYMMETRY",
          ["reseed_unconfirmed", "blank_votes"], quick=True),
+    Size("amnesia-change", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=1 AMNESIA SYMMETRY", ["reseed_by_old_term"],
+         store="bits"),
     Size("heal", "replication", "REPLICAS=2 TERMS=2 WRITES=1 CHANGES=1 HEAL",
-         ["resume_stuck", "no_return_after_heal"], quick=True),
+         ["never_settled", "no_return_after_heal"], quick=True),
+    Size("heal-ends", "replication", "REPLICAS=2 TERMS=2 WRITES=1 CHANGES=1 HEAL ACYCLIC", [], quick=True),
+    Size("heal-three-terms", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=1 HEAL", []),
+    Size("heal-three-replicas", "replication", "REPLICAS=3 TERMS=2 WRITES=1 CHANGES=1 HEAL", []),
+    Size("heal-amnesia", "replication", "REPLICAS=2 TERMS=3 WRITES=1 CHANGES=0 HEAL AMNESIA", []),
 
     # --- what the replicas hold
     Size("caches", "data", "WRITES=2 CHECKPOINTS=1 CUTS=2",
@@ -50,16 +59,27 @@ SIZES = [
     Size("cold", "data", "TERMS=3 EXTENTS=2 CUTS=1 CHANGES=1",
          ["cold_forgotten", "cold_cleared_early", "cold_cleared_blindly"], quick=True),
     Size("data-heal", "data", "HEAL TERMS=3 WRITES=1 CUTS=1 CHECKPOINTS=1 CHANGES=1", ["no_return_after_heal"], quick=True),
+    Size("data-heal-ends", "data", "HEAL ACYCLIC TERMS=3 WRITES=1 CUTS=1 CHANGES=1", ["suspects_for_ever"], quick=True),
     Size("data-heal-demand", "data", "HEAL DEMAND TERMS=3 EXTENTS=2 WRITES=1 CUTS=1 CHANGES=1", [], quick=True),
+    Size("blocks", "data", "EXTENTS=2 BLOCKS WRITES=2 CHECKPOINTS=1 CHANGES=1", ["stamp_not_kept"], quick=True),
+    Size("blocks-demand", "data", "EXTENTS=2 BLOCKS DEMAND TERMS=3 WRITES=2 CHANGES=0", ["demand_read"], quick=True),
+    Size("blocks-cut", "data", "EXTENTS=2 BLOCKS WRITES=2 CUTS=1 CHECKPOINTS=1 CHANGES=1", ["stamp_not_kept"],
+         store="bits"),
+    Size("two-extents-cut", "data", "EXTENTS=2 WRITES=2 CUTS=1 CHANGES=2", ["return_in_flight"], store="bits"),
+    Size("three-replicas-cut", "data", "REPLICAS=3 WRITES=1 CUTS=1 CHANGES=2", ["no_restamp_target"]),
+    Size("three-replicas-checkpoint", "data", "REPLICAS=3 WRITES=1 CUTS=1 CHECKPOINTS=1 CHANGES=1", ["checkpoint_no_flush"],
+         store="bits"),
     Size("overlap", "data", "CHANNELS=2 WRITES=2", ["write_overlap", "lock_ignores_returning"], quick=True),
     Size("queue", "data", "TAKEN WRITES=2", ["no_drain", "no_session", "no_fence"], quick=True),
     Size("copy", "data", "SPLIT WRITES=2", ["copy_without_lock"], quick=True),
     Size("identity", "data", "WIPES=1", ["wipe_keeps_id"], quick=True),
     Size("holes", "data", "HOLES WRITES=2 CHECKPOINTS=2", ["hole_forgotten", "hole_members_only"], quick=True),
+    Size("holes-cut", "data", "HOLES WRITES=2 CHECKPOINTS=1 CUTS=1", ["hole_forgotten"]),
     Size("demand", "data", "DEMAND TERMS=3 CUTS=3 CHECKPOINTS=1 CHANGES=1",
          ["demand_read", "demand_checkpoint", "demand_flush", "demand_fault_source"], quick=True),
     Size("third", "data", "REPLICAS=3 CHANGES=2", ["no_restamp_target", "return_from_faulted"], quick=True),
     Size("demand-third", "data", "DEMAND REPLICAS=3 TERMS=3 CUTS=1 CHANGES=2", ["demand_return_source"], quick=True),
+    Size("demand-blocks", "data", "EXTENTS=2 BLOCKS DEMAND TERMS=3 WRITES=1 CUTS=2 CHANGES=1", ["demand_flush"]),
 
     # --- clocks, snapshots
     Size("lease", "lease", "LEASE=4 MARGIN=1 TICKS=14",
@@ -69,4 +89,5 @@ SIZES = [
          ["no_hold", "no_drain", "resume_early", "not_in_record", "record_first", "proposed_left_out", "returning_takes_it",
           "return_head_only", "return_head_first", "return_writes_below"], quick=True),
     Size("snapshot-cut", "snapshot", "WRITES=2 CHANGES=2 CUTS=1", ["no_flush", "half_copied_kept"], quick=True),
+    Size("snapshot-three", "snapshot", "REPLICAS=3 WRITES=2 CHANGES=2", ["proposed_left_out"]),
 ]

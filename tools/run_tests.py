@@ -23,6 +23,7 @@ SIM_SEEDS = 200
 SIM_SEEDS_ASAN = 20
 SIM_SEEDS_HOST = 300
 SIM_SEEDS_POOL = 1000
+SIM_SEEDS_MIRROR = 600
 # Module: which of its tests. Those of the pool run on one thread, in simulation, but for a few.
 TSAN_TESTS = {"async": "*", "io": "*", "pool": "ThreadsTest.*", "mirror": "ThreadsTest.*", "host": "*", "target": "*"}
 SANITIZER_OPTIONS = {
@@ -116,13 +117,15 @@ def steps(options):
              [[Command([*python, "models/run.py", "--quick"], closing_line)]], 900),
         Step("unit", "unit tests and kept fuzz inputs, release build",
              [build("release"), run_ctest("release")], 1200),
-        Step("sim", f"{SIM_SEEDS} simulated seeds, {SIM_SEEDS_HOST} of our own hosts, {SIM_SEEDS_POOL} of pools",
+        Step("sim", f"{SIM_SEEDS} simulated seeds, {SIM_SEEDS_HOST} of our own hosts, {SIM_SEEDS_POOL} of pools, "
+             f"{SIM_SEEDS_MIRROR} of mirrored volumes",
              [build("release", "fairlead-sim"), simulate("release", SIM_SEEDS),
-              simulate("release", SIM_SEEDS_HOST, "host"), simulate("release", SIM_SEEDS_POOL, "pool")], 900),
+              simulate("release", SIM_SEEDS_HOST, "host"), simulate("release", SIM_SEEDS_POOL, "pool"),
+              simulate("release", SIM_SEEDS_MIRROR, "mirror")], 900),
         Step("asan", f"the unit tests and {SIM_SEEDS_ASAN} seeds with the address and undefined behaviour sanitizers",
-             [build("asan", "test_programs", "fairlead-sim"), run_ctest("asan", "--exclude-regex", r"^tools\."),
+             [build("asan", "test_programs", "fairlead-sim"), run_ctest("asan", "--exclude-regex", r"^tools\.|Mutant"),
               simulate("asan", SIM_SEEDS_ASAN), simulate("asan", SIM_SEEDS_ASAN, "host"),
-              simulate("asan", SIM_SEEDS_ASAN, "pool")], 1200),
+              simulate("asan", SIM_SEEDS_ASAN, "pool"), simulate("asan", SIM_SEEDS_ASAN, "mirror")], 1200),
         Step("tsan", f"the tests of {', '.join(TSAN_TESTS)} with the thread sanitizer",
              [build("tsan", *(f"{name}_test" for name in TSAN_TESTS)),
               *([Command([f"build/tsan/src/{name}/{name}_test", f"--gtest_filter={tests}"], googletest)]
@@ -217,7 +220,7 @@ def main(arguments):
     parser = argparse.ArgumentParser(prog="./dev test", description="Runs every test, or the named steps.")
     parser.add_argument("names", nargs="*", metavar="STEP")
     parser.add_argument("--list", action="store_true", help="list the steps")
-    parser.add_argument("--fuzz-seconds", type=int, default=40, metavar="N", help="time for each fuzzer (40)")
+    parser.add_argument("--fuzz-seconds", type=int, default=20, metavar="N", help="time for each fuzzer (20)")
     options = parser.parse_args(arguments)
     known = {step.name: step for step in steps(options)}
     if options.list:

@@ -26,10 +26,11 @@ class LocalLink final : public mirror::ReplicaLink {
 
   void start();
   // Ends the connection; returns when nothing that was asked by this link is under way. Idempotent.
-  Task<void> stop();
+  Task<void> stop() override;
 
   const mirror::ReplicaId& replica() const override { return replica_.id(); }
   bool is_local() const override { return true; }
+  bool is_away() const override { return connection() == 0; }
   uint64_t connection() const override { return connection_.load(std::memory_order_acquire); }
   Event& changed() override { return changed_; }
   void drop() override;

@@ -71,7 +71,9 @@ Task<void> RemoteLink::run() {
 
 Task<bool> RemoteLink::connect() {
   subsystem_ = std::make_unique<host::Subsystem>(shards_, subsystem_options());
-  if (co_await subsystem_->start()) co_return true;
+  has_failed_ = !co_await subsystem_->start();
+  if (!has_failed_) co_return true;
+  changed_.release_waiters();
   if (!stopping_.is_cancelled()) subsystem_.reset();
   co_return false;
 }
@@ -84,6 +86,11 @@ void RemoteLink::find_source() {
   has_source_.store(true, std::memory_order_release);
 }
 
+bool RemoteLink::is_away() const {
+  if (connection() != 0) return false;
+  return has_failed_ ||
+         (subsystem_ != nullptr && subsystem_->controllers().front().state == host::ControllerState::kWaiting);
+}
 uint64_t RemoteLink::connection() const {
   return source_ == nullptr || stopping_.is_cancelled() ? 0 : subsystem_->connection(0);
 }

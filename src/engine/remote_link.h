@@ -39,11 +39,12 @@ class RemoteLink final : public mirror::ReplicaLink {
   // Connects in the background, again and again.
   void start();
   // Ends the connection, calls and I/O. Idempotent.
-  Task<void> stop();
+  Task<void> stop() override;
 
   const mirror::ReplicaId& replica() const override { return options_.replica; }
   bool is_local() const override { return false; }
   uint64_t connection() const override;
+  bool is_away() const override;
   Event& changed() override { return changed_; }
   void drop() override;
   Task<Result<mirror::Reply>> call(mirror::Request request) override;
@@ -77,6 +78,7 @@ class RemoteLink final : public mirror::ReplicaLink {
   Event moved_;  // a call has its answer
   Scope scope_;
   bool is_started_ = false;
+  bool has_failed_ = false;  // the first attempt, or all so far
 };
 
 }  // namespace fairlead::engine

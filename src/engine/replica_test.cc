@@ -118,7 +118,7 @@ Task<void> speaks_to_all(EngineBed& bed) {
 
   // Bytes that are no request.
   host::SubsystemOptions options = bed.link_options().host;
-  options.nqn = replica_nqn(link.replica());
+  options.nqn = replica_nqn(bed.replica_id(0));
   options.addresses = {bed.engines[0]->address()};
   host::Subsystem subsystem(bed.client_shards(), options);
   CO_ASSERT_TRUE(co_await subsystem.start());

@@ -85,7 +85,17 @@ class TestEngine {
   pool::Pool& pool() { return *pool_; }
   target::Target& target() { return *target_; }
   Replica& replica() { return *replica_; }
-  uint64_t ends() const { return ends_; }  // lives that are over
+  // What leans on the replica: it stays until that has gone.
+  class Use {
+   public:
+    explicit Use(TestEngine& engine) : users_(engine.users_) { ++users_; }
+    ~Use() { --users_; }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    uint32_t& users_;
+  };
 
   // Until the node stops. Format the disk before the first.
   Task<void> live() {
@@ -94,13 +104,13 @@ class TestEngine {
       co_await node_.stopping(0).wait();
     }
     is_ready_ = false;
+    while (users_ > 0) (void)co_await sleep(reactor(), std::chrono::milliseconds(1));
     if (replica_ != nullptr) co_await replica_->close();
     replica_.reset();
     if (target_ != nullptr) (void)co_await target_->stop();
     target_.reset();
     if (pool_ != nullptr) (void)co_await pool_->close();
     pool_.reset();
-    ++ends_;
   }
   Task<void> format() {
     pool::CreateOptions options;
@@ -148,7 +158,7 @@ class TestEngine {
   std::unique_ptr<target::Target> target_;
   std::unique_ptr<Replica> replica_;
   bool is_ready_ = false;
-  uint64_t ends_ = 0;
+  uint32_t users_ = 0;
 };
 
 struct BedOptions {

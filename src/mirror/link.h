@@ -25,10 +25,15 @@ class ReplicaLink {
 
   // Number of the connection, another one for each; 0: there is none now.
   virtual uint64_t connection() const = 0;
-  // Released whenever connection() is another.
+  // The last attempt to connect failed: it is not worth a moment's wait.
+  virtual bool is_away() const = 0;
+  // Released whenever connection() or is_away() is another.
   virtual Event& changed() = 0;
   // Ends the connection, and what is under way. It connects anew.
   virtual void drop() = 0;
+
+  // Ends it for good. Idempotent. Requires: no device of it is left; what is called, ends.
+  virtual Task<void> stop() = 0;
 
   // Errors: kConnectionLost, kTimedOut, kUnreachable (perhaps done, perhaps not: rule 7), kProtocol.
   virtual Task<Result<Reply>> call(Request request) = 0;

@@ -18,19 +18,17 @@ BlockGeometry geometry_of(const MirrorShared& shared) {
 
 class MirrorDevice final : public BlockDevice {
  public:
-  explicit MirrorDevice(MirrorSide& side)
-      : BlockDevice(geometry_of(*side.shared())), side_(side), shared_(side.shared()) {
+  explicit MirrorDevice(MirrorSide& side) : BlockDevice(geometry_of(*side.shared())), side_(side) {
     side_.device_opened();
   }
   ~MirrorDevice() override { side_.device_closed(); }
 
-  Result<uint64_t> refresh_size() override { return geometry_.size_bytes = shared_->size_bytes.load(); }
+  Result<uint64_t> refresh_size() override { return geometry_.size_bytes = side_.refresh_size(); }
 
  private:
   void execute(IoRequest& request) override { side_.submit(request); }
 
   MirrorSide& side_;
-  const std::shared_ptr<MirrorShared> shared_;  // shared with the sides
 };
 
 class MirrorSource final : public BlockSource {

@@ -25,7 +25,10 @@ struct MirrorOptions {
   Duration renew_delay = std::chrono::seconds(5);
   Duration retry_min = std::chrono::milliseconds(50);
   Duration retry_max = std::chrono::seconds(60);  // of a replica that fails again and again
-  size_t copies_in_flight = 4;                    // extents, of all that is copied at once
+  // Of the time that copies to replicas that return may take while hosts ask for something, in percent, 1 to 100. What
+  // a take-over has to level is not held back: hosts wait for it.
+  uint32_t copy_share_percent = 50;
+  size_t copies_in_flight = 4;  // extents, of all that is copied at once
 };
 
 }  // namespace fairlead::mirror

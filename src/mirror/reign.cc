@@ -8,11 +8,12 @@
 
 namespace fairlead::mirror {
 
-Reign::Reign(Shard& home, const MirrorOptions& options, Term term, std::vector<Peer*> peers, Witness& witness,
-             Sides& sides, Event& changed)
+Reign::Reign(Shard& home, const MirrorOptions& options, Term term, std::optional<ReplicaId> trusted,
+             std::vector<Peer*> peers, Witness& witness, Sides& sides, Event& changed)
     : home_(home),
       options_(options),
       term_(term),
+      trusted_(trusted),
       witness_(witness),
       sides_(sides),
       era_(sides.next_era()),
@@ -261,6 +262,21 @@ Ballot Reign::ballot() const {
   return ballot;
 }
 
+// As if the members had been the trusted replica alone.
+Decision Reign::override_decision() const {
+  Decision decision = decide(ballot());
+  decision.newest.members = decision.newest.prior = decision.present = decision.missing = {*trusted_};
+  decision.misses_witness = false;
+  decision.lack = Decision::Lack::kMajority;
+  const Seat* const seat = find(*trusted_);
+  if (seat == nullptr || !seat->has_session) return decision;
+  decision.source = *trusted_;
+  decision.missing = {};
+  decision.lack = Decision::Lack::kNothing;
+  decision.kind = Decision::Kind::kGoOn;
+  return decision;
+}
+
 // Waits until the answers allow to go on. False: told to stop, or only another term can.
 Task<bool> Reign::gather() {
   scope_.spawn(ask_witness());
@@ -271,13 +287,13 @@ Task<bool> Reign::gather() {
     Event& event;
   } grace(changed_);
   bool is_decided = false;
-  while (!is_told_to_stop_ && refusal_ <= term_) {
-    decision_ = decide(ballot());
+  while (!is_told_to_stop_ && !must_renew_ && refusal_ <= term_) {
+    decision_ = trusted_ ? override_decision() : decide(ballot());
     if (decision_.kind == Decision::Kind::kGoOn) {
       // Members that can be heard soon are worth a moment: without them they would have to return.
       const bool is_anyone_coming = std::ranges::any_of(seats_, [this](const auto& seat) {
         return decision_.missing.has(seat->peer.link->replica()) && !seat->has_session && !seat->is_refused &&
-               seat->peer.link->connection() != 0;
+               !seat->peer.link->is_away();
       });
       if (!possible_since) {
         possible_since = home_.reactor.now();

@@ -47,9 +47,10 @@ class Reign {
   };
   enum class Phase : uint8_t { kGathering, kRecording, kServing };
 
-  // All borrowed for life. `changed` is released whenever what status is made of may be another.
-  Reign(Shard& home, const MirrorOptions& options, Term term, std::vector<Peer*> peers, Witness& witness, Sides& sides,
-        Event& changed);
+  // All borrowed for life. `trusted`: serves with this replica alone, whatever the others say, because a person told it
+  // to (rule 7). `changed` is released whenever what status is made of may be another.
+  Reign(Shard& home, const MirrorOptions& options, Term term, std::optional<ReplicaId> trusted,
+        std::vector<Peer*> peers, Witness& witness, Sides& sides, Event& changed);
   ~Reign();  // Requires: run() returned.
   Reign(const Reign&) = delete;
   Reign& operator=(const Reign&) = delete;
@@ -58,6 +59,12 @@ class Reign {
   Task<End> run();
   // In order: what is under way ends, everything is flushed, notes are made, leases are given back.
   void stop();
+
+  // Ends, for another term.
+  void renew() {
+    must_renew_ = true;
+    note_change();
+  }
 
   // Of the data path.
   void slot_failed(Slot slot, uint64_t incarnation, const Error& error);
@@ -94,7 +101,8 @@ class Reign {
     Copier::Device device;  // the home shard's, for copies and flushes; of the session
     Instant lease_until;
     bool is_renewing = false;
-    Stamp sent_record;        // the newest that it was sent
+    Stamp sent_record;  // the newest that it was sent
+    Instant copying_since;
     uint64_t copied = 0;      // kReturning: extents,
     uint64_t to_copy = 0;     // of so many
     bool is_refused = false;  // it obeys a higher term
@@ -111,6 +119,7 @@ class Reign {
   Task<void> ask_witness();
   Task<bool> gather();
   Ballot ballot() const;
+  Decision override_decision() const;
   Task<Result<Reply>> call(Seat& seat, RequestBody body);
   // What it was asked it did; anything else fails the seat.
   Task<bool> ask(Seat& seat, RequestBody body);
@@ -148,6 +157,7 @@ class Reign {
   Task<bool> bring_back_now(Seat& seat);
   Task<bool> copy_all(Seat& seat, ExtentBits& wanted);
   Task<void> copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, bool& is_good);
+  Task<void> make_way(Duration took);
   Task<bool> stamp_all(Seat& seat, std::vector<uint64_t> extents);
   Seat* source_for(const Seat& seat) const;
   Task<void> repair(Seat& seat, ByteRange range);
@@ -168,6 +178,7 @@ class Reign {
   Shard& home_;
   const MirrorOptions& options_;
   const Term term_;
+  const std::optional<ReplicaId> trusted_;
   Witness& witness_;
   Sides& sides_;
   const uint64_t era_;

@@ -192,6 +192,7 @@ Task<bool> Reign::copy_all(Seat& seat, ExtentBits& wanted) {
   std::vector<uint64_t> extents;
   for (uint64_t at = wanted.next(0); at < wanted.extents(); at = wanted.next(at + 1)) extents.push_back(at);
   seat.copied = 0;
+  seat.copying_since = home_.reactor.now();
   seat.to_copy = extents.size();
   bool is_good = true;
   Scope workers(home_.reactor);
@@ -219,6 +220,8 @@ Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, 
       co_return;
     }
     std::vector<Copier::Device> sinks = {seat.device};
+    const Instant began = home_.reactor.now();
+    sides_.shared().has_io.store(false, std::memory_order_relaxed);
     const Copier::Outcome outcome =
         co_await copier_.copy(range_of(extent, options_.size_bytes), source->device, std::move(sinks), ending_);
     if (is_ending()) co_return;
@@ -231,8 +234,16 @@ Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, 
       is_good = false;
     } else {
       ++seat.copied;
+      co_await make_way(home_.reactor.now() - began);
     }
   }
+}
+
+// After a copy that took so long: hosts have their share of the time, when they want it.
+Task<void> Reign::make_way(Duration took) {
+  const auto share = static_cast<int64_t>(std::clamp<uint32_t>(options_.copy_share_percent, 1, 100));
+  if (share == 100 || !sides_.shared().has_io.load(std::memory_order_relaxed)) co_return;
+  (void)co_await sleep(home_.reactor, took * (100 - share) / share, ending_);
 }
 
 Task<bool> Reign::stamp_all(Seat& seat, std::vector<uint64_t> extents) {

@@ -81,8 +81,8 @@ struct Bed {
     co_await pass(std::chrono::seconds(1));
     co_await test(*this);
     replica->release();
-    co_await first->link.close();
-    co_await second->link.close();
+    co_await first->link.stop();
+    co_await second->link.stop();
     co_await writes.close();
     EXPECT_EQ(replica->medium().unstamped, 0U);
     EXPECT_EQ(replica->misstamped(), 0U);

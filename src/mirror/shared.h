@@ -66,6 +66,8 @@ struct MirrorShared {
   // Something was written (zeroes, discards likewise) since it was last made false: whoever writes looks, and sets it
   // when it is not.
   std::atomic<bool> has_written{false};
+  // The same for anything that a host asked for.
+  std::atomic<bool> has_io{false};
 };
 
 }  // namespace fairlead::mirror

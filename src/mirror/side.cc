@@ -134,6 +134,13 @@ void MirrorSide::release_orphans() {
 
 // Requests.
 
+uint64_t MirrorSide::refresh_size() {
+  for (const OnSlot& on : slots_) {
+    if (on.device != nullptr) (void)on.device->refresh_size();  // one that is too small says so when it is used
+  }
+  return shared_->size_bytes.load();
+}
+
 void MirrorSide::submit(IoRequest& request) {
   const uint64_t begin = request.offset.value;
   ByteRange range{begin, begin + request.length};
@@ -158,6 +165,9 @@ void MirrorSide::submit(IoRequest& request) {
       kind = Operation::Kind::kZeroes;
       break;
   }
+  // Look first: the line stays shared among the shards' caches.
+  if (!shared_->has_io.load(std::memory_order_relaxed)) [[unlikely]]
+    shared_->has_io.store(true, std::memory_order_relaxed);
   Operation& operation = operations_.take();
   operation.side = this;
   operation.original = &request;

@@ -128,6 +128,8 @@ class MirrorSide {
   const std::shared_ptr<MirrorShared>& shared() const { return shared_; }
   // Requires: check_request() accepts it, and it is not empty but for a flush.
   void submit(IoRequest& request);
+  // The volume's size; the slots' devices have looked for theirs.
+  uint64_t refresh_size();
   void device_opened() { ++devices_open_; }
   void device_closed() { --devices_open_; }
 

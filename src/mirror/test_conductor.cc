@@ -8,7 +8,7 @@ namespace fairlead::mirror::test {
 
 void ModelDevice::execute(IoRequest& request) {
   ++under_way_;
-  auto& job = *new Job(*this, request);
+  Job& job = *std::make_unique<Job>(*this, request).release();  // until end()
   if (random_.below(4) == 0) return advance(job);
   shard_.reactor.arm(job, draw_delay());
 }
@@ -24,7 +24,7 @@ void ModelDevice::advance(Job& job) {
 
 void ModelDevice::end(Job& job, Result<void> outcome) {
   IoRequest& request = job.request;
-  delete &job;
+  std::unique_ptr<Job>(&job).reset();
   --under_way_;
   request.complete(outcome);
 }
@@ -143,6 +143,7 @@ Task<void> Conductor::note_lack_on(size_t shard, Slot slot, bool& lacks) {
 
 Task<void> Conductor::publish() {
   const Mutex::Guard guard = co_await publishing_.lock();
+  if (is_failing_) co_return;
   const SideConfiguration wanted = configuration_;
   co_await on_all([&](size_t i) { return configure_on(i, wanted); });
   published_ = wanted;
@@ -328,12 +329,21 @@ Task<void> Conductor::read_again(Slot slot, uint64_t incarnation) {
 Task<void> Conductor::bring_back(Slot slot) {
   replicas_[slot]->faults = {};
   co_await attach(slot);
+  if (is_suspending_) {
+    is_returning_[slot] = false;
+    co_return;
+  }
   const uint64_t incarnation = configuration_.slots[slot].incarnation;
   configuration_.slots[slot].use = SlotUse::kCopied;
   configuration_.slots[slot].is_broken = false;
   co_await publish();
   co_await drain();
-  if (co_await copy_all(slot, incarnation)) {
+  bool is_copied = false;
+  while (!is_copied && is_as(slot, incarnation, SlotUse::kCopied)) {
+    is_copied = co_await copy_all(slot, incarnation);  // not while there is nobody to copy from
+    co_await pause(1000);
+  }
+  if (is_copied) {
     co_await drain();
     if (is_as(slot, incarnation, SlotUse::kCopied)) {
       configuration_.slots[slot].use = SlotUse::kNeeded;
@@ -378,6 +388,7 @@ Task<void> Conductor::suspend() {
   for (SlotConfiguration& slot : configuration_.slots) slot.is_broken = slot.use != SlotUse::kOff;
   configuration_.is_held = true;
   co_await publish();
+  is_failing_ = true;  // until all is drained no side is configured
   co_await on_all([&](size_t i) { return fail_on(i); });
   ranges_changed_.release_waiters();
   for (const auto& replica : replicas_) replica->drop();
@@ -390,6 +401,7 @@ Task<void> Conductor::suspend() {
     co_await detach(slot);
     configuration_.slots[slot] = {};
   }
+  is_failing_ = false;
   co_await publish();
   const Slot source = members[random_.below(members.size())];
   for (uint64_t extent = 0; extent < shared_->unlevel.extents(); ++extent) shared_->unlevel.set(extent);

@@ -90,8 +90,8 @@ class Conductor {
   bool owes(Slot slot) const {
     const SlotConfiguration& wanted = configuration_.slots[slot];
     const SlotConfiguration& known = published_.slots[slot];
-    return wanted.use == SlotUse::kNeeded && known.use == SlotUse::kNeeded && !wanted.is_broken && !known.is_broken &&
-           wanted.incarnation == known.incarnation;
+    return is_member_[slot] && wanted.use == SlotUse::kNeeded && known.use == SlotUse::kNeeded && !wanted.is_broken &&
+           !known.is_broken && wanted.incarnation == known.incarnation;
   }
   ModelReplica& replica(Slot slot) { return *replicas_[slot]; }
   size_t replica_count() const { return replicas_.size(); }
@@ -192,6 +192,7 @@ class Conductor {
   std::array<bool, kMembersMax> is_returning_{};
   bool is_levelling_ = false;
   bool is_suspending_ = false;
+  bool is_failing_ = false;
   bool is_healed_ = false;
   bool is_stopping_ = false;
   bool is_conducting_ = false;

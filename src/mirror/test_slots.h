@@ -58,6 +58,7 @@ class FakeDevice final : public BlockDevice {
  public:
   explicit FakeDevice(FakeReplica& replica, uint32_t block = 512)
       : BlockDevice({.size_bytes = replica.content.size(), .logical_block = block}), replica_(replica) {}
+  Result<uint64_t> refresh_size() override { return geometry_.size_bytes = replica_.content.size(); }
 
  private:
   void execute(IoRequest& request) override { replica_.take(request); }

@@ -34,14 +34,23 @@ Task<void> VolumeTarget::start() {
   scope_.spawn(rule());
 }
 
-Task<void> VolumeTarget::stop_serving() {
+Result<void> VolumeTarget::force(const ReplicaId& trusted) {
+  const auto is_it = [&](const auto& peer) { return peer->link->replica() == trusted; };
+  if (std::ranges::none_of(peers_, is_it)) return fail(Code::kNotFound, "trust a replica of the volume");
+  log_warn("mirror.forced", {{"volume", to_string(options_.volume)}, {"replica", to_string(trusted)}});
+  trusted_ = trusted;
+  if (reign_) reign_->renew();
+  return {};
+}
+
+Task<void> VolumeTarget::stop_serving(Code code) {
   if (!is_started_ || is_stopped_) co_return;
   stopping_.cancel();
   if (reign_) reign_->stop();
   co_await scope_.close();
   if (is_stopped_) co_return;
   is_stopped_ = true;
-  co_await sides_.fail_waiting(Error{.code = Code::kShuttingDown});
+  co_await sides_.fail_waiting(Error{.code = code});
   changed_.release_waiters();
 }
 
@@ -49,6 +58,7 @@ Task<void> VolumeTarget::stop() {
   if (!is_started_) co_return;
   co_await stop_serving();
   co_await sides_.stop();
+  for (const auto& peer : peers_) co_await peer->link->stop();
   is_started_ = false;
 }
 
@@ -70,10 +80,12 @@ Task<void> VolumeTarget::rule() {
     const Term term = co_await next_term();
     std::vector<Peer*> peers;
     for (const auto& peer : peers_) peers.push_back(peer.get());
-    reign_ = std::make_unique<Reign>(home, options_, term, std::move(peers), witness_, sides_, changed_);
+    const std::optional<ReplicaId> trusted = trusted_;
+    reign_ = std::make_unique<Reign>(home, options_, term, trusted, std::move(peers), witness_, sides_, changed_);
     if (stopping_.is_cancelled()) reign_->stop();
     const Reign::End end = co_await reign_->run();
     highest_ = std::max(highest_, reign_->refusal());
+    if (trusted == trusted_ && reign_->phase() == Reign::Phase::kServing) trusted_.reset();
     fruitless = reign_->phase() == Reign::Phase::kServing ? 0 : fruitless + 1;
     reign_.reset();
     changed_.release_waiters();
@@ -153,6 +165,26 @@ std::string VolumeTarget::why(const Reign& reign) const {
   return {};
 }
 
+ReplicaStatus VolumeTarget::status_of(const Reign::Seat& seat) const {
+  ReplicaStatus status;
+  status.replica = seat.peer.link->replica();
+  status.standing = seat.standing;
+  status.is_local = seat.peer.link->is_local();
+  status.is_refused = seat.is_refused;
+  status.last_error = seat.last_error;
+  if (seat.standing != Reign::Standing::kReturning) return status;
+  status.copied_bytes = seat.copied * kExtentBytes;
+  status.to_copy_bytes = seat.to_copy * kExtentBytes;
+  const Duration since = shards_.front()->reactor.now() - seat.copying_since;
+  const double seconds = std::chrono::duration<double>(since).count();
+  if (seat.copied == 0 || seconds <= 0) return status;
+  const double rate = static_cast<double>(status.copied_bytes) / seconds;
+  const double left = static_cast<double>(status.to_copy_bytes - status.copied_bytes) / rate;
+  status.copy_rate = static_cast<uint64_t>(rate);
+  status.copy_left = std::chrono::duration_cast<Duration>(std::chrono::duration<double>(left));
+  return status;
+}
+
 TargetStatus VolumeTarget::status() const {
   using State = TargetStatus::State;
   TargetStatus status;
@@ -178,15 +210,7 @@ TargetStatus VolumeTarget::status() const {
   } else if (reign.decision().lack != Decision::Lack::kNothing) {
     status.state = State::kSuspended;
   }
-  for (const auto& seat : reign.seats()) {
-    status.replicas.push_back({.replica = seat->peer.link->replica(),
-                               .standing = seat->standing,
-                               .is_local = seat->peer.link->is_local(),
-                               .is_refused = seat->is_refused,
-                               .copied_bytes = seat->copied * kExtentBytes,
-                               .to_copy_bytes = seat->to_copy * kExtentBytes,
-                               .last_error = seat->last_error});
-  }
+  for (const auto& seat : reign.seats()) status.replicas.push_back(status_of(*seat));
   return status;
 }
 

@@ -22,6 +22,8 @@ struct ReplicaStatus {
   bool is_refused = false;
   uint64_t copied_bytes = 0;   // kReturning: so many
   uint64_t to_copy_bytes = 0;  // of these
+  uint64_t copy_rate = 0;      // bytes a second, since it began
+  Duration copy_left{};        // at this rate
   Error last_error;
 };
 
@@ -54,10 +56,17 @@ class VolumeTarget final : private SidesObserver {
 
   // Returns when shards are ready for source(); taking over goes on in the background.
   Task<void> start();
+  // A person's word, when nothing else helps: goes on with this replica alone, whatever it may lack, and brings the
+  // others back to what it has. What only they have is lost; should any of them serve the volume elsewhere, there are
+  // two. Error kNotFound.
+  Result<void> force(const ReplicaId& trusted);
+
   // In order when it serves: what is under way ends, is flushed and noted; another target needs to copy nothing. What
-  // waits then, and what comes later, fails with kShuttingDown. Idempotent.
-  Task<void> stop_serving();
-  // The same, and lets the shards go. Requires: devices are closed; so stop_serving() before, when any may be in use.
+  // waits then, and what comes later, fails with `code`: kFenced, for hosts a path error, when another has the volume
+  // or is to have it. Idempotent.
+  Task<void> stop_serving(Code code = Code::kShuttingDown);
+  // The same, stops the links and lets the shards go. Requires: devices are closed; so stop_serving() before, when any
+  // may be in use.
   Task<void> stop();
 
   // To be served. Requires: start() returned.
@@ -75,6 +84,7 @@ class VolumeTarget final : private SidesObserver {
   void level_wanted(uint64_t extent) override;
   void repair_wanted(Slot slot, ByteRange range) override;
   std::string why(const Reign& reign) const;
+  ReplicaStatus status_of(const Reign::Seat& seat) const;
 
   const std::vector<Shard*> shards_;
   const MirrorOptions options_;
@@ -86,7 +96,8 @@ class VolumeTarget final : private SidesObserver {
   CancelSource stopping_;
   std::vector<std::unique_ptr<Peer>> peers_;
   std::unique_ptr<Reign> reign_;
-  Term highest_;  // that was heard of
+  Term highest_;                      // that was heard of
+  std::optional<ReplicaId> trusted_;  // for the next reign
   bool is_started_ = false;
   bool is_stopped_ = false;
   bool is_superseded_ = false;

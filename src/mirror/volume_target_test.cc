@@ -63,6 +63,8 @@ struct Bed {
     options.volume = kVolume;
     options.size_bytes = kBytes;
     options.logical_block = kBlock;
+    options.copy_share_percent = copy_share_percent;
+    options.copies_in_flight = 1;
     return options;
   }
   Task<std::unique_ptr<Target>> start_target(size_t local = 0) {
@@ -85,7 +87,6 @@ struct Bed {
   Task<void> end_target(std::unique_ptr<Target> target) {
     target->device.reset();
     co_await target->volume->stop();
-    for (MemoryLink* const link : target->links) co_await link->close();
   }
   Task<bool> reaches(Target& target, State state, Duration limit = seconds(30)) {
     const Instant end = reactor().now() + limit;
@@ -111,6 +112,9 @@ struct Bed {
     std::vector<std::byte> bytes = pattern(value);
     iovec piece{bytes.data(), bytes.size()};
     co_return co_await block_write(reactor(), *target.device, ByteOffset(block * kBlock), {&piece, 1});
+  }
+  Task<void> write_and_tell(Target& target, uint64_t block, uint8_t value, bool& is_written) {
+    is_written = (co_await write(target, block, value)).has_value();
   }
   // -1: an error.
   Task<int> read(Target& target, uint64_t block) {
@@ -141,6 +145,7 @@ struct Bed {
     is_done = true;
   }
 
+  uint32_t copy_share_percent = 50;
   sim::SimWorld world;
   sim::SimNode& node;
   MemoryWitness witness;
@@ -216,12 +221,7 @@ TEST(VolumeTargetTest, WithoutAMajorityItWaitsAndSaysForWhom) {
     co_await bed.replicas[2]->stop();
     Scope writing(bed.reactor());
     bool is_written = false;
-    struct Write {
-      static Task<void> run(Bed& bed, Target& target, bool& is_written) {
-        is_written = (co_await bed.write(target, 3, 3)).has_value();
-      }
-    };
-    writing.spawn(Write::run(bed, *target, is_written));
+    writing.spawn(bed.write_and_tell(*target, 3, 3, is_written));
     EXPECT_TRUE(co_await bed.reaches(*target, State::kSuspended));
     co_await sleep(bed.reactor(), seconds(60));
     EXPECT_FALSE(is_written);
@@ -263,12 +263,7 @@ TEST(VolumeTargetTest, WhatTheOnlyReplicaMissedIsSentAgainWhenItIsBack) {
     target->links[0]->set_reachable(false);
     Scope writing(bed.reactor());
     bool is_written = false;
-    struct Write {
-      static Task<void> run(Bed& bed, Target& target, bool& is_written) {
-        is_written = (co_await bed.write(target, 2, 2)).has_value();
-      }
-    };
-    writing.spawn(Write::run(bed, *target, is_written));
+    writing.spawn(bed.write_and_tell(*target, 2, 2, is_written));
     co_await sleep(bed.reactor(), seconds(20));
     EXPECT_FALSE(is_written);
     target->links[0]->set_reachable(true);
@@ -310,12 +305,7 @@ TEST(VolumeTargetTest, WhatWasNotAcknowledgedIsLevelledBeforeItIsRead) {
     bed.replicas[2]->hold(IoOp::kWrite);
     Scope writing(bed.reactor());
     bool is_written = false;
-    struct Write {
-      static Task<void> run(Bed& bed, Target& target, bool& is_written) {
-        is_written = (co_await bed.write(target, 9, 2)).has_value();
-      }
-    };
-    writing.spawn(Write::run(bed, *first, is_written));
+    writing.spawn(bed.write_and_tell(*first, 9, 2, is_written));
     while (bed.replicas[1]->held() + bed.replicas[2]->held() < 2) co_await sleep(bed.reactor(), milliseconds(1));
     EXPECT_EQ(bed.on_replica(0, 9), 2);
     for (MemoryLink* const link : first->links) link->set_reachable(false);
@@ -335,6 +325,89 @@ TEST(VolumeTargetTest, WhatWasNotAcknowledgedIsLevelledBeforeItIsRead) {
     EXPECT_EQ(co_await bed.read(*second, 9), seen);
     co_await bed.end_target(std::move(second));
   });
+}
+
+TEST(VolumeTargetTest, APersonMayTrustOneReplica) {
+  Bed bed(3);
+  bed.run([](Bed& bed) -> Task<void> {
+    auto target = co_await bed.start_target();
+    EXPECT_TRUE(co_await bed.has_members(*target, 3));
+    EXPECT_TRUE(co_await bed.write(*target, 4, 1));
+    co_await bed.replicas[2]->stop();
+    EXPECT_TRUE(co_await bed.write(*target, 4, 2));
+    EXPECT_TRUE(co_await bed.has_members(*target, 2));
+    co_await bed.replicas[0]->stop();
+    co_await bed.replicas[1]->stop();
+    bed.replicas[2]->start();
+    EXPECT_TRUE(co_await bed.reaches(*target, State::kSuspended));
+    co_await sleep(bed.reactor(), seconds(30));
+    EXPECT_EQ(target->volume->status().state, State::kSuspended);
+    EXPECT_EQ(target->volume->force(uuid(77)).error().code, Code::kNotFound);
+    EXPECT_TRUE(target->volume->force(replica_id(2)));
+    EXPECT_TRUE(co_await bed.has_members(*target, 1));
+    EXPECT_EQ(co_await bed.read(*target, 4), 1);  // what the others had is lost
+    EXPECT_TRUE(co_await bed.write(*target, 900, 3));
+    bed.replicas[0]->start();
+    bed.replicas[1]->start();
+    EXPECT_TRUE(co_await bed.has_members(*target, 3, seconds(300)));
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(bed.on_replica(i, 4), 1);
+      EXPECT_EQ(bed.on_replica(i, 900), 3);
+    }
+    co_await bed.end_target(std::move(target));
+  });
+}
+
+// Virtual time that a replica needs to come back, which missed every extent.
+Duration time_to_return(uint32_t share, bool is_busy) {
+  Bed bed(3);
+  bed.copy_share_percent = share;
+  struct Run {
+    static Task<void> ask(Bed& bed, Target& target, bool& is_ending) {
+      while (!is_ending) EXPECT_EQ(co_await bed.read(target, 5), 1);
+    }
+    static Task<void> main(Bed& bed, bool is_busy, Duration& taken) {
+      auto target = co_await bed.start_target();
+      EXPECT_TRUE(co_await bed.has_members(*target, 3));
+      co_await bed.replicas[2]->stop();
+      for (uint64_t block = 5; block < kBytes / kBlock; block += 128)
+        EXPECT_TRUE(co_await bed.write(*target, block, 1));
+      EXPECT_TRUE(co_await bed.has_members(*target, 2));
+      for (const auto& replica : bed.replicas) replica->set_delay(milliseconds(1));
+      Scope asking(bed.reactor());
+      bool is_ending = false;
+      if (is_busy) asking.spawn(ask(bed, *target, is_ending));
+      bed.replicas[2]->start();
+      while (target->volume->status().replicas[2].standing != Standing::kReturning) {
+        co_await sleep(bed.reactor(), milliseconds(1));
+      }
+      const Instant began = bed.reactor().now();
+      EXPECT_TRUE(co_await bed.has_members(*target, 3));
+      taken = bed.reactor().now() - began;
+      is_ending = true;
+      co_await asking.close();
+      co_await bed.end_target(std::move(target));
+    }
+  };
+  Duration taken{};
+  bool is_done = false;
+  struct Live {
+    static Task<void> run(Bed& bed, bool is_busy, Duration& taken, bool& is_done) {
+      co_await Run::main(bed, is_busy, taken);
+      for (const auto& replica : bed.replicas) co_await replica->stop();
+      is_done = true;
+    }
+  };
+  bed.world.spawn(bed.node, 0, Live::run(bed, is_busy, taken, is_done));
+  EXPECT_EQ(bed.world.run_until([&] { return is_done; }, seconds(3600)), sim::RunResult::kDone) << bed.world.report();
+  return taken;
+}
+
+TEST(VolumeTargetTest, CopiesTakeTheirShareWhileHostsAsk) {
+  const Duration quiet = time_to_return(10, false);
+  EXPECT_GT(quiet, milliseconds(20));
+  EXPECT_GT(time_to_return(10, true), 5 * quiet);
+  EXPECT_LT(time_to_return(100, true), 2 * quiet);
 }
 
 }  // namespace

@@ -16,12 +16,13 @@ using test::BlockRange;
 namespace {
 
 BlockRange draw_range(const EngineVolume& volume, Prng& random) {
-  const uint64_t blocks = volume.plan.blocks;
-  const uint64_t count = std::min(random.skewed(1, volume.plan.block_max), blocks);
+  constexpr uint64_t kBlocks = kEngineUnit / kEngineBlock;
+  const uint64_t units = volume.plan.blocks / kBlocks;
+  const uint64_t count = std::min(random.skewed(1, volume.plan.unit_max), units);
   // Some places are liked by all.
   const uint64_t first =
-      random.coin() ? random.below(blocks - count + 1) : random.below(std::min<uint64_t>(8, blocks - count + 1));
-  return {first, count};
+      random.coin() ? random.below(units - count + 1) : random.below(std::min<uint64_t>(8, units - count + 1));
+  return {first * kBlocks, count * kBlocks};
 }
 
 }  // namespace
@@ -252,15 +253,15 @@ Task<void> EngineNode::work(std::shared_ptr<Serving> serving, size_t shard, uint
 }
 
 Task<void> EngineNode::read_all(EngineVolume& volume, bool* is_done) {
+  constexpr uint64_t kPiece = 64 * kKiB / kEngineBlock;
   const auto at = std::ranges::find(servings_, &volume, [](const auto& serving) { return &serving->volume; });
   if (at == servings_.end()) {
     engines_.fail("the target is not there to be read");
   } else {
     const std::shared_ptr<Serving> serving = *at;
     ++serving->users;
-    for (uint64_t block = 0; block < volume.plan.blocks && engines_.failure.empty(); block += 64) {
-      const Result<void> result =
-          co_await read(*serving, 0, {block, std::min<uint64_t>(64, volume.plan.blocks - block)});
+    for (uint64_t block = 0; block < volume.plan.blocks && engines_.failure.empty(); block += kPiece) {
+      const Result<void> result = co_await read(*serving, 0, {block, std::min(kPiece, volume.plan.blocks - block)});
       if (!result) engines_.fail(fmt::format("volume {}, healed: {}", volume.index, to_string(result.error())));
     }
     --serving->users;

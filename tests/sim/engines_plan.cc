@@ -60,12 +60,12 @@ EngineVolumePlan draw_engine_volume(Prng& random, size_t engines, const Uuid& id
     all.erase(all.begin() + static_cast<ptrdiff_t>(at));
   }
   volume.workers = random.skewed(1, 6);
-  volume.block_max = random.skewed(1, 128);
+  volume.unit_max = random.skewed(1, 128);
   volume.requests = random.skewed(50, 2000);
   mirror::MirrorOptions& options = volume.options;
   options.volume = id;
-  options.size_bytes = random.skewed(1, 6) * mirror::kExtentBytes - (random.coin() ? 0 : 3 * kEngineBlock);
-  options.logical_block = kEngineBlock;
+  options.size_bytes = random.skewed(1, 6) * mirror::kExtentBytes - (random.coin() ? 0 : 3 * kEngineUnit);
+  options.logical_block = kEngineUnit;
   options.checkpoint_interval = draw_ms(random, 20, 10'000);
   options.stall_limit = draw_ms(random, 500, 5'000);
   options.grace = milliseconds(random.below(300));

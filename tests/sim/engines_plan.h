@@ -21,11 +21,12 @@ struct EngineVolumePlan {
   std::vector<size_t> engines;  // that hold a replica
   uint64_t blocks = 0;          // of kEngineBlock
   size_t workers = 1;           // of each target
-  uint64_t block_max = 16;      // of one request
+  uint64_t unit_max = 16;       // of one request
   uint64_t requests = 0;        // of all workers together
   mirror::MirrorOptions options;
 };
-inline constexpr uint32_t kEngineBlock = 4096;
+inline constexpr uint32_t kEngineBlock = 512;  // what a disk may write alone when power is lost
+inline constexpr uint32_t kEngineUnit = 4096;  // of requests: what every disk can address
 
 struct EnginesPlan {
   sim::SimSettings settings;

@@ -72,6 +72,7 @@ MirrorPlan draw_plan(uint64_t seed) {
   options.retry_max = milliseconds(random.between(100, 10'000));
   options.renew_delay = milliseconds(random.between(10, 6000));
   options.copies_in_flight = random.between(1, 4);
+  options.copy_share_percent = static_cast<uint32_t>(random.between(1, 100));
   return plan;
 }
 
@@ -278,7 +279,6 @@ Task<void> MirrorRun::end_target(std::shared_ptr<Target> target) {
     co_await call_on(reactor(), node_->shard(i).reactor, close_on(*target, i));
   }
   co_await target->volume->stop();
-  for (MemoryLink* const link : target->links) co_await link->close();
 }
 
 // ---- Troubles

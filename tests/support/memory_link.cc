@@ -103,7 +103,8 @@ MemoryLink::MemoryLink(MemoryReplica& replica, MemoryLinkOptions options)
 
 MemoryLink::~MemoryLink() { FL_CHECK(is_closed_); }
 
-Task<void> MemoryLink::close() {
+Task<void> MemoryLink::stop() {
+  if (is_closed_) co_return;
   is_reachable_ = false;
   drop();
   home_.reactor.disarm(alarm_);

@@ -2,7 +2,7 @@
 // encoded, or copied, on their way; what was sent before the connection was lost may still arrive. Simulated worlds
 // only; home shard, the replica's, but for the devices.
 //
-// Life-cycle: made; connects by itself whenever it can; close(), when no call is under way and no device is left;
+// Life-cycle: made; connects by itself whenever it can; stop(), when no call is under way and no device is left;
 // destroy, before the replica.
 #pragma once
 
@@ -46,11 +46,12 @@ class MemoryLink final : public mirror::ReplicaLink {
   }
   // All calls that were sent, of this kind of body (an index of mirror::RequestBody), answered or not.
   uint64_t calls(size_t kind) const { return calls_[kind]; }
-  Task<void> close();
+  Task<void> stop() override;
 
   const mirror::ReplicaId& replica() const override { return replica_.options().id; }
   bool is_local() const override { return options_.is_local; }
   uint64_t connection() const override { return connection_; }
+  bool is_away() const override { return connection_ == 0; }
   Event& changed() override { return changed_; }
   void drop() override;
   Task<Result<mirror::Reply>> call(mirror::Request request) override;

@@ -1,0 +1,168 @@
+#include "engine/volume.h"
+
+#include <algorithm>
+#include <array>
+
+#include "async/call.h"
+#include "base/log.h"
+
+namespace fairlead::engine {
+
+using mirror::TargetStatus;
+using target::AnaState;
+
+std::string volume_nqn(const Uuid& volume) { return "nqn.2026-01.io.fairlead:volume:" + to_string(volume); }
+
+// What the namespace is made of on a shard: the volume's target when this engine is it, nothing otherwise. One a shard;
+// lives there.
+class Volume::Device final : public BlockDevice {
+ public:
+  Device(Source& source, Shard& shard, const BlockGeometry& geometry);
+  ~Device() override;
+
+  Shard& shard() const { return shard_; }
+  // Requires: nothing is under way at what was there before.
+  void plug(std::unique_ptr<BlockDevice> inner) { inner_ = std::move(inner); }
+
+ private:
+  void execute(IoRequest& request) override {
+    if (inner_ == nullptr) return request.complete(fail(Code::kFenced, "this engine does not serve the volume now"));
+    inner_->submit(request);
+  }
+  const std::shared_ptr<Source> source_;  // shared with the volume and the target: whoever is the last
+  Shard& shard_;
+  std::unique_ptr<BlockDevice> inner_;
+};
+
+// Knows its devices. Each place is its shard's alone.
+class Volume::Source final : public BlockSource, public std::enable_shared_from_this<Source> {
+ public:
+  Source(const std::vector<Shard*>& shards, const mirror::MirrorOptions& options)
+      : shards_(shards), devices_(shards.size()), options_(options) {}
+
+  Result<std::unique_ptr<BlockDevice>> open(Shard& shard) override {
+    const BlockGeometry geometry{.size_bytes = options_.size_bytes,
+                                 .logical_block = options_.logical_block,
+                                 .physical_block = 4096,
+                                 .optimal_io = 0,
+                                 .discard_granularity = 4096,
+                                 .discard_zeroes = options_.logical_block == 4096,
+                                 .volatile_cache = true,
+                                 .read_only = false};
+    if (*at(shard) != nullptr) return fail(Code::kBusy, "open a volume's namespace a second time on a shard");
+    return std::make_unique<Device>(*this, shard, geometry);
+  }
+  Device** at(Shard& shard) {
+    const auto found = std::ranges::find(shards_, &shard);
+    FL_CHECK(found != shards_.end());
+    return &devices_[static_cast<size_t>(found - shards_.begin())];
+  }
+
+ private:
+  const std::vector<Shard*> shards_;
+  std::vector<Device*> devices_;
+  const mirror::MirrorOptions options_;
+};
+
+Volume::Device::Device(Source& source, Shard& shard, const BlockGeometry& geometry)
+    : BlockDevice(geometry), source_(source.shared_from_this()), shard_(shard) {
+  *source.at(shard) = this;
+}
+Volume::Device::~Device() { *source_->at(shard_) = nullptr; }
+
+Volume::Volume(std::vector<Shard*> shards, target::Target& target, mirror::Witness& witness, LinkFactory& links,
+               VolumeOptions options)
+    : shards_(std::move(shards)),
+      target_(target),
+      witness_(witness),
+      links_(links),
+      options_(std::move(options)),
+      source_(std::make_shared<Source>(shards_, options_.mirror)),
+      changed_(home()),
+      scope_(home()) {}
+
+Volume::~Volume() = default;
+
+Task<Result<void>> Volume::open() {
+  FL_CO_TRY_VOID(co_await target_.add_subsystem(
+      {.nqn = options_.nqn, .serial = {}, .model = "Fairlead", .allowed_hosts = options_.allowed_hosts}));
+  for (const target::PortIndex port : options_.ports) {
+    FL_CO_TRY_VOID(co_await target_.set_ana_state(options_.nqn, port, 1, AnaState::kInaccessible));
+  }
+  const auto nsid = co_await target_.add_namespace(
+      options_.nqn, {.nsid = 1, .source = source_, .uuid = options_.mirror.volume, .ana_group = 1, .control = nullptr});
+  if (!nsid) {
+    (void)co_await target_.remove_subsystem(options_.nqn);
+    co_return std::unexpected(nsid.error());
+  }
+  co_return Result<void>();
+}
+
+Task<void> Volume::show(AnaState state) {
+  if (shown_ == state) co_return;
+  shown_ = state;
+  for (const target::PortIndex port : options_.ports) {
+    const Result<void> done = co_await target_.set_ana_state(options_.nqn, port, 1, state);
+    if (!done) log_warn("volume.ana_state", {{"volume", options_.nqn}, {"error", to_string(done.error())}});
+  }
+}
+
+Task<void> Volume::plug_on(Source& source, Shard& shard, std::shared_ptr<BlockSource> from) {
+  Device* const device = *source.at(shard);
+  if (device == nullptr) co_return;
+  std::unique_ptr<BlockDevice> inner;
+  if (from != nullptr) {
+    Result<std::unique_ptr<BlockDevice>> opened = from->open(shard);
+    if (opened) inner = std::move(*opened);
+  }
+  device->plug(std::move(inner));
+}
+
+// Null: unplugs.
+Task<void> Volume::plug(std::shared_ptr<BlockSource> from) {
+  for (Shard* const shard : shards_) co_await call_on(home(), shard->reactor, plug_on(*source_, *shard, from));
+}
+
+void Volume::serve() {
+  if (is_serving_) return;
+  is_serving_ = true;
+  is_standing_by_ = false;
+  scope_.spawn(run());
+}
+
+Task<void> Volume::stand_by() {
+  is_standing_by_ = true;
+  if (volume_ != nullptr) volume_->changed().release_waiters();
+  co_await scope_.close();
+}
+
+Task<void> Volume::run() {
+  volume_ = std::make_unique<mirror::VolumeTarget>(shards_, links_.make(), witness_, options_.mirror);
+  co_await volume_->start();
+  co_await plug(volume_->source());
+  while (!is_standing_by_) {
+    const TargetStatus::State state = volume_->status().state;
+    changed_.release_waiters();
+    if (state == TargetStatus::State::kSuperseded) break;
+    // Once it has served hosts wait here, whatever it lacks: nobody else is known to have more.
+    if (state == TargetStatus::State::kServing) {
+      co_await show(AnaState::kOptimized);
+      if (is_standing_by_ || volume_->status().state != state) continue;
+    }
+    co_await volume_->changed().wait();
+  }
+  co_await show(AnaState::kInaccessible);
+  co_await volume_->stop_serving(Code::kFenced);
+  co_await plug(nullptr);
+  co_await volume_->stop();
+  volume_.reset();
+  is_serving_ = false;
+  changed_.release_waiters();
+}
+
+Task<void> Volume::close() {
+  co_await stand_by();
+  (void)co_await target_.remove_subsystem(options_.nqn);
+}
+
+}  // namespace fairlead::engine

@@ -1,0 +1,79 @@
+// Volume: a volume on an engine that serves it, or may. Its subsystem and namespace look the same on each such engine,
+// so hosts hold a path to all of them; the engine that is the volume's target shows the namespace as optimized, the
+// others as inaccessible. Lives on the target's home shard.
+//
+// Life-cycle: make, open(), serve() and stand_by() as told, close(), destroy. One call at a time.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mirror/volume_target.h"
+#include "target/target.h"
+
+namespace fairlead::engine {
+
+struct VolumeOptions {
+  mirror::MirrorOptions mirror;
+  std::string nqn;                         // of the volume's subsystem
+  std::vector<std::string> allowed_hosts;  // NQNs; empty: every host
+  std::vector<target::PortIndex> ports;    // of this engine's listeners
+};
+// "nqn.2026-01.io.fairlead:volume:ID".
+std::string volume_nqn(const Uuid& volume);
+
+// Makes ways to the volume's replicas, started.
+class LinkFactory {
+ public:
+  virtual ~LinkFactory() = default;
+  virtual std::vector<std::unique_ptr<mirror::ReplicaLink>> make() = 0;
+};
+
+class Volume {
+ public:
+  // `shards` are the target's. All borrowed for life.
+  Volume(std::vector<Shard*> shards, target::Target& target, mirror::Witness& witness, LinkFactory& links,
+         VolumeOptions options);
+  ~Volume();  // Requires: close() returned, or open() did not.
+  Volume(const Volume&) = delete;
+  Volume& operator=(const Volume&) = delete;
+
+  // Shows the volume, inaccessible. Errors: as Target::add_subsystem() and add_namespace().
+  Task<Result<void>> open();
+  // Takes it over: returns at once. Hosts are told that the path is optimized as soon as the volume can be served; when
+  // another engine turns out to have it, that the path is inaccessible again. Idempotent.
+  void serve();
+  // Gives it up, in order when it can: hosts are told to go elsewhere, what is under way ends. Idempotent.
+  Task<void> stand_by();
+  Task<void> close();
+
+  bool is_target() const { return is_serving_; }
+  // Requires: is_target().
+  mirror::TargetStatus status() const { return volume_ == nullptr ? mirror::TargetStatus{} : volume_->status(); }
+  Event& changed() { return changed_; }
+
+ private:
+  class Device;
+  class Source;
+  Task<void> run();
+  Task<void> plug(std::shared_ptr<BlockSource> from);
+  Task<void> show(target::AnaState state);
+  static Task<void> plug_on(Source& source, Shard& shard, std::shared_ptr<BlockSource> from);
+  Reactor& home() const { return shards_.front()->reactor; }
+
+  const std::vector<Shard*> shards_;
+  target::Target& target_;
+  mirror::Witness& witness_;
+  LinkFactory& links_;
+  const VolumeOptions options_;
+  std::shared_ptr<Source> source_;  // shared with the target and its devices
+  std::unique_ptr<mirror::VolumeTarget> volume_;
+  Event changed_;
+  Scope scope_;
+  bool is_serving_ = false;      // run() is there
+  bool is_standing_by_ = false;  // and is to end
+  target::AnaState shown_ = target::AnaState::kInaccessible;
+};
+
+}  // namespace fairlead::engine

@@ -1,0 +1,341 @@
+// A volume on three engines: each has a replica in a pool on a simulated disk, one has the target, which reaches its
+// own replica in the same process and the others over NVMe/TCP.
+#include <gtest/gtest.h>
+
+#include "async/cancel.h"
+#include "engine/test_bed.h"
+#include "mirror/volume_target.h"
+#include "sim/prng.h"
+#include "tests/support/memory_witness.h"
+
+namespace fairlead::engine {
+namespace {
+
+using mirror::TargetStatus;
+using mirror::VolumeTarget;
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using State = TargetStatus::State;
+
+constexpr uint64_t kBlocks = kReplicaBytes / kBlock;
+constexpr uint64_t kExtentBlocks = mirror::kExtentBytes / kBlock;
+
+// What hosts know: the version of each block that was acknowledged last, and the newest that was sent. 0: never
+// written.
+struct Ledger {
+  std::vector<uint8_t> acknowledged = std::vector<uint8_t>(kBlocks);
+  std::vector<uint8_t> tried = std::vector<uint8_t>(kBlocks);
+  uint64_t writes = 0;
+  uint64_t errors = 0;
+};
+
+std::vector<std::byte> block_bytes(uint64_t block, uint8_t version) {
+  return version == 0 ? std::vector<std::byte>(kBlock) : pattern(kBlock, static_cast<uint8_t>(block * 31 + version));
+}
+
+// A target of the volume, on an engine.
+class Volume {
+ public:
+  Volume(EngineBed& bed, size_t engine)
+      : bed_(bed), engine_(*bed.engines[engine]), use_(engine_), witness_(engine_.reactor()) {}
+
+  Task<void> start() {
+    std::vector<std::unique_ptr<mirror::ReplicaLink>> links;
+    for (size_t i = 0; i < bed_.engines.size(); ++i) {
+      if (bed_.engines[i].get() == &engine_) {
+        auto link = std::make_unique<LocalLink>(engine_.replica());
+        link->start();
+        local_ = link.get();
+        links.push_back(std::move(link));
+      } else {
+        RemoteLinkOptions options = bed_.link_options(i);
+        options.host.identity = host::identity_from_id(test_uuid(50));
+        auto link = std::make_unique<RemoteLink>(engine_.shards(), options);
+        link->start();
+        remote_.push_back(link.get());
+        links.push_back(std::move(link));
+      }
+    }
+    mirror::MirrorOptions options;
+    options.volume = test_volume();
+    options.size_bytes = kReplicaBytes;
+    options.logical_block = 512;
+    options.checkpoint_interval = seconds(1);
+    options.retry_max = seconds(2);
+    target_ = std::make_unique<VolumeTarget>(engine_.shards(), std::move(links), witness_, options);
+    co_await target_->start();
+    for (Shard* const shard : engine_.shards()) {
+      devices_.push_back(co_await call_on(engine_.reactor(), shard->reactor, open(target_->source(), *shard)));
+    }
+  }
+  Task<void> stop_serving() { return target_->stop_serving(); }
+  Task<void> stop() {
+    for (size_t i = 0; i < devices_.size(); ++i) {
+      co_await call_on(engine_.reactor(), engine_.shards()[i]->reactor, destroy_on(devices_[i]));
+    }
+    co_await target_->stop();
+    for (RemoteLink* const link : remote_) co_await link->stop();
+    co_await local_->stop();
+    target_.reset();
+  }
+
+  Reactor& reactor() { return engine_.reactor(); }
+  TargetStatus status() const { return target_->status(); }
+  BlockDevice& device() { return *devices_.front(); }
+  const mirror::ReplicaStatus& replica(size_t engine) {
+    last_ = status();
+    return *std::ranges::find(last_.replicas, EngineBed::replica_id(engine), &mirror::ReplicaStatus::replica);
+  }
+  Task<bool> has_members(size_t count, Duration limit = seconds(60)) {
+    const Instant end = reactor().now() + limit;
+    while (reactor().now() < end) {
+      const TargetStatus now = status();
+      const bool is_level = now.unlevel_bytes == 0;
+      if (now.state == State::kServing && now.record.members.size() == count && now.record.is_settled() && is_level) {
+        co_return true;
+      }
+      if (now.state == State::kStopped || !engine_.is_ready()) break;
+      (void)co_await sleep(reactor(), milliseconds(1));
+    }
+    ADD_FAILURE() << status().why << ", " << to_string(status().record);
+    co_return false;
+  }
+
+  Task<Result<void>> write(uint64_t block, Ledger& ledger, size_t shard = 0) {
+    const uint8_t version = ++ledger.tried[block];
+    Reactor& there = engine_.shards()[shard]->reactor;
+    const Result<void> written =
+        co_await call_on(reactor(), there, put(there, *devices_[shard], block * kBlock, block_bytes(block, version)));
+    if (written) ledger.acknowledged[block] = std::max(ledger.acknowledged[block], version);
+    ++(written ? ledger.writes : ledger.errors);
+    co_return written;
+  }
+  // Random blocks until it is told to end, or something fails. Workers have blocks of their own.
+  Task<void> work(uint64_t worker, uint64_t workers, Ledger& ledger, const bool& is_ending) {
+    sim::Prng random(worker + 1);
+    while (!is_ending) {
+      const uint64_t block = random.below(kBlocks / workers) * workers + worker;
+      if (ledger.tried[block] == 255) continue;
+      if (!co_await write(block, ledger, worker % devices_.size())) co_return;
+      (void)co_await sleep(reactor(), Duration(static_cast<int64_t>(random.below(20'000'000))));
+    }
+  }
+  // Every block is as it was acknowledged last, or sent since.
+  Task<void> verify(const Ledger& ledger) {
+    for (uint64_t first = 0; first < kBlocks; first += kExtentBlocks) {
+      const auto read = co_await get(reactor(), device(), first * kBlock, kExtentBlocks * kBlock);
+      CO_ASSERT_TRUE(read.has_value());
+      for (uint64_t block = first; block < first + kExtentBlocks; ++block) {
+        const auto bytes = std::span(*read).subspan((block - first) * kBlock, kBlock);
+        bool is_good = false;
+        for (int version = ledger.acknowledged[block]; version <= ledger.tried[block] && !is_good; ++version) {
+          is_good = std::ranges::equal(bytes, block_bytes(block, static_cast<uint8_t>(version)));
+        }
+        EXPECT_TRUE(is_good) << "block " << block << ", acknowledged " << int{ledger.acknowledged[block]};
+        if (!is_good) co_return;
+      }
+    }
+  }
+
+ private:
+  static Task<std::unique_ptr<BlockDevice>> open(std::shared_ptr<BlockSource> source, Shard& shard) {
+    auto device = source->open(shard);
+    EXPECT_TRUE(device.has_value());
+    co_return std::move(*device);
+  }
+
+  EngineBed& bed_;
+  TestEngine& engine_;
+  TestEngine::Use use_;
+  test::MemoryWitness witness_;
+  LocalLink* local_ = nullptr;
+  std::vector<RemoteLink*> remote_;
+  std::unique_ptr<VolumeTarget> target_;
+  std::vector<std::unique_ptr<BlockDevice>> devices_;
+  TargetStatus last_;
+};
+
+// A replica's bytes, past keepers and targets.
+Task<std::vector<std::byte>> bytes_of(TestEngine& engine) {
+  const auto source = co_await engine.pool().source(engine.name());
+  EXPECT_TRUE(source.has_value());
+  auto device = (*source)->open(engine.home());
+  EXPECT_TRUE(device.has_value());
+  std::vector<std::byte> all;
+  for (uint64_t at = 0; at < kReplicaBytes; at += kMiB) {
+    const auto read = co_await get(engine.reactor(), **device, at, kMiB);
+    EXPECT_TRUE(read.has_value());
+    if (!read) break;
+    all.insert(all.end(), read->begin(), read->end());
+  }
+  co_return all;
+}
+Task<void> keep_bytes(EngineBed& bed, size_t& engine, std::vector<std::byte>& out) {
+  out = co_await bytes_of(*bed.engines[engine]);
+}
+void expect_identical(EngineBed& bed, const Ledger* ledger = nullptr) {
+  std::vector<std::vector<std::byte>> all(bed.engines.size());
+  for (size_t i = 0; i < all.size(); ++i) bed.run_at(i, keep_bytes, i, all[i]);
+  EXPECT_EQ(all[0].size(), kReplicaBytes);
+  for (size_t i = 1; i < all.size(); ++i) EXPECT_TRUE(all[i] == all[0]) << "replica " << i;
+  if (ledger == nullptr) return;
+  for (uint64_t block = 0; block < kBlocks; ++block) {
+    if (ledger->acknowledged[block] != ledger->tried[block]) continue;
+    EXPECT_TRUE(std::ranges::equal(std::span(all[0]).subspan(block * kBlock, kBlock),
+                                   block_bytes(block, ledger->acknowledged[block])))
+        << block;
+  }
+}
+
+Task<void> await_life(EngineBed& bed, Reactor& reactor, size_t engine) {
+  while (!bed.engines[engine]->is_ready()) (void)co_await sleep(reactor, milliseconds(1));
+}
+
+// ---- Only what it missed
+
+Task<void> loses_one(EngineBed& bed, Ledger& ledger, sim::CrashKind& kind) {
+  Volume volume(bed, 0);
+  co_await volume.start();
+  CO_ASSERT_TRUE(co_await volume.has_members(3));
+  for (uint64_t block = 0; block < kBlocks; block += 16) EXPECT_TRUE(co_await volume.write(block, ledger));
+  EXPECT_TRUE(co_await block_flush(volume.reactor(), volume.device()));
+  co_await volume.verify(ledger);
+  (void)co_await sleep(volume.reactor(), seconds(4));  // a checkpoint is made, and noted
+  bed.crash(2, kind);
+  EXPECT_TRUE(co_await volume.write(3, ledger));
+  EXPECT_TRUE(co_await volume.write(9 * kExtentBlocks + 5, ledger));
+  EXPECT_TRUE(co_await block_write_zeroes(volume.reactor(), volume.device(), ByteOffset(11 * mirror::kExtentBytes),
+                                          mirror::kExtentBytes));
+  for (uint64_t block = 11 * kExtentBlocks; block < 12 * kExtentBlocks; ++block) {
+    ledger.acknowledged[block] = ledger.tried[block] = 0;
+  }
+  CO_ASSERT_TRUE(co_await volume.has_members(2));
+  EXPECT_TRUE(volume.status().is_degraded);
+  co_await volume.verify(ledger);
+  (void)co_await sleep(volume.reactor(), seconds(10));
+  EXPECT_TRUE(co_await volume.write(9 * kExtentBlocks + 6, ledger));
+  bed.world.restart(bed.engines[2]->node());
+  CO_ASSERT_TRUE(co_await volume.has_members(3));
+  EXPECT_FALSE(volume.status().is_degraded);
+  EXPECT_EQ(volume.status().why, "");
+  // Of 16 MiB.
+  EXPECT_EQ(volume.replica(2).to_copy_bytes, 3 * mirror::kExtentBytes);
+  EXPECT_EQ(volume.replica(2).copied_bytes, 3 * mirror::kExtentBytes);
+  co_await volume.verify(ledger);
+  EXPECT_EQ(ledger.errors, 0U);
+  co_await volume.stop();
+}
+class VolumeLosesOneTest : public testing::TestWithParam<sim::CrashKind> {};
+TEST_P(VolumeLosesOneTest, OnlyWhatItMissedIsCopied) {
+  EngineBed bed({.engines = 3});
+  Ledger ledger;
+  sim::CrashKind kind = GetParam();
+  bed.run_at(0, loses_one, ledger, kind);
+  expect_identical(bed, &ledger);
+}
+INSTANTIATE_TEST_SUITE_P(Crashes, VolumeLosesOneTest,
+                         testing::Values(sim::CrashKind::kProcessKilled, sim::CrashKind::kPowerLost));
+
+// ---- Under load
+
+struct Rounds {
+  Ledger ledger;
+  sim::CrashKind kind = sim::CrashKind::kPowerLost;
+};
+Task<void> loses_each_in_turn(EngineBed& bed, Rounds& rounds) {
+  Volume volume(bed, 0);
+  co_await volume.start();
+  CO_ASSERT_TRUE(co_await volume.has_members(3));
+  Scope scope(volume.reactor());
+  bool is_ending = false;
+  for (uint64_t worker = 0; worker < 8; ++worker) scope.spawn(volume.work(worker, 8, rounds.ledger, is_ending));
+  for (const size_t engine : {size_t{2}, size_t{1}, size_t{2}}) {
+    (void)co_await sleep(volume.reactor(), milliseconds(700));
+    bed.crash(engine, rounds.kind);
+    EXPECT_TRUE(co_await volume.has_members(2));
+    (void)co_await sleep(volume.reactor(), milliseconds(700));
+    const uint64_t before = rounds.ledger.writes;
+    (void)co_await sleep(volume.reactor(), milliseconds(300));
+    EXPECT_GT(rounds.ledger.writes, before) << "it goes on without";
+    bed.world.restart(bed.engines[engine]->node());
+    EXPECT_TRUE(co_await volume.has_members(3));
+  }
+  is_ending = true;
+  co_await scope.close();
+  EXPECT_EQ(rounds.ledger.errors, 0U);
+  co_await volume.verify(rounds.ledger);
+  co_await volume.stop();
+}
+TEST(VolumeTest, LosesAndFindsReplicasUnderLoad) {
+  for (uint64_t seed = 1; seed <= 2 && !testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE(seed);
+    sim::SimSettings settings = sim::SimSettings::calm();
+    settings.order = sim::Order::kRandom;
+    settings.disk.split_ppm = 200'000;
+    EngineBed bed({.engines = 3, .seed = seed, .settings = settings});
+    Rounds rounds{.ledger = {}, .kind = seed % 2 == 0 ? sim::CrashKind::kProcessKilled : sim::CrashKind::kPowerLost};
+    bed.run_at(0, loses_each_in_turn, rounds);
+    expect_identical(bed, &rounds.ledger);
+  }
+}
+
+// ---- The target's own node
+
+// Until its node dies.
+Task<void> serves_until_the_end(EngineBed& bed, Ledger& ledger, bool& is_loaded) {
+  Volume volume(bed, 0);
+  co_await volume.start();
+  if (co_await volume.has_members(3)) {
+    Scope scope(volume.reactor());
+    const bool is_ending = false;
+    for (uint64_t worker = 0; worker < 8; ++worker) scope.spawn(volume.work(worker, 8, ledger, is_ending));
+    (void)co_await sleep(volume.reactor(), milliseconds(2500));
+    is_loaded = true;
+    co_await bed.engines[0]->node().stopping(0).wait();
+    // What waits for members ends with an error.
+    co_await volume.stop_serving();
+    co_await scope.close();
+  }
+  co_await volume.stop();
+}
+Task<void> takes_over(EngineBed& bed, Ledger& ledger) {
+  Volume volume(bed, 1);
+  co_await volume.start();
+  CO_ASSERT_TRUE(co_await volume.has_members(2));
+  co_await volume.verify(ledger);
+  Ledger later = ledger;
+  later.tried = later.acknowledged;  // what is there now stays
+  for (uint64_t block = 0; block < kBlocks; ++block) {
+    const auto read = co_await get(volume.reactor(), volume.device(), block * kBlock, kBlock);
+    CO_ASSERT_TRUE(read.has_value());
+    for (int version = ledger.acknowledged[block]; version <= ledger.tried[block]; ++version) {
+      if (*read == block_bytes(block, static_cast<uint8_t>(version))) {
+        later.acknowledged[block] = later.tried[block] = static_cast<uint8_t>(version);
+      }
+    }
+  }
+  bed.world.restart(bed.engines[0]->node());
+  co_await await_life(bed, volume.reactor(), 0);
+  EXPECT_TRUE(co_await volume.write(77, later));
+  CO_ASSERT_TRUE(co_await volume.has_members(3));
+  co_await volume.verify(later);
+  co_await volume.stop();
+  ledger = later;
+}
+TEST(VolumeTest, AnotherEngineTakesOverWhenTheTargetsDies) {
+  for (uint64_t seed = 1; seed <= 2 && !testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE(seed);
+    EngineBed bed({.engines = 3, .seed = seed});
+    Ledger ledger;
+    bool is_loaded = false;
+    bed.world.spawn(bed.engines[0]->node(), 0, serves_until_the_end(bed, ledger, is_loaded));
+    ASSERT_EQ(bed.world.run_until([&] { return is_loaded; }, seconds(60)), sim::RunResult::kDone) << bed.world.report();
+    bed.crash(0, seed % 2 == 0 ? sim::CrashKind::kProcessKilled : sim::CrashKind::kPowerLost);
+    EXPECT_GT(ledger.writes, 50U);
+    bed.run_at(1, takes_over, ledger);
+    expect_identical(bed, &ledger);
+  }
+}
+
+}  // namespace
+}  // namespace fairlead::engine
