@@ -25,6 +25,9 @@ BlockRange draw_range(const EngineVolume& volume, Prng& random) {
   return {first * kBlocks, count * kBlocks};
 }
 
+// Of a host's memory behind a page.
+size_t draw_shift(Prng& random) { return std::array<size_t, 3>{0, 512, 16}[random.below(3)]; }
+
 }  // namespace
 
 // ---- Targets
@@ -157,9 +160,10 @@ Task<void> EngineNode::watch(std::shared_ptr<Serving> serving) {
 
 // ---- Workers
 
-Task<Result<void>> EngineNode::read(Serving& serving, size_t shard, BlockRange range) {
+Task<Result<void>> EngineNode::read(Serving& serving, size_t shard, BlockRange range, size_t shift) {
   EngineVolume& volume = serving.volume;
-  std::vector<std::byte> bytes(range.count * kEngineBlock);
+  PlacedBytes memory(range.count * kEngineBlock, shift);
+  const std::span<std::byte> bytes = memory.bytes();
   iovec piece{bytes.data(), bytes.size()};
   const uint64_t began = volume.clock.begin_read();
   const Result<void> result = co_await block_read(node_.shard(shard).reactor, *serving.devices[shard],
@@ -191,9 +195,10 @@ Task<void> EngineNode::change(Serving& serving, size_t shard, BlockRange range, 
       result = co_await block_discard(there, device, offset, length);
     }
   } else {
-    std::vector<std::byte> bytes(length);
+    PlacedBytes memory(length, draw_shift(random));
+    const std::span<std::byte> bytes = memory.bytes();
     for (uint64_t i = 0; i < range.count; ++i) {
-      test::fill_block(std::span(bytes).subspan(i * kEngineBlock, kEngineBlock), range.first + i, id);
+      test::fill_block(bytes.subspan(i * kEngineBlock, kEngineBlock), range.first + i, id);
     }
     is_durable = random.one_in(5);
     history.begin_write(range, id, id);
@@ -222,7 +227,8 @@ Task<void> EngineNode::do_one(Serving& serving, size_t shard, Prng& random) {
   if (what == 0) {
     co_await flush(serving, shard);
   } else if (what < 9) {
-    (void)co_await read(serving, shard, draw_range(serving.volume, random));
+    const BlockRange range = draw_range(serving.volume, random);
+    (void)co_await read(serving, shard, range, draw_shift(random));
   } else {
     co_await change(serving, shard, draw_range(serving.volume, random), random);
   }
@@ -261,7 +267,7 @@ Task<void> EngineNode::read_all(EngineVolume& volume, bool* is_done) {
     const std::shared_ptr<Serving> serving = *at;
     ++serving->users;
     for (uint64_t block = 0; block < volume.plan.blocks && engines_.failure.empty(); block += kPiece) {
-      const Result<void> result = co_await read(*serving, 0, {block, std::min(kPiece, volume.plan.blocks - block)});
+      const Result<void> result = co_await read(*serving, 0, {block, std::min(kPiece, volume.plan.blocks - block)}, 0);
       if (!result) engines_.fail(fmt::format("volume {}, healed: {}", volume.index, to_string(result.error())));
     }
     --serving->users;

@@ -303,14 +303,15 @@ Task<void> EngineNode::read_replica(EngineVolume& volume, std::vector<std::byte>
   if (source) {
     auto device = (*source)->open(node_.shard(0));
     FL_CHECK(device.has_value());
-    std::vector<std::byte> bytes(size);
+    PlacedBytes memory(size, 0);
+    const std::span<std::byte> bytes = memory.bytes();
     constexpr uint64_t kPiece = 256 * kKiB;
     bool is_read = true;
     for (uint64_t at = 0; at < size && is_read; at += kPiece) {
       iovec piece{bytes.data() + at, std::min(kPiece, size - at)};
       is_read = (co_await block_read(reactor(), **device, ByteOffset(at), {&piece, 1})).has_value();
     }
-    if (is_read) *out = std::move(bytes);
+    if (is_read) out->assign(bytes.begin(), bytes.end());
   }
   --users_;
   *is_done = true;

@@ -162,7 +162,7 @@ class EngineNode {
   Task<void> watch(std::shared_ptr<Serving> serving);
   Task<void> work(std::shared_ptr<Serving> serving, size_t shard, uint64_t seed);
   Task<void> do_one(Serving& serving, size_t shard, sim::Prng& random);
-  Task<Result<void>> read(Serving& serving, size_t shard, test::BlockRange range);
+  Task<Result<void>> read(Serving& serving, size_t shard, test::BlockRange range, size_t shift);
   Task<void> change(Serving& serving, size_t shard, test::BlockRange range, sim::Prng& random);
   Task<void> flush(Serving& serving, size_t shard);
 

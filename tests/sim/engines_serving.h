@@ -5,6 +5,22 @@
 
 namespace fairlead::sim_test {
 
+// Memory whose place does not depend on what the heap was used for before: whether a request needs a bounce buffer has
+// to be the same each time. `shift` bytes behind a page.
+class PlacedBytes {
+ public:
+  PlacedBytes(uint64_t count, size_t shift) : memory_(count + kPage + shift) {
+    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
+    bytes_ = std::span(memory_).subspan((kPage - address % kPage) % kPage + shift, count);
+  }
+  std::span<std::byte> bytes() { return bytes_; }
+
+ private:
+  static constexpr size_t kPage = 4096;
+  std::vector<std::byte> memory_;
+  std::span<std::byte> bytes_;
+};
+
 struct EngineNode::Serving {
   Serving(EngineVolume& v, Reactor& reactor, uint64_t s) : volume(v), seed(s), ending(reactor) {}
 
