@@ -131,9 +131,7 @@ def run_size(size, options):
     if trouble:
         yield Result(size.name, 0, 0.0, 0.0, "-", f"FAILED: does not compile\n{trouble}", False)
         return
-    for mutation in ["", *size.mutations]:
-        if options.mutation and mutation not in options.mutation:
-            continue
+    for mutation in options.mutation or ["", *size.mutations]:
         arguments = [f"-m{DEPTH_MAX}", *(["-a"] if size.for_cycles() else [])]
         if size.store == "bits":
             arguments += [f"-w{FIELD_BITS_LOG2}", f"-k{BITS_A_STATE}"]
@@ -178,7 +176,7 @@ def main(arguments):
     parser.add_argument("names", nargs="*", metavar="SIZE", help="those to run; all if none is named")
     parser.add_argument("--quick", action="store_true", help="only the quick sizes, those of ./dev check")
     parser.add_argument("--list", action="store_true", help="list the sizes and their mutations")
-    parser.add_argument("--mutation", action="append", metavar="NAME", help="only this mutation; '' is the control")
+    parser.add_argument("--mutation", action="append", metavar="NAME", help="only this mutation, listed or not; '' is the control")
     parser.add_argument("--trace", action="store_true",
                         help="with one SIZE: the shortest counterexample of --mutation (or of the control), step by step")
     options = parser.parse_args(arguments)

@@ -114,7 +114,7 @@ def steps(options):
     return [
         Step("lint", "layers, banned calls, sizes, form", [[Command([*python, "tools/lint.py"], one)]], 60),
         Step("model", "the quick sizes of the replication models, with each rule dropped once",
-             [[Command([*python, "models/run.py", "--quick"], closing_line)]], 900),
+             [[Command([*python, "models/run.py", "--quick"], closing_line)]], 1800),
         Step("unit", "unit tests and kept fuzz inputs, release build",
              [build("release"), run_ctest("release")], 1200),
         Step("sim", f"{SIM_SEEDS} simulated seeds, {SIM_SEEDS_HOST} of our own hosts, {SIM_SEEDS_POOL} of pools, "

@@ -180,8 +180,14 @@ Task<Result<Reply>> Reign::call(Seat& seat, RequestBody body) {
 Task<bool> Reign::ask(Seat& seat, RequestBody body) {
   const uint64_t number = seat.prepared.session.number;
   const Result<Reply> reply = co_await call(seat, std::move(body));
-  if (reply && std::holds_alternative<Done>(*reply)) co_return true;
   if (!seat.has_session || seat.prepared.session.number != number) co_return false;
+  co_return is_done(seat, reply);
+}
+
+// What is not done is the end of the seat's session.
+bool Reign::is_done(Seat& seat, const Result<Reply>& reply) {
+  if (reply && std::holds_alternative<Done>(*reply)) return true;
+  if (!seat.has_session) return false;
   if (reply && std::holds_alternative<Fenced>(*reply)) {
     seat.is_refused = true;
     refusal_ = std::max(refusal_, std::get<Fenced>(*reply).promise);
@@ -191,7 +197,7 @@ Task<bool> Reign::ask(Seat& seat, RequestBody body) {
   } else {
     lose(seat, reply ? Error{.code = Code::kProtocol} : reply.error());
   }
-  co_return false;
+  return false;
 }
 
 // The replica is of no use until it has another session. A member stays needed until a record without it is in force.

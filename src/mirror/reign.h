@@ -121,9 +121,14 @@ class Reign {
   Ballot ballot() const;
   Decision override_decision() const;
   Task<Result<Reply>> call(Seat& seat, RequestBody body);
-  // What it was asked it did; anything else fails the seat.
+  // What it was asked it did; anything else loses the seat its session.
   Task<bool> ask(Seat& seat, RequestBody body);
+  bool is_done(Seat& seat, const Result<Reply>& reply);
   void lose(Seat& seat, Error error);
+  // What went wrong in that session, if it is still the seat's.
+  void lose(Seat& seat, uint64_t session, Error error) {
+    if (seat.prepared.session.number == session) lose(seat, error);
+  }
   Seat* find(const ReplicaId& id) const;
   Seat* find(Slot slot) const;
   bool is_ending() const { return ending_.is_cancelled(); }

@@ -1,5 +1,6 @@
 // What is copied: extents in which members may differ (rule 1), and what a replica that returns has missed (rule 4).
 #include <algorithm>
+#include <utility>
 
 #include "base/log.h"
 #include "mirror/mutant.h"
@@ -19,12 +20,13 @@ bool is_medium_error(const Error& error) { return error.code == Code::kIo || err
 
 // Adds what the replica says that it has written, or unmapped, since; false: it failed.
 Task<bool> Reign::add_changes(Seat& of, std::optional<Stamp> since, ExtentBits& into) {
+  const uint64_t session = of.prepared.session.number;
   uint64_t offset = 0;
   do {
     const Result<Reply> reply = co_await call(of, ChangedRequest{.since = since, .offset = offset});
     const Ranges* const ranges = reply ? std::get_if<Ranges>(&*reply) : nullptr;
     if (ranges == nullptr || (ranges->next != 0 && ranges->next <= offset)) {
-      lose(of, reply ? Error{.code = Code::kProtocol} : reply.error());
+      lose(of, session, reply ? Error{.code = Code::kProtocol} : reply.error());
       co_return false;
     }
     for (const ByteSpan& range : ranges->ranges) {
@@ -104,23 +106,24 @@ Task<void> Reign::level(uint64_t extent) {
     note_change();
     co_return;
   }
-  std::vector<Seat*> to;
+  const uint64_t session = source->prepared.session.number;
+  std::vector<std::pair<Seat*, uint64_t>> to;  // and sessions
   std::vector<Copier::Device> sinks;
   for (const auto& seat : seats_) {
     if (seat.get() == source || seat->standing != Standing::kMember) continue;
-    to.push_back(seat.get());
+    to.emplace_back(seat.get(), seat->prepared.session.number);
     sinks.push_back(seat->device);
   }
   const Copier::Outcome outcome =
       co_await copier_.copy(range_of(extent, options_.size_bytes), source->device, std::move(sinks), ending_);
   if (is_ending()) co_return;
   if (!outcome.read) {
-    lose(*source, outcome.read.error());
+    lose(*source, session, outcome.read.error());
     co_return;
   }
   for (size_t i = 0; i < to.size(); ++i) {
     if (outcome.writes[i]) continue;
-    lose(*to[i], outcome.writes[i].error());
+    lose(*to[i].first, to[i].second, outcome.writes[i].error());
   }
   sides_.shared().unlevel.clear(extent);
   co_await sides_.look_again();
@@ -179,11 +182,13 @@ Task<bool> Reign::bring_back_now(Seat& seat) {
                                       {"since", to_string(seat.prepared.note)},
                                       {"extents", wanted.count()}});
   if (!co_await copy_all(seat, wanted) || !is_good()) co_return false;
+  // From here on acknowledgements need it; what began before has ended, and it has that too.
+  slot.use = SlotUse::kNeeded;
+  co_await sides_.publish();
+  if (!co_await sides_.drain(era_) || co_await sides_.lacks(seat.peer.slot) || !is_good()) co_return false;
   // Hole H9: on stable storage before it may count.
   if (!co_await flush(seat) || !is_good()) co_return false;
   seat.standing = Standing::kReady;
-  slot.use = SlotUse::kNeeded;
-  co_await sides_.publish();
   note_change();
   co_return true;
 }
@@ -220,6 +225,7 @@ Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, 
       co_return;
     }
     std::vector<Copier::Device> sinks = {seat.device};
+    const uint64_t source_session = source->prepared.session.number;
     const Instant began = home_.reactor.now();
     sides_.shared().has_io.store(false, std::memory_order_relaxed);
     const Copier::Outcome outcome =
@@ -227,7 +233,7 @@ Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, 
     if (is_ending()) co_return;
     if (!outcome.read) {
       seat.last_error = outcome.read.error();
-      if (!is_medium_error(outcome.read.error())) lose(*source, outcome.read.error());
+      if (!is_medium_error(outcome.read.error())) lose(*source, source_session, outcome.read.error());
       is_good = false;
     } else if (!outcome.writes.front()) {
       seat.last_error = outcome.writes.front().error();
@@ -268,10 +274,11 @@ void Reign::repair_wanted(Slot slot, ByteRange range) {
 Task<void> Reign::repair(Seat& seat, ByteRange range) {
   Seat* const source = source_for(seat);
   if (source == nullptr) co_return;
+  const uint64_t session = seat.prepared.session.number;
   std::vector<Copier::Device> sinks = {seat.device};
   const Copier::Outcome outcome = co_await copier_.copy(range, source->device, std::move(sinks), ending_);
   if (is_ending() || !outcome.read || outcome.writes.front()) co_return;
-  lose(seat, outcome.writes.front().error());
+  lose(seat, session, outcome.writes.front().error());
 }
 
 }  // namespace fairlead::mirror

@@ -164,10 +164,14 @@ void Reign::send_proposal() {
 }
 
 Task<void> Reign::send_record(Seat& seat, Record record) {
-  if (co_await ask(seat, RecordRequest{record}) && proposal_ && proposal_->at == record.at) {
-    votes_.replicas.add(seat.peer.link->replica());
-    note_change();
-  }
+  const uint64_t number = seat.prepared.session.number;
+  const Result<Reply> reply = co_await call(seat, RecordRequest{record});
+  if (!seat.has_session || seat.prepared.session.number != number) co_return;
+  // A later record may have overtaken this one, and a replica keeps no older one.
+  if (!proposal_ || proposal_->at != record.at || seat.sent_record != record.at) co_return;
+  if (!is_done(seat, reply)) co_return;
+  votes_.replicas.add(seat.peer.link->replica());
+  note_change();
 }
 
 Task<void> Reign::send_record_to_witness(Record record) {
@@ -210,6 +214,18 @@ Task<void> Reign::adopt(Record record) {
   proposed_since_ = {};
   log_info("mirror.in_force", {{"volume", to_string(options_.volume)}, {"record", to_string(record)}});
   SideConfiguration& configuration = sides_.configuration();
+  const auto leaves = [&](const Seat& seat) {
+    const bool comes = seat.standing == Standing::kReturning || seat.standing == Standing::kReady;
+    return !comes && !record.members.has(seat.peer.link->replica()) &&
+           configuration.slots[seat.peer.slot].use == SlotUse::kNeeded;
+  };
+  // Nobody reads where a write may be missing that another shard is about to answer.
+  for (const auto& seat : seats_) {
+    if (!leaves(*seat)) continue;
+    configuration.slots[seat->peer.slot].is_broken = true;
+    configuration.slots[seat->peer.slot].is_read = false;
+  }
+  co_await sides_.publish();
   for (const auto& seat : seats_) {
     SlotConfiguration& slot = configuration.slots[seat->peer.slot];
     if (record.members.has(seat->peer.link->replica())) {
@@ -218,9 +234,8 @@ Task<void> Reign::adopt(Record record) {
       slot.is_broken = seat->standing != Standing::kMember;
       slot.is_read = seat->standing == Standing::kMember;
       slot.is_local = seat->peer.link->is_local();
-    } else if (slot.use == SlotUse::kNeeded && seat->standing != Standing::kReady) {
+    } else if (leaves(*seat)) {
       slot.use = SlotUse::kOff;
-      slot.is_read = false;
     }
   }
   configuration.is_held = is_told_to_stop_;

@@ -13,6 +13,11 @@ bool is_refusal(Code code) {
          code == Code::kReadOnly;
 }
 
+// Nobody else has it either: whoever asked is told.
+bool is_of_only_medium(Code code, uint8_t needed) {
+  return (code == Code::kIo || code == Code::kCorrupt) && std::has_single_bit(needed);
+}
+
 }  // namespace
 
 // Whether one that waits already would be overtaken.
@@ -74,7 +79,8 @@ MirrorSide::SlotMask MirrorSide::lacking(const Operation& operation) const {
 void MirrorSide::on_write_part(Operation& operation, Part& part) {
   if (part.result) [[likely]] {
     operation.done |= bit(part.slot);
-  } else if (is_refusal(part.result.error().code) && operation.is_locking()) {
+  } else if (const Code code = part.result.error().code;
+             operation.is_locking() && (is_refusal(code) || is_of_only_medium(code, needed_))) {
     operation.refused |= bit(part.slot);  // what that means depends on the others
   } else {
     observer_.slot_failed(shard_.id, part.slot, part.incarnation, part.result.error());

@@ -32,10 +32,12 @@ Task<void> Sides::make_on(OnShard& here) {
   co_return;
 }
 
+Task<void> Sides::close_reporter(OnShard& here) { return here.reporter->close(); }
+
 Task<void> Sides::end_on(OnShard& here) {
-  co_await here.reporter->close();
   here.side.reset();
   here.reporter.reset();
+  co_return;
 }
 
 Task<void> Sides::start() {
@@ -43,8 +45,10 @@ Task<void> Sides::start() {
 }
 
 Task<void> Sides::stop() {
-  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, end_on(here));
+  // What was met is still told, and what that begins ends, before the sides go.
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, close_reporter(here));
   co_await scope_.close();
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, end_on(here));
 }
 
 Task<void> Sides::configure_on(OnShard& here, SideConfiguration configuration) {
@@ -140,6 +144,14 @@ Task<void> Sides::look_soon() {
   // What changes from here on needs another look.
   is_looking_ = false;
   co_await look_again();
+}
+
+Task<bool> Sides::lacks_on(OnShard& here, Slot slot) { co_return here.side->lacks(slot); }
+Task<bool> Sides::lacks(Slot slot) {
+  for (OnShard& here : on_shards_) {
+    if (co_await call_on(home(), here.shard->reactor, lacks_on(here, slot))) co_return true;
+  }
+  co_return false;
 }
 
 Task<void> Sides::look_on(OnShard& here) {

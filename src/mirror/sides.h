@@ -52,6 +52,8 @@ class Sides {
   // Drains of this era and earlier ones end, those that wait and those to come.
   Task<void> abandon_drains(uint64_t era);
   uint64_t next_era() { return ++era_; }
+  // Whether any shard answered something without the slot's incarnation, which was sent it (see MirrorSide::lacks()).
+  Task<bool> lacks(Slot slot);
   Task<void> look_again();
   Task<void> fail_waiting(Error error);
 
@@ -102,12 +104,14 @@ class Sides {
   void tell_ranges_changed();
   Task<void> look_soon();
   Task<void> make_on(OnShard& here);
-  Task<void> end_on(OnShard& here);
+  static Task<void> close_reporter(OnShard& here);
+  static Task<void> end_on(OnShard& here);
   static Task<Result<void>> attach_on(OnShard& here, Slot slot, ReplicaLink& link);
   static Task<void> detach_on(OnShard& here, Slot slot);
   static Task<void> configure_on(OnShard& here, SideConfiguration configuration);
   static Task<bool> drain_on(OnShard& here, uint64_t era);
   static Task<void> abandon_on(OnShard& here, uint64_t era);
+  static Task<bool> lacks_on(OnShard& here, Slot slot);
   static Task<void> look_on(OnShard& here);
   static Task<void> fail_on(OnShard& here, Error error);
 

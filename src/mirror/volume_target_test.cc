@@ -358,6 +358,24 @@ TEST(VolumeTargetTest, APersonMayTrustOneReplica) {
   });
 }
 
+TEST(VolumeTargetTest, AnErrorOfTheOnlyMediumIsTheHosts) {
+  Bed bed(1);
+  bed.run([](Bed& bed) -> Task<void> {
+    auto target = co_await bed.start_target();
+    EXPECT_TRUE(co_await bed.has_members(*target, 1));
+    EXPECT_TRUE(co_await bed.write(*target, 1, 1));
+    for (const IoOp op : {IoOp::kRead, IoOp::kWrite}) bed.replicas[0]->set_error(op, Code::kIo);
+    const auto written = co_await bed.write(*target, 1, 2);
+    EXPECT_FALSE(written);
+    if (!written) EXPECT_EQ(written.error().code, Code::kIo);
+    EXPECT_EQ(co_await bed.read(*target, 1), -1);
+    for (const IoOp op : {IoOp::kRead, IoOp::kWrite}) bed.replicas[0]->set_error(op, std::nullopt);
+    EXPECT_TRUE(co_await bed.write(*target, 1, 3));
+    EXPECT_EQ(co_await bed.read(*target, 1), 3);
+    co_await bed.end_target(std::move(target));
+  });
+}
+
 // Virtual time that a replica needs to come back, which missed every extent.
 Duration time_to_return(uint32_t share, bool is_busy) {
   Bed bed(3);
