@@ -199,7 +199,8 @@ class Reign {
 
   Phase phase_ = Phase::kGathering;
   bool is_told_to_stop_ = false;
-  bool is_finished_ = false;  // after it was told to stop
+  bool is_finishing_ = false;  // after it was told to stop
+  bool is_finished_ = false;
   bool must_renew_ = false;
   bool is_renewing_ = false;  // soon
   Term refusal_;

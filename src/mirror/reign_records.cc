@@ -94,9 +94,8 @@ Task<void> Reign::renew_later() {
 }
 
 Task<Reign::End> Reign::govern() {
-  bool is_finishing = false;
   while (true) {
-    if (is_told_to_stop_ && !std::exchange(is_finishing, true)) {
+    if (is_told_to_stop_ && !std::exchange(is_finishing_, true)) {
       scope_.spawn(finish());
       scope_.spawn(lose_patience());
     }
@@ -133,7 +132,8 @@ Task<bool> Reign::bring_into_force(Record record) {
   votes_ = {};
   log_info("mirror.proposing", {{"volume", to_string(options_.volume)}, {"record", to_string(record)}});
   while (true) {
-    if (is_told_to_stop_ && (phase_ != Phase::kServing || is_finished_)) co_return false;
+    // While it serves the end begins in govern(), and what is under way may need the record until then.
+    if (is_told_to_stop_ && (phase_ != Phase::kServing || !is_finishing_ || is_finished_)) co_return false;
     if (is_in_force(record, votes_)) co_return true;
     if (is_superseded() || must_renew_) co_return false;
     const MemberSet wanted = wanted_members();

@@ -61,7 +61,7 @@ EngineVolumePlan draw_engine_volume(Prng& random, size_t engines, const Uuid& id
   }
   volume.workers = random.skewed(1, 6);
   volume.unit_max = random.skewed(1, 128);
-  volume.requests = random.skewed(50, 2000);
+  volume.requests = random.skewed(100, 3000);
   mirror::MirrorOptions& options = volume.options;
   options.volume = id;
   options.size_bytes = random.skewed(1, 6) * mirror::kExtentBytes - (random.coin() ? 0 : 3 * kEngineUnit);
@@ -115,8 +115,8 @@ EnginesPlan draw_engines_plan(uint64_t seed) {
   draw_host(random, plan);
   if (random.coin()) plan.disk.slow_ppm = static_cast<uint32_t>(random.skewed(100, 3'000));
   if (random.one_in(3)) plan.disk.transient_read_error_ppm = static_cast<uint32_t>(random.skewed(100, 5'000));
-  plan.trouble_every = Duration(static_cast<int64_t>(random.skewed(10'000'000, 4'000'000'000)));
-  plan.troubles = random.skewed(3, 30);
+  plan.trouble_every = Duration(static_cast<int64_t>(random.skewed(60'000'000, 6'000'000'000)));
+  plan.troubles = random.skewed(6, 50);
   return plan;
 }
 
