@@ -24,6 +24,7 @@ SIM_SEEDS_ASAN = 20
 SIM_SEEDS_HOST = 300
 SIM_SEEDS_POOL = 1000
 SIM_SEEDS_MIRROR = 600
+SIM_SEEDS_ENGINES = 60
 # Module: which of its tests. Those of the pool run on one thread, in simulation, but for a few.
 TSAN_TESTS = {"async": "*", "io": "*", "pool": "ThreadsTest.*", "mirror": "ThreadsTest.*", "host": "*", "target": "*"}
 SANITIZER_OPTIONS = {
@@ -118,10 +119,11 @@ def steps(options):
         Step("unit", "unit tests and kept fuzz inputs, release build",
              [build("release"), run_ctest("release")], 1200),
         Step("sim", f"{SIM_SEEDS} simulated seeds, {SIM_SEEDS_HOST} of our own hosts, {SIM_SEEDS_POOL} of pools, "
-             f"{SIM_SEEDS_MIRROR} of mirrored volumes",
+             f"{SIM_SEEDS_MIRROR} of mirrored volumes, {SIM_SEEDS_ENGINES} of whole clusters",
              [build("release", "fairlead-sim"), simulate("release", SIM_SEEDS),
               simulate("release", SIM_SEEDS_HOST, "host"), simulate("release", SIM_SEEDS_POOL, "pool"),
-              simulate("release", SIM_SEEDS_MIRROR, "mirror")], 900),
+              simulate("release", SIM_SEEDS_MIRROR, "mirror"),
+              simulate("release", SIM_SEEDS_ENGINES, "engines")], 900),
         Step("asan", f"the unit tests and {SIM_SEEDS_ASAN} seeds with the address and undefined behaviour sanitizers",
              [build("asan", "test_programs", "fairlead-sim"), run_ctest("asan", "--exclude-regex", r"^tools\.|Mutant"),
               simulate("asan", SIM_SEEDS_ASAN), simulate("asan", SIM_SEEDS_ASAN, "host"),

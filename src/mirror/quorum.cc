@@ -43,43 +43,92 @@ bool is_majority(const MemberSet& members, const Votes& votes) {
   return 2 * yes > voters;
 }
 
-Decision decide(const Ballot& ballot) {
+namespace {
+
+// What follows when this record is the one that counts.
+Decision judge(const Record& record, const Ballot& ballot, const Votes& votes) {
   Decision decision;
-  Votes votes;
-  for (const Ballot::Answer& answer : ballot.answers) {
-    votes.replicas.add(answer.replica);
-    decision.above = std::max({decision.above, answer.prepared.newest, answer.prepared.record.at});
-    if (answer.prepared.record.at > decision.newest.at) decision.newest = answer.prepared.record;
-  }
-  votes.has_witness = ballot.witness.has_value();
-  if (ballot.witness) {
-    decision.above = std::max(decision.above, ballot.witness->record.at);
-    if (ballot.witness->record.at > decision.newest.at) decision.newest = ballot.witness->record;
-  }
-  const Record& newest = decision.newest;
-  if (newest.members.empty()) {
+  decision.newest = record;
+  if (record.members.empty()) {
     decision.lack = Decision::Lack::kAnyRecord;
     return decision;
   }
-  for (const MemberSet* const set : {&newest.members, &newest.prior}) {
+  for (const MemberSet* const set : {&record.members, &record.prior}) {
     for (const ReplicaId& id : set->ids()) {
       if (!votes.replicas.has(id) && !decision.missing.is_full()) decision.missing.add(id);
     }
     decision.misses_witness |= needs_witness(*set) && !votes.has_witness;
   }
-  for (const ReplicaId& id : newest.members.ids()) {
+  for (const ReplicaId& id : record.members.ids()) {
     if (votes.replicas.has(id)) decision.present.add(id);
   }
-  if (!is_majority(newest.members, votes)) {
+  if (!is_majority(record.members, votes)) {
     decision.lack = Decision::Lack::kMajority;
-  } else if (!is_majority(newest.prior, votes) && !is_mutant(Mutant::kForgetsPrior)) {
+  } else if (!is_majority(record.prior, votes) && !is_mutant(Mutant::kForgetsPrior)) {
     decision.lack = Decision::Lack::kPriorMajority;
-  } else if (const auto source = choose_source(ballot, newest.members, decision.present)) {
+  } else if (const auto source = choose_source(ballot, record.members, decision.present)) {
     decision.source = *source;
     decision.kind = Decision::Kind::kGoOn;
   } else {
     decision.lack = Decision::Lack::kWarmSource;
   }
+  return decision;
+}
+
+// So many voters of either set answered without having it that it never was in force; they obey us now, so it never
+// will be.
+bool was_never_in_force(const Record& record, const Ballot& ballot) {
+  const auto is_dead = [&](const MemberSet& members) {
+    size_t without = 0;
+    for (const ReplicaId& id : members.ids()) {
+      const Ballot::Answer* const answer = find(ballot, id);
+      without += answer != nullptr && answer->prepared.record.at < record.at ? 1 : 0;
+    }
+    const bool is_asked = needs_witness(members);
+    without += is_asked && ballot.witness && ballot.witness->record.at < record.at ? 1 : 0;
+    return 2 * without >= members.size() + (is_asked ? 1 : 0);
+  };
+  return is_dead(record.members) || is_dead(record.prior);
+}
+
+// The newest that was heard of and is older than `before`, or the newest at all.
+const Record* newest_record(const Ballot& ballot, const Record* before) {
+  const Record* found = nullptr;
+  const auto look = [&](const Record& record) {
+    if (before != nullptr && (record.at >= before->at || record.members != before->prior)) return;
+    if (found == nullptr || record.at > found->at) found = &record;
+  };
+  for (const Ballot::Answer& answer : ballot.answers) look(answer.prepared.record);
+  if (ballot.witness) look(ballot.witness->record);
+  return found;
+}
+
+}  // namespace
+
+Decision decide(const Ballot& ballot) {
+  Votes votes;
+  Stamp above;
+  for (const Ballot::Answer& answer : ballot.answers) {
+    votes.replicas.add(answer.replica);
+    above = std::max({above, answer.prepared.newest, answer.prepared.record.at});
+  }
+  votes.has_witness = ballot.witness.has_value();
+  if (ballot.witness) above = std::max(above, ballot.witness->record.at);
+  const Record* const newest = newest_record(ballot, nullptr);
+  Decision decision = judge(newest != nullptr ? *newest : Record{}, ballot, votes);
+  // Nobody that the newest record names has all that was acknowledged. If it came to nothing, those that it was to
+  // replace may.
+  const auto is_warm = [&](const Decision& d) {
+    return d.kind == Decision::Kind::kGoOn && !find(ballot, d.source)->prepared.is_cold;
+  };
+  if (newest != nullptr && !newest->is_settled() && !is_warm(decision) && was_never_in_force(*newest, ballot)) {
+    const Record* const replaced = newest_record(ballot, newest);
+    if (replaced != nullptr) {
+      const Decision other = judge(*replaced, ballot, votes);
+      if (is_warm(other)) decision = other;
+    }
+  }
+  decision.above = above;
   return decision;
 }
 

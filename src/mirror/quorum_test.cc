@@ -86,6 +86,33 @@ TEST(QuorumTest, AMemberThatIsNotOfTheNewestRecordIsNoSource) {
   EXPECT_EQ(decision.present, MemberSet({kB}));
 }
 
+// {A,B}: their target thinks that A is lost and proposes {B}, which has lost power: the witness keeps that, B never
+// hears of it. A has every acknowledged write.
+TEST(QuorumTest, AProposalThatCameToNothingDoesNotLeaveOutWhoHasEverything) {
+  const Record settled{stamp(1), {kA, kB}, {kA, kB}};
+  const Record proposed{stamp(1, 2), {kB}, {kA, kB}};
+  Ballot ballot;
+  ballot.answers = {{kA, prepared(settled)}, {kB, prepared(settled, true)}};
+  ballot.witness = witness(proposed);
+  Decision decision = decide(ballot);
+  EXPECT_EQ(decision.kind, Decision::Kind::kGoOn);
+  EXPECT_EQ(decision.newest, settled);
+  EXPECT_EQ(decision.source, kA);
+  EXPECT_EQ(decision.present, MemberSet({kA, kB}));
+  EXPECT_EQ(decision.above, proposed.at);
+  // B had it: then it was in force, perhaps, and A may lack what came after.
+  ballot.answers[1].prepared.record = proposed;
+  decision = decide(ballot);
+  EXPECT_EQ(decision.newest, proposed);
+  EXPECT_EQ(decision.source, kB);
+  // B has not lost anything: what is newest is followed, whether it was in force or not.
+  ballot.answers[1] = {kB, prepared(settled)};
+  EXPECT_EQ(decide(ballot).newest, proposed);
+  // B has not answered: nobody knows.
+  ballot.answers.pop_back();
+  EXPECT_EQ(decide(ballot).kind, Decision::Kind::kWait);
+}
+
 TEST(QuorumTest, NothingIsKnownOfAVolumeThatNobodyHasARecordOf) {
   Ballot ballot;
   EXPECT_EQ(decide(ballot).lack, Decision::Lack::kAnyRecord);

@@ -144,6 +144,7 @@ Task<void> Reign::prepare(Seat& seat) {
       seat.device = std::move(*device);
       seat.connection = connection;
       seat.has_session = true;
+      seat.is_cold = seat.thinks_cold = seat.prepared.is_cold;
       seat.is_refused = false;
       seat.standing = Standing::kPrepared;
       seat.sent_record = {};

@@ -98,7 +98,9 @@ class Reign {
     uint64_t connection = 0;  // that its session is of
     Prepared prepared;
     bool has_session = false;
-    Copier::Device device;  // the home shard's, for copies and flushes; of the session
+    bool is_cold = false;      // it is nobody's source
+    bool thinks_cold = false;  // and is to be told when it is not any more
+    Copier::Device device;     // the home shard's, for copies and flushes; of the session
     Instant lease_until;
     bool is_renewing = false;
     Stamp sent_record;  // the newest that it was sent
@@ -157,6 +159,7 @@ class Reign {
   Task<void> leveller();
   Task<void> level_worker();
   Task<void> level(uint64_t extent);
+  Task<void> tell_level(Seat& seat);
   std::optional<uint64_t> next_unlevel();
   Task<void> bring_back(Seat& seat);
   Task<bool> bring_back_now(Seat& seat);
@@ -196,7 +199,8 @@ class Reign {
 
   Phase phase_ = Phase::kGathering;
   bool is_told_to_stop_ = false;
-  bool is_finished_ = false;  // after it was told to stop
+  bool is_finishing_ = false;  // after it was told to stop
+  bool is_finished_ = false;
   bool must_renew_ = false;
   bool is_renewing_ = false;  // soon
   Term refusal_;

@@ -82,10 +82,16 @@ Task<void> Reign::leveller() {
   for (const auto& seat : seats_) {
     if (seat->standing != Standing::kMember) continue;
     if (!levelled.empty() && !co_await stamp_all(*seat, levelled)) continue;
-    if (seat->prepared.is_cold && co_await ask(*seat, LevelledRequest{})) seat->prepared.is_cold = false;
+    co_await tell_level(*seat);
   }
   is_level_ = true;
   note_change();
+}
+
+// It has every acknowledged write again.
+Task<void> Reign::tell_level(Seat& seat) {
+  seat.is_cold = false;
+  if (seat.thinks_cold && co_await ask(seat, LevelledRequest{})) seat.thinks_cold = false;
 }
 
 Task<void> Reign::level_worker() {
@@ -188,6 +194,8 @@ Task<bool> Reign::bring_back_now(Seat& seat) {
   if (!co_await sides_.drain(era_) || co_await sides_.lacks(seat.peer.slot) || !is_good()) co_return false;
   // Hole H9: on stable storage before it may count.
   if (!co_await flush(seat) || !is_good()) co_return false;
+  co_await tell_level(seat);
+  if (!is_good()) co_return false;
   seat.standing = Standing::kReady;
   note_change();
   co_return true;

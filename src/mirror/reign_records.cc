@@ -12,6 +12,7 @@ Task<bool> Reign::serve_first() {
   const Record found = decision_.newest;
   const MemberSet members = decision_.present;
   source_ = decision_.source;
+  find(source_)->is_cold = false;  // or all lost something: what it has is what there is
   counter_ = decision_.above.generation + 1;
   generation_ = counter_;
   if (!co_await seat_members()) co_return false;
@@ -93,18 +94,19 @@ Task<void> Reign::renew_later() {
 }
 
 Task<Reign::End> Reign::govern() {
-  bool is_finishing = false;
   while (true) {
-    if (is_told_to_stop_ && !std::exchange(is_finishing, true)) {
+    if (is_told_to_stop_ && !std::exchange(is_finishing_, true)) {
       scope_.spawn(finish());
       scope_.spawn(lose_patience());
     }
     if (is_finished_) co_return End::kStopped;
     if (is_superseded()) co_return End::kSuperseded;
     const MemberSet wanted = wanted_members();
-    if (must_renew_ || (wanted.empty() && has_promise_of_majority())) co_return End::kRenew;
+    // Without one that has every acknowledged write nobody is left out: who had them is waited for.
+    const bool has_all = std::ranges::any_of(wanted.ids(), [this](const ReplicaId& id) { return !find(id)->is_cold; });
+    if (must_renew_ || (!has_all && has_promise_of_majority())) co_return End::kRenew;
     start_returns();
-    if (wanted.empty()) {
+    if (!has_all) {
       co_await changed_.wait();  // until enough obey us again, or we hear that they obey another
       continue;
     }
@@ -130,7 +132,8 @@ Task<bool> Reign::bring_into_force(Record record) {
   votes_ = {};
   log_info("mirror.proposing", {{"volume", to_string(options_.volume)}, {"record", to_string(record)}});
   while (true) {
-    if (is_told_to_stop_ && (phase_ != Phase::kServing || is_finished_)) co_return false;
+    // While it serves the end begins in govern(), and what is under way may need the record until then.
+    if (is_told_to_stop_ && (phase_ != Phase::kServing || !is_finishing_ || is_finished_)) co_return false;
     if (is_in_force(record, votes_)) co_return true;
     if (is_superseded() || must_renew_) co_return false;
     const MemberSet wanted = wanted_members();

@@ -155,6 +155,7 @@ void Campaign::print_coverage() const {
     sum.hosts.held += outcome.hosts.held > 0 ? 1 : 0;
     sum.hosts.fenced += outcome.hosts.fenced > 0 ? 1 : 0;
     sum.hosts.retried += outcome.hosts.retried > 0 ? 1 : 0;
+    sum.engines += outcome.engines;
     sum.turns += outcome.turns;
     sum.virtual_ms += outcome.virtual_ms;
   }
@@ -177,6 +178,7 @@ void Campaign::print_coverage() const {
   }
   text += fmt::format("\nhosts: resent={} held={} fenced={} retried={}", sum.hosts.resent, sum.hosts.held,
                       sum.hosts.fenced, sum.hosts.retried);
+  if (options_.scenario == Scenario::kEngines) text += "\nengines: " + to_string(sum.engines);
   text += fmt::format("\n{:.1f} million turns, {:.0f} s of virtual time\n", static_cast<double>(sum.turns) / 1e6,
                       static_cast<double>(sum.virtual_ms) / 1e3);
   // The other scenarios leave things out by intent, and a few seeds reach little.

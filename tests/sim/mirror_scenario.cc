@@ -312,9 +312,13 @@ Task<void> MirrorRun::trouble_replica(MemoryReplica& replica) {
     case 0:
     case 1:
       if (replica.is_up()) {
-        const bool loses = random_.coin() && may_lose_cache(replica);
-        world_->mark("replica.stop", loses ? 1 : 0);
-        co_await replica.stop(loses ? MemoryReplica::Loses::kCache : MemoryReplica::Loses::kNothing);
+        world_->mark("replica.stop", 0);
+        co_await replica.stop();
+        // Only now is it known what it has agreed to.
+        if (random_.coin() && may_lose_cache(replica)) {
+          world_->mark("replica.power", 0);
+          replica.medium().cut_power(node_->shard(0).random);
+        }
       } else {
         world_->mark("replica.start", 0);
         replica.start();

@@ -105,10 +105,11 @@ enum class Scenario : uint8_t {
   kPower,  // crashes above all
   kHost,   // hosts of src/host, with several paths to one target
   kHasty,  // the same, but they do not wait for what a dead connection left: the checker must find it. Not in campaigns
-  kBroken,  // disks that lose writes and say nothing: the checker must find it. Not in campaigns
-  kPool,    // a pool whose node crashes at all kinds of points
-  kLying,   // the same on disks whose flushes do nothing: the oracle must find it. Not in campaigns
-  kMirror,  // a volume whose replicas are in memory: targets, links, replicas and the witness fail
+  kBroken,   // disks that lose writes and say nothing: the checker must find it. Not in campaigns
+  kPool,     // a pool whose node crashes at all kinds of points
+  kLying,    // the same on disks whose flushes do nothing: the oracle must find it. Not in campaigns
+  kMirror,   // a volume whose replicas are in memory: targets, links, replicas and the witness fail
+  kEngines,  // volumes on engines with pools, over the network: everything fails
 };
 std::optional<Scenario> parse_scenario(std::string_view name);
 std::string_view scenario_name(Scenario scenario);

@@ -14,6 +14,26 @@
 
 namespace fairlead::sim_test {
 
+// What a run of kEngines went through.
+struct EngineCounts {
+  uint64_t kills = 0;
+  uint64_t power_losses = 0;  // of one engine
+  uint64_t blackouts = 0;     // of all engines at once
+  uint64_t stops = 0;         // in good order
+  uint64_t partitions = 0;
+  uint64_t resets = 0;
+  uint64_t stalls = 0;
+  uint64_t rebuilds = 0;    // of the witness
+  uint64_t targets = 0;     // started
+  uint64_t take_overs = 0;  // that came to serve
+  uint64_t returns = 0;     // of replicas, to a target that served
+  uint64_t acknowledged = 0;
+  uint64_t flushes = 0;
+  uint64_t reads = 0;
+};
+EngineCounts& operator+=(EngineCounts& sum, const EngineCounts& more);
+std::string to_string(const EngineCounts& counts);
+
 struct Outcome {
   bool passed = false;
   uint64_t hash = 0;
@@ -23,6 +43,7 @@ struct Outcome {
   std::array<uint64_t, kFaultPointCount> fault_points{};
   std::array<uint64_t, sim::kSimFaultCount> faults{};
   host::RemoteDevice::Statistics hosts;  // of all devices of hosts of src/host
+  EngineCounts engines;
 };
 
 // `message` gets what went wrong, one line; `report` the trace's tail, settings and counts. `listener` may be null.
@@ -39,6 +60,8 @@ Outcome run_host_seed(uint64_t seed, const RunOptions& options);
 Outcome run_pool_seed(uint64_t seed, const RunOptions& options);
 // For Scenario::kMirror.
 Outcome run_mirror_seed(uint64_t seed, const RunOptions& options);
+// For Scenario::kEngines.
+Outcome run_engines_seed(uint64_t seed, const RunOptions& options);
 Outcome outcome_of(const sim::SimWorld& world, bool passed);
 
 }  // namespace fairlead::sim_test

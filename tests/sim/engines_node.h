@@ -1,0 +1,183 @@
+// The nodes of scenario `engines`: engines with a pool, a target and replicas each, and the control node with the
+// witness. Everything lives on the one thread of the world.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/local_link.h"
+#include "engine/remote_link.h"
+#include "engine/replica.h"
+#include "engines_plan.h"
+#include "mirror/volume_target.h"
+#include "pool/check.h"
+#include "scenario.h"
+#include "sim/world.h"
+#include "tests/support/block_history.h"
+#include "tests/support/memory_witness.h"
+
+namespace fairlead::sim_test {
+
+// A volume as those know it who use it: what was asked for, and answered.
+struct EngineVolume {
+  EngineVolume(const EngineVolumePlan& p, size_t i, uint64_t seed);
+
+  const EngineVolumePlan& plan;
+  const size_t index;
+  std::vector<mirror::ReplicaId> replicas;  // as plan.engines
+  mirror::Record first;
+  test::HistoryClock clock;
+  test::BlockHistory history;
+  uint64_t last_id = 0;
+  uint64_t requests_left = 0;
+  // Un-flushed writes may have been lost, and no member has remembered everything since.
+  bool is_excused = false;
+};
+
+class EngineNode;
+
+// What nodes share. Owned by the run.
+struct Engines {
+  explicit Engines(const EnginesPlan& p);
+  ~Engines();
+  Engines(const Engines&) = delete;
+  Engines& operator=(const Engines&) = delete;
+  void fail(std::string text) {
+    if (failure.empty()) failure = std::move(text);
+  }
+
+  const EnginesPlan& plan;
+  sim::SimWorld* world = nullptr;
+  std::vector<std::unique_ptr<EngineVolume>> volumes;
+  std::vector<std::unique_ptr<EngineNode>> nodes;
+  std::string failure;
+  bool is_over = false;      // workers begin nothing
+  bool is_healing = false;   // nothing fails any more
+  bool is_checking = false;  // nodes that boot keep off their disks
+  size_t working = 0;
+  EngineCounts counts;
+};
+
+// The node that has the witness. It never dies; messages to it and back may be late or lost.
+class ControlNode {
+ public:
+  explicit ControlNode(Engines& engines);
+
+  test::MemoryWitness& witness() { return *witness_; }
+  // For good, or until it is said again.
+  void set_away(bool is_away) { is_away_ = is_away; }
+  void set_cut(size_t engine, bool is_cut) { is_cut_[engine] = is_cut; }
+  void heal();
+  sim::SimNode& node() { return node_; }
+
+  // What an engine asks with.
+  std::unique_ptr<mirror::Witness> connect(size_t engine);
+
+ private:
+  class Proxy;
+  template <typename T>
+  struct Message;
+  bool is_reachable(size_t engine) const { return !is_away_ && !is_cut_[engine]; }
+  Duration draw_delay();
+
+  Engines& engines_;
+  sim::SimNode& node_;
+  std::unique_ptr<test::MemoryWitness> witness_;
+  bool is_away_ = false;
+  std::vector<bool> is_cut_;
+};
+
+// What is known of a replica, whether its engine is up or not.
+struct ReplicaView {
+  mirror::ReplicaId id;
+  mirror::Record record;
+  bool is_warm = false;  // it has what it was asked to write
+};
+
+// One engine, life after life.
+class EngineNode {
+ public:
+  EngineNode(Engines& engines, ControlNode& control, size_t index);
+  EngineNode(const EngineNode&) = delete;
+  EngineNode& operator=(const EngineNode&) = delete;
+
+  sim::SimNode& node() { return node_; }
+  SocketAddress address() const { return node_.address(4420); }
+  bool is_up() const { return node_.is_up(); }
+  bool is_ready() const { return is_ready_; }
+
+  // Once, before run(). Sets *is_done.
+  Task<void> format(bool* is_done);
+  // At this boot and every later one.
+  void run();
+
+  // A target of the volume, until it is told to end or the node stops. Does nothing while the engine is not ready.
+  void start_target(EngineVolume& volume, uint64_t seed);
+  size_t targets() const { return servings_.size(); }
+  void end_targets();
+  void end_a_target(size_t number);
+  // Of this volume; null: none here.
+  const mirror::VolumeTarget* target_of(const EngineVolume& volume) const;
+
+  void crash(sim::CrashKind kind);
+  // Every block of the volume, by the target that is here.
+  Task<void> read_all(EngineVolume& volume, bool* is_done);
+  // The replica's bytes, past its keeper; empty when they cannot be read.
+  Task<void> read_replica(EngineVolume& volume, std::vector<std::byte>* out, bool* is_done);
+  Task<void> check_disks(std::optional<Result<pool::CheckReport>>* report);
+
+  // None: it holds no replica of it.
+  std::optional<ReplicaView> view(const EngineVolume& volume);
+
+ private:
+  struct Serving;
+  struct Held {
+    EngineVolume* volume = nullptr;
+    mirror::ReplicaId id;
+    std::unique_ptr<engine::Replica> replica;  // null: closed
+    mirror::ReplicaState state;                // last seen
+    Uuid boot_id;                              // then
+    bool has_lost_power = false;               // since
+  };
+
+  std::vector<Shard*> shards();
+  Reactor& reactor() { return node_.shard(0).reactor; }
+  Result<std::vector<pool::PoolDisk>> disks();
+  Held* find(const EngineVolume& volume);
+  void look_at(Held& held);
+  Task<void> live();
+  Task<bool> open();
+  Task<void> close();
+  Task<Result<void>> create();
+
+  // engines_load.cc
+  Task<void> serve(std::shared_ptr<Serving> serving);
+  Task<void> open_target(Serving& serving);
+  void add_link(Serving& serving, size_t replica, std::vector<std::unique_ptr<mirror::ReplicaLink>>& links);
+  static Task<void> open_device(Serving& serving, Shard& shard);
+  static Task<void> close_device(Serving& serving, size_t shard);
+  Task<void> watch(std::shared_ptr<Serving> serving);
+  Task<void> work(std::shared_ptr<Serving> serving, size_t shard, uint64_t seed);
+  Task<void> do_one(Serving& serving, size_t shard, sim::Prng& random);
+  Task<Result<void>> read(Serving& serving, size_t shard, test::BlockRange range, size_t shift);
+  Task<void> change(Serving& serving, size_t shard, test::BlockRange range, sim::Prng& random);
+  Task<void> flush(Serving& serving, size_t shard);
+
+  Engines& engines_;
+  ControlNode& control_;
+  const size_t index_;
+  const EnginePlan& plan_;
+  sim::SimNode& node_;
+  std::vector<std::string> paths_;
+  std::vector<Held> held_;
+  std::unique_ptr<pool::Pool> pool_;
+  std::unique_ptr<target::Target> target_;
+  std::vector<std::shared_ptr<Serving>> servings_;  // shared with their tasks
+  bool is_ready_ = false;
+  size_t users_ = 0;  // tasks that lean on the pool
+};
+
+}  // namespace fairlead::sim_test

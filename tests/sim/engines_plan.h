@@ -1,0 +1,52 @@
+// What a run of scenario `engines` is made of: engines with pools, volumes whose replicas they hold, and what may fail.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/remote_link.h"
+#include "mirror/options.h"
+#include "plan.h"
+#include "target/options.h"
+
+namespace fairlead::sim_test {
+
+struct EnginePlan {
+  size_t shards = 1;
+  std::vector<sim::SimDiskOptions> disks;
+  target::TargetOptions target;
+};
+
+struct EngineVolumePlan {
+  std::vector<size_t> engines;  // that hold a replica
+  uint64_t blocks = 0;          // of kEngineBlock
+  size_t workers = 1;           // of each target
+  uint64_t unit_max = 16;       // of one request
+  uint64_t requests = 0;        // of all workers together
+  mirror::MirrorOptions options;
+};
+inline constexpr uint32_t kEngineBlock = 512;  // what a disk may write alone when power is lost
+inline constexpr uint32_t kEngineUnit = 4096;  // of requests: what every disk can address
+
+struct EnginesPlan {
+  sim::SimSettings settings;
+  std::vector<EnginePlan> engines;
+  std::vector<EngineVolumePlan> volumes;
+  uint64_t disk_bytes = 0;
+  uint32_t pool_extent_bytes = 0;
+  uint64_t cache_bytes = 0;
+  Duration sync_interval{};
+  host::SubsystemOptions host;  // of links
+  Duration call_limit{};
+  Duration witness_delay_max{};  // each way
+  Duration witness_limit{};      // a call that has no answer then ends with an error
+  sim::DiskRates disk;
+  Duration trouble_every{};
+  size_t troubles = 10;
+};
+inline constexpr Duration kEngineLeaseMax = std::chrono::milliseconds(500);
+
+EnginesPlan draw_engines_plan(uint64_t seed);
+std::string to_string(const EnginesPlan& plan);
+
+}  // namespace fairlead::sim_test

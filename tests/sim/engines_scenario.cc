@@ -1,0 +1,522 @@
+// Runs of whole clusters: engines with pools on disks that forget and tear, targets that come, go and steal from each
+// other, a control node that acts late or is away, partitions, crashes of any set of engines. Only the control plane
+// and the hosts are not the real thing. See scenario.h.
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "engines_node.h"
+
+namespace fairlead::sim_test {
+namespace {
+
+using mirror::Record;
+using mirror::ReplicaId;
+using mirror::TargetStatus;
+using pool::CheckReport;
+using pool::Severity;
+using sim::CrashKind;
+using sim::RunResult;
+using sim::SimWorld;
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+// Virtual time.
+constexpr Duration kFormatMax = minutes(10);
+constexpr Duration kReadyMax = minutes(5);
+constexpr Duration kEndMax = minutes(5);
+constexpr Duration kHealMax = minutes(20);  // a replica that failed often is asked again late
+constexpr Duration kReadMax = minutes(20);
+constexpr Duration kStopMax = minutes(5);
+constexpr Duration kLook = milliseconds(2);
+constexpr size_t kTargetsMax = 3;  // of one volume at once, as far as control knows
+
+constexpr std::array<std::pair<uint64_t EngineCounts::*, std::string_view>, 14> kCounts = {
+    {{&EngineCounts::kills, "kills"},
+     {&EngineCounts::power_losses, "power_losses"},
+     {&EngineCounts::blackouts, "blackouts"},
+     {&EngineCounts::stops, "stops"},
+     {&EngineCounts::partitions, "partitions"},
+     {&EngineCounts::resets, "resets"},
+     {&EngineCounts::stalls, "stalls"},
+     {&EngineCounts::rebuilds, "rebuilds"},
+     {&EngineCounts::targets, "targets"},
+     {&EngineCounts::take_overs, "take_overs"},
+     {&EngineCounts::returns, "returns"},
+     {&EngineCounts::acknowledged, "acknowledged"},
+     {&EngineCounts::flushes, "flushes"},
+     {&EngineCounts::reads, "reads"}}};
+
+class EnginesRun {
+ public:
+  EnginesRun(uint64_t seed, const RunOptions& options);
+  Outcome run();
+  void explain(const RunOptions& options) const;
+
+ private:
+  using Nodes = std::vector<size_t>;
+  bool go_on() const { return engines_.failure.empty(); }
+  template <typename Predicate>
+  void wait(Predicate predicate, Duration limit, const std::string& what);
+  Duration draw_span(uint64_t low_ms, uint64_t high_ms) { return milliseconds(random().skewed(low_ms, high_ms)); }
+  sim::Prng& random() { return world_->random(); }
+  EngineNode& any_node() { return *engines_.nodes[random().below(engines_.nodes.size())]; }
+  EngineVolume& any_volume() { return *engines_.volumes[random().below(engines_.volumes.size())]; }
+
+  void begin();
+  void set_faults(const sim::DiskRates& rates);
+  void cause();
+  void crash_some();
+  void crash(const Nodes& nodes, CrashKind kind);
+  void restart_later(size_t node, Duration span);
+  void restart_in_order(EngineNode& node);
+  void cut_some();
+  void isolate(EngineNode& node);
+  void start_some();
+  void trouble_control();
+  size_t targets_of(const EngineVolume& volume) const;
+
+  // What power losses may take.
+  struct Known {
+    std::vector<Record> records;
+    std::vector<ReplicaId> warm;
+  };
+  Known known(const EngineVolume& volume, const Nodes& without);
+  static bool is_safe(const Known& known);
+  bool may_cut(const Nodes& nodes);
+  void look_for_loss();
+  void look_later();
+  void black_out();
+
+  void heal();
+  bool is_whole(const EngineVolume& volume) const;
+  std::string describe(const EngineVolume& volume) const;
+  void verify();
+  void compare(EngineVolume& volume);
+  void finish();
+  void check(EngineNode& node);
+
+  const EnginesPlan plan_;
+  // Programs of the world refer to these: they go after it.
+  Engines engines_;
+  std::unique_ptr<ControlNode> control_;
+  bool is_read_ = false;
+  std::vector<std::byte> bytes_;
+  std::optional<Result<CheckReport>> report_;
+  std::unique_ptr<SimWorld> world_;
+};
+
+EnginesRun::EnginesRun(uint64_t seed, const RunOptions& options)
+    : plan_(draw_engines_plan(seed)),
+      engines_(plan_),
+      world_(std::make_unique<SimWorld>(seed, sim::SimSettings::calm())) {
+  world_->trace().set_listener(options.listener);
+  engines_.world = world_.get();
+  for (size_t i = 0; i < plan_.volumes.size(); ++i) {
+    engines_.volumes.push_back(std::make_unique<EngineVolume>(plan_.volumes[i], i, seed));
+  }
+  control_ = std::make_unique<ControlNode>(engines_);
+  for (size_t i = 0; i < plan_.engines.size(); ++i) {
+    engines_.nodes.push_back(std::make_unique<EngineNode>(engines_, *control_, i));
+  }
+}
+
+template <typename Predicate>
+void EnginesRun::wait(Predicate predicate, Duration limit, const std::string& what) {
+  if (!go_on()) return;
+  const RunResult result = world_->run_until([&] { return !go_on() || predicate(); }, limit);
+  if (result != RunResult::kDone) engines_.fail(fmt::format("{}: {}", what, sim::run_result_name(result)));
+}
+
+// Pools are made in a world without faults.
+void EnginesRun::begin() {
+  std::vector<std::unique_ptr<bool>> done;
+  for (const auto& node : engines_.nodes) {
+    done.push_back(std::make_unique<bool>(false));
+    world_->spawn(node->node(), 0, node->format(done.back().get()));
+  }
+  wait([&] { return std::ranges::all_of(done, [](const auto& each) { return *each; }); }, kFormatMax, "making pools");
+  if (!go_on()) return;
+  for (const auto& node : engines_.nodes) node->run();
+  wait([&] { return std::ranges::all_of(engines_.nodes, &EngineNode::is_ready); }, kReadyMax, "the first start");
+  world_->settings() = plan_.settings;
+  set_faults(plan_.disk);
+  look_later();
+}
+
+void EnginesRun::set_faults(const sim::DiskRates& rates) {
+  for (size_t i = 0; i < plan_.engines.size(); ++i) {
+    for (size_t disk = 0; disk < plan_.engines[i].disks.size(); ++disk) {
+      sim::DiskFaults faults;
+      faults.elsewhere = rates;
+      world_->find_disk(engines_.nodes[i]->node(), fmt::format("/disk{}", disk))->set_faults(faults);
+    }
+  }
+}
+
+// ---- What power losses may take
+
+// Any of the records may decide a take-over. A volume none of whose members remembers what it was asked goes on all the
+// same, without what was not flushed.
+EnginesRun::Known EnginesRun::known(const EngineVolume& volume, const Nodes& without) {
+  Known known;
+  known.records.push_back(control_->witness().vote(volume.plan.options.volume).record);
+  for (size_t i = 0; i < engines_.nodes.size(); ++i) {
+    const std::optional<ReplicaView> view = engines_.nodes[i]->view(volume);
+    if (!view) continue;
+    known.records.push_back(view->record);
+    if (view->is_warm && std::ranges::find(without, i) == without.end()) known.warm.push_back(view->id);
+  }
+  return known;
+}
+
+bool EnginesRun::is_safe(const Known& known) {
+  return std::ranges::all_of(known.records, [&](const Record& record) {
+    return record.members.empty() ||
+           std::ranges::any_of(known.warm, [&](const ReplicaId& id) { return record.members.has(id); });
+  });
+}
+
+bool EnginesRun::may_cut(const Nodes& nodes) {
+  return std::ranges::all_of(engines_.volumes, [&](const auto& volume) { return is_safe(known(*volume, nodes)); });
+}
+
+// Records move while power is lost: what seemed safe may turn out not to have been, before anybody could see it. Then
+// all lose power, so that there is one moment at which everything was lost.
+void EnginesRun::look_for_loss() {
+  for (const auto& volume : engines_.volumes) {
+    const bool is_safe_now = is_safe(known(*volume, {}));
+    if (!is_safe_now && !volume->is_excused) return black_out();
+    if (is_safe_now) volume->is_excused = false;
+  }
+}
+
+void EnginesRun::look_later() {
+  world_->after(kLook, [this] {
+    if (!go_on() || engines_.is_checking) return;
+    look_for_loss();
+    look_later();
+  });
+}
+
+void EnginesRun::black_out() {
+  world_->mark("blackout");
+  ++engines_.counts.blackouts;
+  for (size_t i = 0; i < engines_.nodes.size(); ++i) {
+    EngineNode& node = *engines_.nodes[i];
+    if (!node.is_up()) continue;
+    node.crash(CrashKind::kPowerLost);
+    restart_later(i, engines_.is_healing ? seconds(1) : draw_span(1, 10'000));
+  }
+  for (const auto& volume : engines_.volumes) {
+    volume->history.power_lost();
+    volume->is_excused = true;
+  }
+}
+
+// ---- Troubles
+
+void EnginesRun::restart_later(size_t node, Duration span) {
+  world_->after(span, [this, node] {
+    if (!engines_.nodes[node]->is_up()) world_->restart(engines_.nodes[node]->node());
+  });
+}
+
+void EnginesRun::crash(const Nodes& nodes, CrashKind kind) {
+  for (const size_t i : nodes) {
+    EngineNode& node = *engines_.nodes[i];
+    if (!node.is_up()) continue;
+    world_->mark("crash", i * 2 + (kind == CrashKind::kPowerLost ? 1 : 0));
+    ++(kind == CrashKind::kPowerLost ? engines_.counts.power_losses : engines_.counts.kills);
+    node.crash(kind);
+    restart_later(i, draw_span(1, 20'000));
+  }
+}
+
+void EnginesRun::crash_some() {
+  Nodes nodes;
+  const size_t count = random().skewed(1, engines_.nodes.size());
+  for (size_t i = 0; i < count; ++i) nodes.push_back(random().below(engines_.nodes.size()));
+  if (!random().coin()) return crash(nodes, CrashKind::kProcessKilled);
+  if (may_cut(nodes)) return crash(nodes, CrashKind::kPowerLost);
+  if (random().one_in(3)) return black_out();
+  crash({nodes.front()}, may_cut({nodes.front()}) ? CrashKind::kPowerLost : CrashKind::kProcessKilled);
+}
+
+void EnginesRun::restart_in_order(EngineNode& node) {
+  if (!node.is_up() || !may_cut({})) return;
+  world_->mark("stop");
+  ++engines_.counts.stops;
+  if (!world_->stop(node.node(), kStopMax)) return engines_.fail("an engine did not stop");
+  world_->run_for(draw_span(1, 2'000));
+  if (!node.is_up()) world_->restart(node.node());
+}
+
+void EnginesRun::cut_some() {
+  const uint32_t one = any_node().node().index();
+  const uint32_t other = any_node().node().index();
+  if (one == other) return;
+  ++engines_.counts.partitions;
+  if (random().coin()) {
+    world_->network().partition(one, other);
+  } else {
+    world_->network().partition_one_way(one, other);
+  }
+  world_->after(draw_span(10, 20'000), [this, one, other] { world_->network().heal(one, other); });
+}
+
+// From everyone; sometimes from the witness too.
+void EnginesRun::isolate(EngineNode& node) {
+  ++engines_.counts.partitions;
+  const size_t index = static_cast<size_t>(std::ranges::find(engines_.nodes, &node, &std::unique_ptr<EngineNode>::get) -
+                                           engines_.nodes.begin());
+  world_->network().isolate(node.node().index());
+  control_->set_cut(index, random().coin());
+  world_->after(draw_span(10, 20'000), [this, &node, index] {
+    for (const auto& other : engines_.nodes) {
+      if (other.get() != &node) world_->network().heal(node.node().index(), other->node().index());
+    }
+    control_->set_cut(index, false);
+  });
+}
+
+size_t EnginesRun::targets_of(const EngineVolume& volume) const {
+  return static_cast<size_t>(
+      std::ranges::count_if(engines_.nodes, [&](const auto& node) { return node->target_of(volume) != nullptr; }));
+}
+
+// Control moves the volume, or believes that its target is dead; it may act late.
+void EnginesRun::start_some() {
+  EngineVolume& volume = any_volume();
+  if (targets_of(volume) >= kTargetsMax) {
+    any_node().end_a_target(random().below(8));
+    return;
+  }
+  EngineNode& node = any_node();
+  const uint64_t seed = random().next();
+  const bool is_moved = random().coin();
+  world_->after(random().coin() ? Duration(1) : draw_span(1, 5'000), [this, &volume, &node, seed, is_moved] {
+    if (engines_.is_healing || node.target_of(volume) != nullptr) return;
+    if (is_moved) {
+      for (const auto& other : engines_.nodes) {
+        if (other->target_of(volume) != nullptr) other->end_a_target(0);
+      }
+    }
+    node.start_target(volume, seed);
+  });
+}
+
+void EnginesRun::trouble_control() {
+  test::MemoryWitness& witness = control_->witness();
+  switch (random().below(4)) {
+    case 0:
+      control_->set_away(random().coin());
+      break;
+    case 1:
+      control_->set_cut(random().below(engines_.nodes.size()), random().coin());
+      break;
+    case 2:
+      witness.set_cut(random().coin() ? test::MemoryWitness::Cut::kNothing
+                                      : static_cast<test::MemoryWitness::Cut>(random().below(3)));
+      break;
+    default: {
+      // From what the disks say that are there.
+      const EngineVolume& volume = any_volume();
+      const size_t node = volume.plan.engines[random().below(volume.plan.engines.size())];
+      if (!engines_.nodes[node]->is_ready()) return;
+      ++engines_.counts.rebuilds;
+      witness.rebuild(volume.plan.options.volume, engines_.nodes[node]->view(volume)->record);
+    }
+  }
+}
+
+void EnginesRun::cause() {
+  const uint64_t what = random().below(14);
+  world_->mark("trouble", what);
+  if (what < 4) return crash_some();
+  if (what < 6) return cut_some();
+  if (what == 6) return isolate(any_node());
+  if (what == 7) {
+    ++engines_.counts.resets;
+    world_->network().reset_connections(any_node().node().index());
+    return;
+  }
+  if (what == 8) {
+    EngineNode& node = any_node();
+    if (!node.is_up()) return;
+    ++engines_.counts.stalls;
+    return world_->stall(node.node(), random().below(node.node().shard_count()), draw_span(1, 3'000));
+  }
+  if (what == 9) return trouble_control();
+  if (what == 10) return restart_in_order(any_node());
+  if (what == 11) return any_node().end_a_target(random().below(8));
+  start_some();
+}
+
+// ---- The end
+
+bool EnginesRun::is_whole(const EngineVolume& volume) const {
+  for (const auto& node : engines_.nodes) {
+    const mirror::VolumeTarget* const target = node->target_of(volume);
+    if (target == nullptr) continue;
+    const TargetStatus status = target->status();
+    return status.state == TargetStatus::State::kServing && status.record.members.size() == volume.replicas.size() &&
+           status.record.is_settled() && status.unlevel_bytes == 0;
+  }
+  return false;
+}
+
+std::string EnginesRun::describe(const EngineVolume& volume) const {
+  std::string text = fmt::format("volume {}", volume.index);
+  for (const auto& node : engines_.nodes) {
+    const mirror::VolumeTarget* const target = node->target_of(volume);
+    if (target == nullptr) continue;
+    const TargetStatus status = target->status();
+    text += fmt::format(": state {} record {} unlevel {}: {}", static_cast<int>(status.state), to_string(status.record),
+                        status.unlevel_bytes, status.why);
+    for (const mirror::ReplicaStatus& replica : status.replicas) {
+      text += fmt::format("; {} standing {} {}", to_string(replica.replica), static_cast<int>(replica.standing),
+                          to_string(replica.last_error));
+    }
+  }
+  return text;
+}
+
+// No faults from now on: then one target that nobody disturbs must bring everyone back.
+void EnginesRun::heal() {
+  if (!go_on()) return;
+  world_->mark("heal");
+  engines_.is_healing = true;
+  world_->heal();
+  control_->heal();
+  control_->witness().set_cut(test::MemoryWitness::Cut::kNothing);
+  const auto& nodes = engines_.nodes;
+  for (const auto& node : nodes) {
+    if (!node->is_up()) world_->restart(node->node());
+  }
+  wait([&] { return std::ranges::all_of(nodes, &EngineNode::is_ready); }, kReadyMax, "engines are not ready");
+  for (const auto& node : nodes) node->end_targets();
+  wait([&] { return std::ranges::all_of(nodes, [](const auto& node) { return node->targets() == 0; }); }, kEndMax,
+       "targets do not end");
+  if (!go_on()) return;
+  for (const auto& volume : engines_.volumes) {
+    volume->requests_left = std::max<uint64_t>(volume->requests_left, 20);
+    any_node().start_target(*volume, random().next());
+  }
+  const Instant end = world_->now() + kHealMax;
+  for (const auto& volume : engines_.volumes) {
+    (void)world_->run_until([&] { return !go_on() || is_whole(*volume); }, end - world_->now());
+    if (!is_whole(*volume)) engines_.fail("not whole again: " + describe(*volume));
+  }
+}
+
+void EnginesRun::compare(EngineVolume& volume) {
+  std::vector<std::byte> first;
+  for (const size_t engine : volume.plan.engines) {
+    is_read_ = false;
+    bytes_.clear();
+    EngineNode& node = *engines_.nodes[engine];
+    world_->spawn(node.node(), 0, node.read_replica(volume, &bytes_, &is_read_));
+    wait([&] { return is_read_; }, kReadMax, "reading a replica");
+    if (!go_on()) return;
+    if (bytes_.empty()) return engines_.fail(fmt::format("volume {}: a replica cannot be read", volume.index));
+    if (first.empty()) first = bytes_;
+    const auto [one, other] = std::ranges::mismatch(first, bytes_);
+    if (one == first.end()) continue;
+    engines_.fail(fmt::format("volume {}: members differ at block {}: engines {} and {}", volume.index,
+                              (one - first.begin()) / kEngineBlock, volume.plan.engines.front(), engine));
+  }
+}
+
+void EnginesRun::verify() {
+  if (!go_on()) return;
+  world_->run_for(seconds(2));
+  engines_.is_over = true;
+  wait([&] { return engines_.working == 0; }, kEndMax, "requests do not end");
+  for (const auto& volume : engines_.volumes) {
+    is_read_ = false;
+    const auto at =
+        std::ranges::find_if(engines_.nodes, [&](const auto& node) { return node->target_of(*volume) != nullptr; });
+    if (!go_on()) return;
+    if (at == engines_.nodes.end()) return engines_.fail("a target has gone");
+    world_->spawn((*at)->node(), 0, (*at)->read_all(*volume, &is_read_));
+    wait([&] { return is_read_; }, kReadMax, "reading back");
+  }
+  if (!go_on()) return;
+  for (const auto& node : engines_.nodes) node->end_targets();
+  wait([&] { return std::ranges::all_of(engines_.nodes, [](const auto& node) { return node->targets() == 0; }); },
+       kEndMax, "targets do not end at last");
+  for (const auto& volume : engines_.volumes) {
+    if (go_on()) compare(*volume);
+  }
+}
+
+void EnginesRun::check(EngineNode& node) {
+  if (!go_on()) return;
+  if (!world_->stop(node.node(), kStopMax)) return engines_.fail("an engine did not stop at the end");
+  world_->restart(node.node());
+  report_.reset();
+  world_->spawn(node.node(), 0, node.check_disks(&report_));
+  wait([&] { return report_.has_value(); }, kReadMax, "the checker");
+  if (!go_on()) return;
+  if (!*report_) return engines_.fail(fmt::format("check: {}", to_string(report_->error())));
+  for (const pool::Finding& finding : (*report_)->findings) {
+    engines_.fail(fmt::format("check: {}: {}", pool::severity_name(finding.severity), finding.text));
+  }
+  if (go_on() && !world_->stop(node.node(), kStopMax)) engines_.fail("a node did not stop after the checker");
+}
+
+void EnginesRun::finish() {
+  engines_.is_checking = true;
+  for (const auto& node : engines_.nodes) check(*node);
+  if (world_->violations() != 0) engines_.fail("a contract of the seams was broken");
+  if (world_->unexplained_errors() != 0) engines_.fail("an ERROR was logged that no fault explains");
+}
+
+Outcome EnginesRun::run() {
+  begin();
+  for (const auto& volume : engines_.volumes) {
+    if (go_on()) any_node().start_target(*volume, random().next());
+  }
+  for (size_t i = 0; i < plan_.troubles && go_on(); ++i) {
+    world_->run_for(Duration(static_cast<int64_t>(random().below(static_cast<uint64_t>(plan_.trouble_every.count())))));
+    if (go_on()) cause();
+  }
+  heal();
+  verify();
+  finish();
+  Outcome outcome = outcome_of(*world_, go_on());
+  outcome.engines = engines_.counts;
+  return outcome;
+}
+
+void EnginesRun::explain(const RunOptions& options) const {
+  if (options.message != nullptr) *options.message = engines_.failure;
+  if (options.report != nullptr) {
+    *options.report = world_->report() + "plan: " + to_string(plan_) + "\ncounts: " + to_string(engines_.counts) + "\n";
+  }
+}
+
+}  // namespace
+
+EngineCounts& operator+=(EngineCounts& sum, const EngineCounts& more) {
+  for (const auto& [member, name] : kCounts) sum.*member += more.*member;
+  return sum;
+}
+
+std::string to_string(const EngineCounts& counts) {
+  std::string text;
+  for (const auto& [member, name] : kCounts) {
+    text += fmt::format("{}{}={}", text.empty() ? "" : " ", name, counts.*member);
+  }
+  return text;
+}
+
+Outcome run_engines_seed(uint64_t seed, const RunOptions& options) {
+  EnginesRun run(seed, options);
+  const Outcome outcome = run.run();
+  run.explain(options);
+  return outcome;
+}
+
+}  // namespace fairlead::sim_test
