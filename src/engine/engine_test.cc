@@ -6,6 +6,7 @@
 #include "block/disk.h"
 #include "engine/no_witness.h"
 #include "engine/test_bed.h"
+#include "host/subsystem.h"
 
 namespace fairlead::engine {
 namespace {
@@ -54,7 +55,7 @@ class Node {
   }
   std::vector<pool::PoolDisk> disks() {
     auto source = open_disk_source(node_.shard(0), {.path = "/disk"});
-    EXPECT_TRUE(source.has_value());
+    EXPECT_TRUE(source.has_value()) << to_string(source.error());
     return {{"/disk", *source}};
   }
 
@@ -98,6 +99,7 @@ Task<void> keeps_what_it_was_told(Node& node) {
   EXPECT_TRUE(co_await engine->create_replica(new_replica("db", kOne, {kOne, kOther, test_uuid(12)})));
   EXPECT_TRUE(co_await engine->create_replica(new_replica("late", test_uuid(13), {})));
   EXPECT_TRUE(co_await engine->stop());
+  engine.reset();
   engine = co_await node.start();
   const std::vector<ReplicaInfo> replicas = engine->replicas();
   CO_ASSERT_TRUE(replicas.size() == 2);
@@ -123,6 +125,7 @@ Task<void> tells_what_it_cannot_offer(Node& node) {
   EXPECT_TRUE(co_await engine->create_replica(new_replica("bad", kOne, {kOne})));
   EXPECT_TRUE(co_await engine->create_replica(new_replica("good", kOther, {kOther})));
   EXPECT_TRUE(co_await engine->stop());
+  engine.reset();
   auto pool = co_await pool::Pool::import({&node.home()}, node.disks(), {});
   pool::Changes changes;
   changes.properties = {{kReplicaStateProperty, std::vector(3, std::byte{1})}};
@@ -130,6 +133,7 @@ Task<void> tells_what_it_cannot_offer(Node& node) {
   // As a crash leaves it between its making and its record: nobody's.
   EXPECT_TRUE((co_await (*pool)->create_replica({.name = "half", .size_bytes = kSize})).has_value());
   EXPECT_TRUE(co_await (*pool)->close());
+  pool->reset();
   engine = co_await node.start();
   const std::vector<ReplicaInfo> replicas = engine->replicas();
   CO_ASSERT_TRUE(replicas.size() == 2);
@@ -233,14 +237,34 @@ Task<void> take(Both& both, bool is_far) {
   EXPECT_TRUE(co_await engine.serve_volume(test_volume()));
   EXPECT_TRUE(co_await await_serving(node.reactor(), engine));
 }
+// One that nobody asks for anything does not learn that it is the target no more.
+Task<void> write_once(Both& both) {
+  host::SubsystemOptions options;
+  options.nqn = volume_nqn(test_volume());
+  options.addresses = {both.near.address()};
+  options.identity = host::identity_from_id(test_uuid(99));
+  host::Subsystem subsystem({&both.near.home()}, options);
+  CO_ASSERT_TRUE(co_await subsystem.start());
+  const auto source = subsystem.source(1);
+  CO_ASSERT_TRUE(source.has_value());
+  auto device = (*source)->open(both.near.home());
+  CO_ASSERT_TRUE(device.has_value());
+  EXPECT_TRUE(co_await put(both.near.reactor(), **device, 0, pattern(kBlock, 1)))
+      << "it waits until it is served again";
+  device->reset();
+  co_await subsystem.stop();
+}
 Task<void> take_back_as_soon_as_it_is_lost(Both& both) {
+  Scope scope(both.near.reactor());
+  scope.spawn(write_once(both));
   Engine& engine = *both.engines[0];
   const auto is_superseded = [&] {
     const Volume& volume = *engine.find_volume(test_volume());
     return !volume.is_target() || volume.status().state == TargetStatus::State::kSuperseded;
   };
-  while (!is_superseded()) (void)co_await sleep(both.near.reactor(), std::chrono::microseconds(1));
+  while (!is_superseded()) (void)co_await sleep(both.near.reactor(), std::chrono::microseconds(5));
   co_await take(both, false);
+  co_await scope.close();
 }
 Task<void> end(Both& both, bool is_far) { EXPECT_TRUE(co_await both.engines[is_far]->stop()); }
 

@@ -172,9 +172,9 @@ ReplicaStatus VolumeTarget::status_of(const Reign::Seat& seat) const {
   status.is_local = seat.peer.link->is_local();
   status.is_refused = seat.is_refused;
   status.last_error = seat.last_error;
-  if (seat.standing != Reign::Standing::kReturning) return status;
   status.copied_bytes = seat.copied * kExtentBytes;
   status.to_copy_bytes = seat.to_copy * kExtentBytes;
+  if (seat.standing != Reign::Standing::kReturning) return status;
   const Duration since = shards_.front()->reactor.now() - seat.copying_since;
   const double seconds = std::chrono::duration<double>(since).count();
   if (seat.copied == 0 || seconds <= 0) return status;

@@ -20,9 +20,9 @@ struct ReplicaStatus {
   Reign::Standing standing = Reign::Standing::kAway;
   bool is_local = false;
   bool is_refused = false;
-  uint64_t copied_bytes = 0;   // kReturning: so many
+  uint64_t copied_bytes = 0;   // in its last return in this term: so many
   uint64_t to_copy_bytes = 0;  // of these
-  uint64_t copy_rate = 0;      // bytes a second, since it began
+  uint64_t copy_rate = 0;      // kReturning: bytes a second, since it began
   Duration copy_left{};        // at this rate
   Error last_error;
 };
