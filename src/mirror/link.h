@@ -54,11 +54,13 @@ struct WitnessAnswer {
 class Witness {
  public:
   virtual ~Witness() = default;
-  // A number that nobody was given before.
+  // A number that nobody was given before. One that was rebuilt from nothing takes numbers above all that it can have
+  // given out: the upper half is the epoch of its store.
   virtual Task<Result<uint64_t>> next_term(Uuid volume) = 0;
   virtual Task<Result<WitnessAnswer>> prepare(Uuid volume, Term term) = 0;
-  // Kept on stable storage, unless a higher term than the record's was promised. One that abstains goes on to, until it
-  // is told of a record that is in force: before that its vote counts for nothing.
+  // Kept on stable storage, unless a higher term than the record's was promised. One that abstains goes on to, until a
+  // target whose term it gave out since it was rebuilt tells it of a record that is in force without it; before that
+  // its vote counts for nothing. (An older target may think that it is in force, and be wrong.)
   enum class Standing : uint8_t { kProposed, kInForce };
   virtual Task<Result<WitnessAnswer>> keep(Uuid volume, Record record, Standing standing) = 0;
 };

@@ -69,6 +69,10 @@ Decision judge(const Record& record, const Ballot& ballot, const Votes& votes) {
   } else if (const auto source = choose_source(ballot, record.members, decision.present)) {
     decision.source = *source;
     decision.kind = Decision::Kind::kGoOn;
+    // Those that lost something return as any that was away: until they have it again a flush would prove nothing.
+    for (const Ballot::Answer& answer : ballot.answers) {
+      if (answer.prepared.is_cold && answer.replica != *source) decision.present.remove(answer.replica);
+    }
   } else {
     decision.lack = Decision::Lack::kWarmSource;
   }

@@ -37,7 +37,7 @@ struct Ballot {
 struct Decision {
   enum class Kind : uint8_t { kGoOn, kWait } kind = Kind::kWait;
   Record newest;      // of what was heard
-  MemberSet present;  // members of it that answered: the new members, once level
+  MemberSet present;  // members of it that answered; kGoOn: that may be the new members
   ReplicaId source;   // kGoOn: to be copied from
   Stamp above;        // every stamp begins after this
   // kWait: what for. Any of `missing` may change it.

@@ -199,11 +199,14 @@ Task<void> Reign::send_record_to_witness(Record record) {
   }
 }
 
-// Hole H12: it was built anew, and may count again once somebody in force has written to it.
+// Hole H12: it was built anew, and counts again when it knows what is in force, from one who has that by a term of its
+// new store. An older term may be without force and not know it: then another is asked for.
 Task<void> Reign::restore_witness(Record record) {
   while (!is_ending() && in_force_ == record) {
-    if (co_await witness_.keep(options_.volume, record, Witness::Standing::kInForce)) {
-      is_witness_abstaining_ = false;
+    const Result<WitnessAnswer> answer = co_await witness_.keep(options_.volume, record, Witness::Standing::kInForce);
+    if (answer) {
+      is_witness_abstaining_ = answer->abstains;
+      if (answer->abstains) note_refusal();
       break;
     }
     (void)co_await sleep(home_.reactor, options_.retry_min, ending_);

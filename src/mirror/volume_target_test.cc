@@ -48,10 +48,12 @@ struct Bed {
     first.prior = first.members;
     witness.set_record(kVolume, first);
     for (size_t i = 0; i < replicas; ++i) {
-      this->replicas.push_back(std::make_unique<MemoryReplica>(
-          home(), test::MemoryReplicaOptions{
-                      .volume = kVolume, .id = replica_id(i), .size_bytes = kBytes, .lease_max = milliseconds(500)}));
-      this->replicas.back()->medium().state.record = first;
+      this->replicas.push_back(
+          std::make_unique<MemoryReplica>(home(), test::MemoryReplicaOptions{.volume = kVolume,
+                                                                             .id = replica_id(i),
+                                                                             .size_bytes = kBytes,
+                                                                             .lease_max = milliseconds(500),
+                                                                             .record = first}));
     }
   }
 

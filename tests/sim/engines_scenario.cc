@@ -319,14 +319,9 @@ void EnginesRun::trouble_control() {
       witness.set_cut(random().coin() ? test::MemoryWitness::Cut::kNothing
                                       : static_cast<test::MemoryWitness::Cut>(random().below(3)));
       break;
-    default: {
-      // From what the disks say that are there.
-      const EngineVolume& volume = any_volume();
-      const size_t node = volume.plan.engines[random().below(volume.plan.engines.size())];
-      if (!engines_.nodes[node]->is_ready()) return;
+    default:
       ++engines_.counts.rebuilds;
-      witness.rebuild(volume.plan.options.volume, engines_.nodes[node]->view(volume)->record);
-    }
+      witness.rebuild(any_volume().plan.options.volume);
   }
 }
 

@@ -372,6 +372,9 @@ Task<void> MirrorRun::make_trouble() {
     if (targets_.size() < 12) co_await start_target();
   } else if (what == 10) {
     scope_->spawn(end_target(targets_[random_.below(targets_.size())]));
+  } else if (random_.one_in(4)) {
+    world_->mark("witness.rebuild", 0);
+    witness_->rebuild(plan_.options.volume);
   } else {
     witness_->set_cut(random_.coin() ? MemoryWitness::Cut::kNothing
                                      : static_cast<MemoryWitness::Cut>(random_.below(3)));
@@ -447,8 +450,8 @@ Task<void> MirrorRun::main(MirrorRun& run) {
         run.node_->shard(0), test::MemoryReplicaOptions{.volume = run.plan_.options.volume,
                                                         .id = id,
                                                         .size_bytes = run.plan_.extents * mirror::kExtentBytes,
-                                                        .lease_max = milliseconds(500)}));
-    run.replicas_.back()->medium().state.record = first;
+                                                        .lease_max = milliseconds(500),
+                                                        .record = first}));
   }
   co_await run.start_target();
   for (size_t i = 0; i < run.plan_.workers; ++i) {

@@ -188,6 +188,7 @@ Task<void> MemoryGate::open(mirror::CallerId caller) {
 
 MemoryReplica::MemoryReplica(Shard& home, MemoryReplicaOptions options)
     : home_(home), options_(options), medium_(options.size_bytes, home.random.uuid()), released_(home.reactor) {
+  medium_.state.record = options.record;
   start();
 }
 

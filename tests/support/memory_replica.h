@@ -137,6 +137,7 @@ struct MemoryReplicaOptions {
   mirror::ReplicaId id;
   uint64_t size_bytes = 8 * kMiB;
   Duration lease_max = std::chrono::milliseconds(500);
+  mirror::Record record = {};  // that it was made with
 };
 
 // One request for data on its way: the caller's buffers are not needed meanwhile.
