@@ -154,9 +154,9 @@ def resync_changed(bench):
             made.serve_on(target)
             made.await_members(target, 3)
             away.signal(signal.SIGSTOP)  # it is away; its memory stays
-            made.await_members(target, 2)
             load = Load("write", rate=1000)
             run_ours(bench, made.url(target), load, seconds=AWAY_SECONDS, more=("--size", f"{CHANGED_MIB}MiB"))
+            made.await_members(target, 2)
             away.signal(signal.SIGCONT)
             made.await_members(target, 3, seconds_max=120)
             copied = made.replica_status(target, away)["copied_bytes"] / MIB
@@ -190,6 +190,8 @@ def _bring_in(bench, load=None):
         target.ask(f"volume close {made.volume}")
         made.show_on(target)
         made.serve_on(target)
+        while made.status(target)["state"] != "serving":
+            time.sleep(0.01)
         host = made.load("--rw", load.pattern, "--bs", load.block, "--qd", load.depth, "--rate", load.rate, "--runtime",
                          f"{bench.seconds:g}s") if load else None
         rate = 0
