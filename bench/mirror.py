@@ -80,9 +80,9 @@ def _on_memory(bench, load, *, engines, size="256MiB", options=(), cpus=(None,) 
 
 def _write_all(bench, url, mib):
     """Extents that were written before cost no metadata."""
-    written, load = 0, Load("write", "1m", 4, sequential=True)
-    while written < mib * MIB:
-        written = max(written, run_ours(bench, url, load, seconds=2 + 4 * (written > 0))["operations"] * MIB)
+    load, seconds = Load("write", "1m", 4, sequential=True), 2
+    while run_ours(bench, url, load, seconds=seconds)["operations"] < mib:
+        seconds *= 2
 
 
 @benchmark
