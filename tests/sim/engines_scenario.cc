@@ -89,6 +89,7 @@ class EnginesRun {
   void black_out();
 
   void heal();
+  void start_anew();
   bool is_whole(const EngineVolume& volume) const;
   std::string describe(const EngineVolume& volume) const;
   void verify();
@@ -385,23 +386,38 @@ void EnginesRun::heal() {
   world_->heal();
   control_->heal();
   control_->witness().set_cut(test::MemoryWitness::Cut::kNothing);
-  const auto& nodes = engines_.nodes;
-  for (const auto& node : nodes) {
+  for (const auto& node : engines_.nodes) {
     if (!node->is_up()) world_->restart(node->node());
   }
+  const Instant end = world_->now() + kHealMax;
+  uint64_t blackouts = 0;
+  // What was lost before may come to light only now, and take the targets along.
+  do {
+    blackouts = engines_.counts.blackouts;
+    start_anew();
+    const auto is_over = [&] {
+      return !go_on() || engines_.counts.blackouts != blackouts ||
+             std::ranges::all_of(engines_.volumes, [this](const auto& volume) { return is_whole(*volume); });
+    };
+    if (go_on()) (void)world_->run_until(is_over, end - world_->now());
+  } while (go_on() && engines_.counts.blackouts != blackouts && world_->now() < end);
+  for (const auto& volume : engines_.volumes) {
+    if (!is_whole(*volume)) engines_.fail("not whole again: " + describe(*volume));
+  }
+}
+
+// One target a volume, and no other.
+void EnginesRun::start_anew() {
+  const auto& nodes = engines_.nodes;
   wait([&] { return std::ranges::all_of(nodes, &EngineNode::is_ready); }, kReadyMax, "engines are not ready");
   for (const auto& node : nodes) node->end_targets();
   wait([&] { return std::ranges::all_of(nodes, [](const auto& node) { return node->targets() == 0; }); }, kEndMax,
        "targets do not end");
-  if (!go_on()) return;
+  // A blackout while they ended: the next one.
+  if (!go_on() || !std::ranges::all_of(nodes, &EngineNode::is_ready)) return;
   for (const auto& volume : engines_.volumes) {
     volume->requests_left = std::max<uint64_t>(volume->requests_left, 20);
     any_node().start_target(*volume, random().next());
-  }
-  const Instant end = world_->now() + kHealMax;
-  for (const auto& volume : engines_.volumes) {
-    (void)world_->run_until([&] { return !go_on() || is_whole(*volume); }, end - world_->now());
-    if (!is_whole(*volume)) engines_.fail("not whole again: " + describe(*volume));
   }
 }
 
