@@ -17,8 +17,6 @@ enum class Mutant : uint8_t {
   kDoesNotLevel,       // rule 1b
   kFaultsAlone,        // rule 3: what is lost is needed no more, before a record says so
   kComparesOneSide,    // rule 4: what the returning replica wrote itself is not copied
-  kKeepsOldStamps,     // hole H8
-  kJoinsWithoutFlush,  // hole H9
   kNotesWithoutFlush,  // rule 5
 };
 inline constexpr Mutant kLastMutant = Mutant::kNotesWithoutFlush;
