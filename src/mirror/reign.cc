@@ -109,15 +109,12 @@ Duration Reign::damping(const Peer& peer) const {
 Task<void> Reign::tend(Seat& seat) {
   ReplicaLink& link = *seat.peer.link;
   while (!is_ending()) {
-    if (link.connection() == 0) {
+    // Also when nobody asks for anything: a volume that lacks a member says so.
+    if (seat.has_session && link.connection() != seat.connection) lose(seat, Error{.code = Code::kConnectionLost});
+    if (seat.has_session || link.connection() == 0) {
       co_await link.changed().wait();
       continue;
     }
-    if (seat.has_session && link.connection() == seat.connection) {
-      co_await link.changed().wait();
-      continue;
-    }
-    if (seat.has_session) lose(seat, Error{.code = Code::kConnectionLost});
     const Duration since = home_.reactor.now() - seat.peer.failed_at;
     if (const Duration wait = damping(seat.peer); phase_ == Phase::kServing && since < wait) {
       (void)co_await sleep(home_.reactor, wait - since, ending_);
