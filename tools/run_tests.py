@@ -125,7 +125,7 @@ def steps(options):
               simulate("release", SIM_SEEDS_MIRROR, "mirror"),
               simulate("release", SIM_SEEDS_ENGINES, "engines")], 900),
         Step("asan", f"the unit tests and {SIM_SEEDS_ASAN} seeds with the address and undefined behaviour sanitizers",
-             [build("asan", "test_programs", "fairlead-sim"), run_ctest("asan", "--exclude-regex", r"^tools\.|Mutant"),
+             [build("asan", "test_programs", "fairlead-sim"), run_ctest("asan", "--exclude-regex", r"^tools\.|Mutant|processes"),
               simulate("asan", SIM_SEEDS_ASAN), simulate("asan", SIM_SEEDS_ASAN, "host"),
               simulate("asan", SIM_SEEDS_ASAN, "pool"), simulate("asan", SIM_SEEDS_ASAN, "mirror")], 1200),
         Step("tsan", f"the tests of {', '.join(TSAN_TESTS)} with the thread sanitizer",
