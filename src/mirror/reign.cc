@@ -234,11 +234,6 @@ void Reign::slot_failed(Slot slot, uint64_t incarnation, const Error& error) {
   lose(*seat, error);
 }
 
-void Reign::add(Peer& peer) {
-  seats_.push_back(std::make_unique<Seat>(peer));
-  scope_.spawn(tend(*seats_.back()));
-}
-
 // ---- Take-over
 
 Task<void> Reign::ask_witness() {

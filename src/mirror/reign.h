@@ -72,9 +72,6 @@ class Reign {
   void level_wanted(uint64_t extent);
   void repair_wanted(Slot slot, ByteRange range);
 
-  // Another replica: it is prepared, and brought in as one that returns.
-  void add(Peer& peer);
-
   Phase phase() const { return phase_; }
   const Term& term() const { return term_; }
   const Record& in_force() const { return in_force_; }

@@ -71,16 +71,6 @@ class MemberSet {
     count_ -= rest.size();
     for (ReplicaId& left : rest) left = {};
   }
-  MemberSet with(const ReplicaId& id) const {
-    MemberSet set = *this;
-    set.add(id);
-    return set;
-  }
-  MemberSet without(const ReplicaId& id) const {
-    MemberSet set = *this;
-    set.remove(id);
-    return set;
-  }
   friend bool operator==(const MemberSet&, const MemberSet&) = default;
 
  private:
