@@ -157,7 +157,8 @@ std::string VolumeTarget::why(const Reign& reign) const {
       break;
   }
   if (reign.proposal()) {
-    return fmt::format("waits for a majority to record the members {}", to_string(reign.proposal()->members));
+    return fmt::format("waits for a majority to record the members {}{}", to_string(reign.proposal()->members),
+                       reign.is_witness_away() ? "; the witness does not answer" : "");
   }
   if (reign.in_force().members.size() < reign.seats().size()) {
     return fmt::format("{} of {} replicas have everything", reign.in_force().members.size(), reign.seats().size());
