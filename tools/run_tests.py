@@ -139,7 +139,7 @@ def steps(options):
         Step("vm", "Debian's kernel in QEMU as the host",
              [build("release"),
               [Command([*python, "tests/vm/run.py", "--fairlead", "build/release/src/cli/fairlead",
-                        "--steered", "build/release/tests/vm/steered_target"], closing_line)]], 1500),
+                        "--steered", "build/release/tests/vm/steered_target"], closing_line)]], 2400),
     ]
 
 

@@ -31,6 +31,7 @@ import image as images
 HOST_ADDRESS = "10.0.2.2"
 HOST_ADDRESS6 = "fec0::2"
 CPUS_MAX = 4
+PATIENCE = 3  # every bound is as many times what a machine needs that does nothing else
 
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -74,8 +75,8 @@ class Job:
 
     def wait(self, seconds_max, check=True):
         """Waits for the end and returns the output; a status other than 0 is an error unless check is False."""
-        if not self._ended.wait(seconds_max):
-            raise GuestError(f"no answer in {seconds_max} s: {self.command}")
+        if not self._ended.wait(seconds_max * PATIENCE):
+            raise GuestError(f"no answer in {seconds_max * PATIENCE} s: {self.command}")
         if self.status is None:
             raise GuestError(f"the guest went down during: {self.command}\n{self.guest.console()[-2000:]}")
         if check and self.status:

@@ -116,7 +116,7 @@ class SteeredHost:
 
     def wait(self, what, condition, seconds_max=30):
         """Waits until the condition holds for the list of paths, as last said, and returns that."""
-        deadline = time.monotonic() + seconds_max
+        deadline = time.monotonic() + seconds_max * guests.PATIENCE
         while True:
             mark = self.process.mark()
             said = [line for line in self.process.lines()[:mark] if line.startswith("state ")]

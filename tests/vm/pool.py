@@ -8,7 +8,7 @@ import time
 
 from target import MIB, ServeTarget, TargetError
 
-SETTLE_SECONDS_MAX = 30
+SETTLE_SECONDS_MAX = 90
 
 
 class PoolTarget(ServeTarget):

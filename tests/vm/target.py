@@ -89,7 +89,7 @@ class LineProcess:
 
     def wait_for(self, pattern, seconds_max, since=0):
         """Waits for a line in which the pattern is found and returns the match."""
-        deadline = time.monotonic() + seconds_max
+        deadline = time.monotonic() + seconds_max * guests.PATIENCE
         with self._said:
             while True:
                 for line in self._lines[since:]:
@@ -101,7 +101,7 @@ class LineProcess:
                     raise TargetError(f"{self._name} ended with status {self._process.wait()} and did not say "
                                       f"'{pattern}': {' / '.join(self._lines[-3:])}")
                 if left <= 0:
-                    raise TargetError(f"{self._name} did not say '{pattern}' in {seconds_max} s, last: "
+                    raise TargetError(f"{self._name} did not say '{pattern}' in {seconds_max * guests.PATIENCE} s, last: "
                                       f"{' / '.join(self._lines[-3:])}")
                 self._said.wait(left)
 
@@ -124,9 +124,9 @@ class LineProcess:
     def wait(self, seconds_max=EXIT_SECONDS_MAX):
         """Waits for the end and returns the exit status."""
         try:
-            status = self._process.wait(seconds_max)
+            status = self._process.wait(seconds_max * guests.PATIENCE)
         except subprocess.TimeoutExpired:
-            raise TargetError(f"{self._name} did not end in {seconds_max} s") from None
+            raise TargetError(f"{self._name} did not end in {seconds_max * guests.PATIENCE} s") from None
         self._reader.join()
         return status
 
