@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 
-ANSWER_SECONDS_MAX = 20
+ANSWER_SECONDS_MAX = 60
 POOL_SIZE = "256MiB"  # of those in files
 VOLUME = str(uuid.UUID(int=0x4000_8000_0000_0000_ffff_0000))
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -38,23 +38,26 @@ def run_tool(*command):
 class Engine:
     """One engine, life after life: its pool, its address, and its process while there is one.
 
-    Each has a loopback address of its own. Its port is chosen by the system in its first life, and kept. `disk` is what
-    it takes as its pool; when there is none a pool is made in a file.
+    Each has a loopback address of its own, if none is said. Its port is chosen by the system in its first life, and kept.
+    `advertise` is what hosts reach it as, if not by its address. `disk` is what it takes as its pool; when there is none
+    a pool is made in a file.
     """
 
-    def __init__(self, fairlead, directory, number, *, disk=None, options=(), cpu=None):
+    def __init__(self, fairlead, directory, number, *, disk=None, options=(), cpu=None, pool_size=POOL_SIZE,
+                 host=None, advertise=None):
         self._fairlead = fairlead
+        self._advertise = f",advertise={advertise}" if advertise else ""
         self._options = [str(option) for option in options]
         self._cpu = cpu
         self._log = open(pathlib.Path(directory) / f"engine{number}.log", "ab")
         self._process = None
-        self._port = 0
+        self.port = 0
         self.number = number
-        self.host = f"127.0.0.{10 + number}"
+        self.host = host or f"127.0.0.{10 + number}"
         self.disk = disk or pathlib.Path(directory) / f"engine{number}.img"
         self.replica = str(uuid.UUID(int=0x4000_8000_0000_0000_0000 + number + 1))
         if not disk:
-            run_tool(fairlead, "pool", "create", f"pool{number}", self.disk, "--size", POOL_SIZE)
+            run_tool(fairlead, "pool", "create", f"pool{number}", self.disk, "--size", pool_size)
 
     @property
     def pid(self):
@@ -62,12 +65,15 @@ class Engine:
 
     @property
     def address(self):
-        return f"{self.host}:{self._port}"
+        return f"{self.host}:{self.port}"
+
+    def command(self):
+        return [str(self._fairlead), "engine", "--pool", str(self.disk), "--listen", self.address + self._advertise,
+                "--commands", *self._options]
 
     def start(self):
         self._process = subprocess.Popen(
-            [str(self._fairlead), "engine", "--pool", str(self.disk), "--listen", self.address, "--commands",
-             *self._options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
+            self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
             preexec_fn=self._prepare)
         self._answers = queue.Queue()
         self._ready = threading.Event()
@@ -84,8 +90,8 @@ class Engine:
     def _read(self, stdout):
         for line in stdout:
             self._log.write(line.encode())
-            if found := re.match(r"listening on \S+:(\d+)$", line):
-                self._port = int(found[1])
+            if found := re.match(r"listening on \S+:(\d+)\s", line):
+                self.port = int(found[1])
             elif line == "ready\n":
                 self._ready.set()
             elif re.match(r"(ok|error)( |$)", line):
@@ -147,7 +153,7 @@ class Cluster:
     """Engines with one volume, a replica on each; all show it. Its end is that of a `with`."""
 
     def __init__(self, fairlead, directory, *, engines=3, size="64MiB", disk=None, options=(), cpus=(None,) * 8,
-                 members=None):
+                 members=None, pool_size=POOL_SIZE, host=None, advertise=None):
         """The volume begins with the replicas of the first `members` engines, of all if not said; others may join."""
         self._fairlead = fairlead
         self.volume = VOLUME
@@ -158,7 +164,8 @@ class Cluster:
             for number in range(engines):
                 ids = ("--controller-ids", f"{1 + 1000 * number}-{1000 * (number + 1)}")
                 self.engines.append(
-                    Engine(fairlead, directory, number, disk=disk, options=[*options, *ids], cpu=cpus[number]))
+                    Engine(fairlead, directory, number, disk=disk, options=[*options, *ids], cpu=cpus[number],
+                           pool_size=pool_size, host=host, advertise=advertise))
             first = self.engines[:members]
             names = ",".join(engine.replica for engine in first)
             for engine in self.engines:
@@ -186,7 +193,7 @@ class Cluster:
         """What the target, `engine`, says of the replica of another."""
         return next(each for each in self.status(engine)["replicas"] if each["replica"] == of.replica)
 
-    def await_members(self, engine, count, seconds_max=30):
+    def await_members(self, engine, count, seconds_max=90):
         """Until the volume is served there with so many members, nothing is left to level, and all that is on record."""
         deadline = time.monotonic() + seconds_max
         while True:

@@ -13,7 +13,8 @@ WRITE_SYNCED_FILES = f"""cd {MOUNT} && rm -f /run/enough /run/journal
     number=0
     while [ ! -e /run/enough ] && [ $number -lt 300 ]; do
       name=f$number
-      head -c $((number * 331 % 20000 + 100)) /dev/urandom >$name && sync $name || exit 1
+      head -c $((number * 331 % 20000 + 100)) /dev/urandom >$name && sync $name ||
+        {{ echo "$name could not be written: status $?"; exit 1; }}
       sha256sum $name >>/run/journal
       number=$((number + 1))
     done
@@ -250,7 +251,7 @@ def wait_for_load(context, load, device):
     try:
         context.wait_for_writes(device)
     finally:
-        check(not load.ended, f"the load ended by itself: {shortened(load.output)}")
+        check(not load.ended, f"the load ended by itself, with {load.status}: {shortened(load.output)}")
 
 
 def crash_under_load(context, disks_mib):

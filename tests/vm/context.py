@@ -5,8 +5,10 @@ import dataclasses
 import functools
 import hashlib
 import json
+import pathlib
 import re
 import subprocess
+import sys
 
 import guest as guests
 import host
@@ -14,10 +16,13 @@ import pool as pools
 import reference
 import target as targets
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "engine"))
+import engines  # noqa: E402
+
 FIO_INTERRUPTED = 128  # its exit status when a signal ended it in good order
 MOUNT = "/run/disk"
 LOAD_MIB = 8  # what the writes of start_load() cover
-KEEP_ALIVE_SECONDS = 15  # generous: everything is slow under emulation
+KEEP_ALIVE_SECONDS = 30  # generous: everything is slow under emulation
 
 _CASES = []
 
@@ -86,6 +91,7 @@ class Context:
         self.steered_program = steered
         self.use_reference = use_reference
         self.may_see_io_errors = False
+        self.remark = ""  # what was measured, to be shown with the result
         self._cleanup = contextlib.ExitStack()
 
     # Targets
@@ -122,6 +128,14 @@ class Context:
         target.stop()
         target.check()
         check(target.is_exported(), "the pool is not marked as exported")
+
+    def cluster(self, **options):
+        """Three engines, which the guest reaches, with a mirrored volume; see tests/engine/engines.py."""
+        if self.use_reference:
+            raise targets.Unsupported("mirrors are Fairlead's")
+        cluster = engines.Cluster(self.fairlead, self.directory, host="127.0.0.1", advertise=guests.HOST_ADDRESS, **options)
+        self._cleanup.callback(cluster.close)
+        return cluster
 
     # Fairlead as the host
 
@@ -164,7 +178,7 @@ class Context:
         """`nvme connect`; returns the new controller and the block device of namespace 1, once it is there."""
         listener = listener or target.listener
         said = self.guest.sh(f"nvme connect {listener.arguments} -n {target.nqn} --keep-alive-tmo={keep_alive} "
-                             f"--reconnect-delay=1 --ctrl-loss-tmo=60 -o normal {options} || exit 1\n"
+                             f"--reconnect-delay=1 --ctrl-loss-tmo=180 -o normal {options} || exit 1\n"
                              + _find_device(target.nqn, 1))
         found = re.match(r"device: (nvme\d+)\n(/dev/nvme\d+n\d+)$", said.strip())
         check(found, f"nvme connect said: {said}")
@@ -180,9 +194,9 @@ class Context:
 
     def wait_in_guest(self, condition, seconds_max=30):
         """Waits until a shell condition holds in the guest."""
-        self.guest.sh(f"""end=$((SECONDS + {seconds_max}))
+        self.guest.sh(f"""end=$((SECONDS + {seconds_max * guests.PATIENCE}))
                           until {condition}; do
-                            [ $SECONDS -lt $end ] || {{ echo "not in {seconds_max} s"; exit 1; }}
+                            [ $SECONDS -lt $end ] || {{ echo "not in {seconds_max * guests.PATIENCE} s"; exit 1; }}
                             sleep 0.1
                           done""", seconds_max + 30)
 
@@ -231,7 +245,7 @@ class Context:
 
     def stop_fio(self, job):
         """Ends fio, which must be at work and have met no error, and returns its results."""
-        check(not job.ended, f"the load ended by itself: {guests.shortened(job.output)}")
+        check(not job.ended, f"the load ended by itself, with {job.status}: {guests.shortened(job.output)}")
         self.guest.sh("killall -INT fio")
         job.wait(60, check=False)
         check(job.status in (0, FIO_INTERRUPTED), f"fio ended with {job.status}: {guests.shortened(job.output)}")
@@ -242,7 +256,7 @@ class Context:
         name = device.removeprefix("/dev/")
         self.guest.sh(f"""written() {{ awk '{{print $7}}' /sys/block/{name}/stat; }}
                           end=$(($(written) + {mib} * 2048))
-                          for try in $(seq 300); do [ "$(written)" -ge $end ] && exit 0; sleep 0.1; done
+                          for try in $(seq {300 * guests.PATIENCE}); do [ "$(written)" -ge $end ] && exit 0; sleep 0.1; done
                           echo "no writes"; exit 1""")
 
     # The end
@@ -273,7 +287,7 @@ class Context:
 
 def _find_device(nqn, nsid):
     """A shell script that prints the block device of a namespace; the kernel looks for them after connecting."""
-    return f"""for try in $(seq 150); do
+    return f"""for try in $(seq {150 * guests.PATIENCE}); do
                  for head in /sys/class/nvme-subsystem/*/nvme*n*; do
                    [ "$(cat "${{head%/*}}/subsysnqn" "$head/nsid" 2>&1)" = "{nqn}"$'\\n'{nsid} ] || continue
                    [ -b "/dev/${{head##*/}}" ] && echo "/dev/${{head##*/}}" && exit 0
