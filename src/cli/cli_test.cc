@@ -103,6 +103,7 @@ TEST(EngineArgumentsTest, DefaultsAreThoseOfTheProtocol) {
   EXPECT_EQ(plan->engine.mirror.stall_limit, defaults.stall_limit);
   EXPECT_FALSE(plan->engine.controller_ids) << "they are known when the pool is open";
   EXPECT_FALSE(plan->takes_commands);
+  EXPECT_FALSE(plan->has_faulty_disks);
 }
 
 TEST(EngineArgumentsTest, WhatIsGivenIsTaken) {
@@ -113,9 +114,11 @@ TEST(EngineArgumentsTest, WhatIsGivenIsTaken) {
                                           .checkpoint_interval = "500ms",
                                           .stall_limit = "1.5s",
                                           .controller_ids = "7-65519",
+                                          .faulty = true,
                                           .shards = 3});
   ASSERT_TRUE(plan) << plan.error();
   EXPECT_EQ(plan->listeners.size(), 2U);
+  EXPECT_TRUE(plan->has_faulty_disks);
   EXPECT_TRUE(plan->takes_commands);
   EXPECT_EQ(plan->engine.mirror.lease, std::chrono::seconds(1));
   EXPECT_EQ(plan->engine.mirror.checkpoint_interval, std::chrono::milliseconds(500));

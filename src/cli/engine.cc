@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "async/scope.h"
+#include "block/faulty.h"
 #include "block/memory.h"
 #include "cli/announcer.h"
 #include "cli/engine_commands.h"
@@ -37,7 +38,7 @@ class Node {
     }
     const bool is_up = co_await start();
     if (is_up) {
-      EngineCommands commands(*engine_);
+      EngineCommands commands(*engine_, faulty_);
       say("ready");
       if (plan_.takes_commands) commanding_.spawn(take_commands("engine", input_, **signals, commands));
       (void)co_await (*signals)->next();
@@ -65,6 +66,9 @@ class Node {
     }
     for (pool::PoolDisk& disk : *disks) {
       if (plan_.limits) disk.source = make_limiter_source(std::move(disk.source), *plan_.limits);
+      if (!plan_.has_faulty_disks) continue;
+      faulty_.push_back(make_faulty_source(std::move(disk.source), {}));
+      disk.source = faulty_.back();
     }
     auto imported = co_await pool::Pool::import(std::move(shards), std::move(*disks), {});
     if (!imported) co_return std::unexpected(to_text(imported.error()));
@@ -108,6 +112,7 @@ class Node {
   const EnginePlan& plan_;
   Announcer announcer_;
   engine::NoWitness witness_;
+  std::vector<std::shared_ptr<FaultySource>> faulty_;  // the pool's disks, shared with it, if they are to fail
   Scope commanding_;
   LineInput input_;
   std::unique_ptr<engine::Engine> engine_;

@@ -27,6 +27,7 @@ struct EngineArguments {
   uint32_t copy_share = mirror::MirrorOptions{}.copy_share_percent;
   std::string controller_ids = {};  // FIRST-LAST
   std::string limit = {};           // iops=…,bandwidth=…,latency=…,jitter=…
+  bool faulty = false;              // the pool's disks fail when a command says so
   uint16_t shards = 0;              // 0: one for each processor
   std::string poll = "auto";
 };
@@ -35,6 +36,7 @@ struct EnginePlan {
   std::vector<OpenDisk> pool;
   std::optional<uint64_t> memory_bytes;  // instead of disks
   std::optional<LimiterOptions> limits;  // of each disk
+  bool has_faulty_disks = false;
   std::vector<target::ListenerOptions> listeners;
   bool takes_commands = false;
   engine::EngineOptions engine;

@@ -88,6 +88,7 @@ std::expected<EnginePlan, Complaint> check(const EngineArguments& arguments) {
   if (!listeners) return std::unexpected(listeners.error());
   plan.listeners = *listeners;
   plan.takes_commands = arguments.commands;
+  plan.has_faulty_disks = arguments.faulty;
   if (const auto times = check_times(arguments, plan.engine.mirror); !times) return std::unexpected(times.error());
   if (arguments.copy_share < 1 || arguments.copy_share > 100) {
     return std::unexpected(fmt::format("--copy-share {}: expected 1 to 100 percent", arguments.copy_share));

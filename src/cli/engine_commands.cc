@@ -67,7 +67,7 @@ Answer answered(const Words& words, const Result<void>& done) {
 }  // namespace
 
 std::span<const Verb<EngineCommands>> EngineCommands::verbs() {
-  static constexpr std::array<Verb<EngineCommands>, 12> kVerbs = {{
+  static constexpr std::array<Verb<EngineCommands>, 13> kVerbs = {{
       {"replica create", 4, 1, "replica create NAME SIZE VOLUME REPLICA [MEMBER,…]", &EngineCommands::create_replica},
       {"replica list", 0, 0, "replica list", &EngineCommands::list_replicas},
       {"replica delete", 1, 0, "replica delete NAME", &EngineCommands::delete_replica},
@@ -79,6 +79,7 @@ std::span<const Verb<EngineCommands>> EngineCommands::verbs() {
       {"volume status", 1, 0, "volume status VOLUME", &EngineCommands::show_volume},
       {"volume list", 0, 0, "volume list", &EngineCommands::list_volumes},
       {"volume close", 1, 0, "volume close VOLUME", &EngineCommands::close_volume},
+      {"disk faults", 1, 0, "disk faults RULE[;RULE]…|none", &EngineCommands::set_faults},
       {"stats", 0, 0, "stats", &EngineCommands::show_statistics},
       {"help", 0, 0, "help", &EngineCommands::show_help},
   }};
@@ -170,6 +171,19 @@ Task<Answer> EngineCommands::close_volume(Words words) {
   if (!id) co_return std::unexpected(id.error());
   const Result<void> done = co_await engine_.close_volume(*id);
   co_return answered(words, done);
+}
+
+// The answer: how many requests have failed, or were late, by earlier rules.
+Task<Answer> EngineCommands::set_faults(Words words) {
+  if (faulty_.empty()) co_return std::unexpected("the disks do not fail; --faulty lets them");
+  const Result<std::vector<FaultRule>> rules = parse_fault_rules(words[1] == "none" ? "" : words[1]);
+  if (!rules) co_return complain_about(words[1], rules.error());
+  uint64_t fired = 0;
+  for (const std::shared_ptr<FaultySource>& disk : faulty_) {
+    fired += disk->fired();
+    disk->set_rules(*rules);
+  }
+  co_return fmt::format("{}", fired);
 }
 
 Task<Answer> EngineCommands::show_statistics(Words) { co_return statistics_to_json(engine_.pool().statistics()); }

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <unistd.h>
 
+#include "block/memory.h"
 #include "cli/pool_disks.h"
 #include "engine/no_witness.h"
 #include "io/runtime.h"
@@ -33,8 +34,11 @@ Task<int> answer(Runtime& runtime, std::string disk, std::vector<std::string> li
   engine::Engine engine(shards, std::move(*pool), witness, {});
   co_await engine.start();
   EXPECT_TRUE((co_await engine.listen({.bind = *parse_socket_address("127.0.0.1", 0), .advertise = {}})).has_value());
-  EngineCommands commands(engine);
+  const auto disk_that_fails = make_faulty_source(*make_memory_source({.size_bytes = kMiB}), {});
+  EngineCommands commands(engine, {disk_that_fails});
+  EngineCommands others(engine);
   for (const std::string& line : lines) answers.push_back(co_await commands.execute(line));
+  answers.push_back(co_await others.execute("disk faults none"));
   EXPECT_TRUE(co_await engine.stop());
   co_return 0;
 }
@@ -78,6 +82,9 @@ TEST(EngineCommandsTest, EachLineHasItsAnswer) {
       {"replica delete db", "ok db"},
       {"replica delete db", "error db does not exist"},
       {"stats", R"(ok {"capacity_bytes":)"},
+      {"disk faults write:error=io,every=3;read:delay=5ms", "ok 0"},
+      {"disk faults write", "error write is not valid"},
+      {"disk faults none", "ok 0"},
       {"help", "ok replica create NAME SIZE VOLUME REPLICA"},
       {"volume", "error volume: no such command"},
       {"volume dance", "error volume: no such command"},
@@ -93,7 +100,9 @@ TEST(EngineCommandsTest, EachLineHasItsAnswer) {
     EXPECT_EQ(runtime.run(answer(runtime, disk, lines, answers)), 0);
   }
   std::filesystem::remove(disk);
-  ASSERT_EQ(answers.size(), std::size(kTable));
+  ASSERT_EQ(answers.size(), std::size(kTable) + 1);
+  EXPECT_THAT(answers.back(), HasSubstr("--faulty"));
+  answers.pop_back();
   for (size_t i = 0; i < answers.size(); ++i) {
     EXPECT_THAT(answers[i], StartsWith(kTable[i].answer)) << kTable[i].line;
     EXPECT_THAT(answers[i], Not(HasSubstr("\n")));

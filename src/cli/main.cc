@@ -101,6 +101,9 @@ void define_engine(CLI::App& engine, EngineArguments& arguments) {
                     "apart. Default: one of 255, by the pool's id");
   engine.add_option("--limit", arguments.limit,
                     "For measuring: plays slower disks, iops=400k,bandwidth=2GiB,latency=80us,jitter=10us");
+  engine.add_flag("--faulty", arguments.faulty,
+                  "For tests: the command disk faults makes the pool's disks fail or dawdle by rules, such as "
+                  "write:error=io,every=3 or read:delay=5ms,probability=1%");
   engine.add_option("--shards", arguments.shards, "Threads that serve I/O. Default: one for each processor")
       ->check(CLI::PositiveNumber);
   engine

@@ -118,9 +118,9 @@ std::string_view command_name(PoolAction action) {
 }
 
 std::string_view command_name(ObjectAction action) {
-  constexpr std::array<std::string_view, 8> kNames = {"replica create",  "replica resize", "replica set",
-                                                      "replica delete",  "replica list",   "snapshot create",
-                                                      "snapshot delete", "snapshot list"};
+  constexpr std::array<std::string_view, 9> kNames = {"replica create",  "replica resize",  "replica set",
+                                                      "replica delete",  "replica list",    "replica checksum",
+                                                      "snapshot create", "snapshot delete", "snapshot list"};
   return kNames.at(static_cast<size_t>(action));
 }
 

@@ -48,6 +48,7 @@ enum class ObjectAction : uint8_t {
   kSetReplica,
   kDeleteReplica,
   kListReplicas,
+  kChecksumReplica,
   kCreateSnapshot,
   kDeleteSnapshot,
   kListSnapshots

@@ -130,6 +130,10 @@ void PoolCommands::add_replica_commands(CLI::App& replica) {
 
   auto& list = add(replica, ObjectAction::kListReplicas, "List the replicas");
   list.app->add_flag("--json", list.arguments.json, "Prints a JSON array");
+
+  auto& sum =
+      add(replica, ObjectAction::kChecksumReplica, "Read a replica or snapshot and print the CRC32C of its bytes");
+  sum.app->add_option("NAME", sum.arguments.name, "The replica or snapshot")->required();
 }
 
 void PoolCommands::add_snapshot_commands(CLI::App& snapshot) {

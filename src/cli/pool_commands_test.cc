@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "async/scope.h"
+#include "base/crc32c.h"
+#include "cli/pool_disks.h"
 #include "cli/serve_pool.h"
 #include "io/runtime.h"
 
@@ -59,6 +61,27 @@ Outcome run_command(std::vector<std::string> words) {
   outcome.output = testing::internal::GetCapturedStdout();
   outcome.complaint = testing::internal::GetCapturedStderr();
   return outcome;
+}
+
+Task<int> write_in_pool(Runtime& runtime, std::string disk, std::string replica, uint64_t offset) {
+  Shard& shard = runtime.shard(0);
+  auto pool = co_await import_pool({&shard}, {{.path = std::move(disk)}});
+  EXPECT_TRUE(pool) << pool.error();
+  {
+    const auto source = co_await (*pool)->source(std::move(replica));
+    const auto device = (*source)->open(shard);
+    std::vector<std::byte> bytes(4 * kKiB, std::byte{7});
+    iovec piece{bytes.data(), bytes.size()};
+    EXPECT_TRUE(co_await block_write(shard.reactor, **device, ByteOffset(offset), {&piece, 1}));
+  }
+  EXPECT_TRUE(co_await (*pool)->close());
+  co_return 0;
+}
+// A block of a replica.
+void write_to(std::string disk, std::string replica, uint64_t offset) {
+  Runtime runtime({.shards = 1, .pinning = Pinning::kNone});
+  ASSERT_TRUE(runtime.start());
+  EXPECT_EQ(runtime.run(write_in_pool(runtime, std::move(disk), std::move(replica), offset)), 0);
 }
 
 class PoolCommandsTest : public testing::Test {
@@ -216,6 +239,23 @@ TEST_F(PoolCommandsTest, ASecondDiskAndALargerFileAreRoom) {
   std::filesystem::resize_file(disk("a"), 128 * kMiB);
   EXPECT_THAT(did({"pool", "grow", disk("a"), disk("b")}), HasSubstr("64 MiB more"));
   EXPECT_THAT(did({"pool", "check", disk("b"), disk("a")}), StartsWith("pool fast: clean"));
+}
+
+TEST_F(PoolCommandsTest, TheChecksumIsThatOfAllBytes) {
+  make_pool();
+  const std::string of_pool = "--pool";
+  for (const char* const name : {"db", "twin", "longer"}) {
+    (void)did(
+        {"replica", "create", name, "--size", name == std::string("longer") ? "2MiB" : "1540KiB", of_pool, disk("a")});
+  }
+  const auto sum = [&](const char* name) { return did({"replica", "checksum", name, of_pool, disk("a")}); };
+  const std::vector<std::byte> zeroes(1540 * kKiB);
+  EXPECT_EQ(sum("db"), fmt::format("{:08x}\n", crc32c(zeroes))) << "which nobody wrote";
+  EXPECT_EQ(sum("db"), sum("twin"));
+  EXPECT_NE(sum("db"), sum("longer"));
+  write_to(disk("a"), "twin", 1536 * kKiB);
+  EXPECT_NE(sum("db"), sum("twin")) << "which differ in their last bytes";
+  EXPECT_THAT(failed(1, {"replica", "checksum", "nobody", of_pool, disk("a")}), HasSubstr("nobody does not exist"));
 }
 
 TEST_F(PoolCommandsTest, WhatIsFoundGoesIntoTheExitCode) {

@@ -2,11 +2,13 @@
 #include <cstdio>
 #include <fmt/format.h>
 
+#include "base/crc32c.h"
 #include "base/log.h"
 #include "cli/disk_signature.h"
 #include "cli/pool_arguments.h"
 #include "cli/pool_disks.h"
 #include "cli/pool_report.h"
+#include "io/aligned_bytes.h"
 #include "io/runtime.h"
 
 namespace fairlead::cli {
@@ -309,6 +311,24 @@ Task<Outcome> list_objects(Pool& pool, const ObjectPlan& plan, pool::ObjectKind 
   co_return Outcome();
 }
 
+// Of all that it shows, zeroes of what was never written too.
+Task<Outcome> print_checksum(Shard& shard, Pool& pool, const ObjectPlan& plan) {
+  const auto source = co_await pool.source(plan.name);
+  if (!source) co_return about_object(plan.name, source.error());
+  const auto device = (*source)->open(shard);
+  if (!device) co_return about_object(plan.name, device.error());
+  Crc32c crc;
+  const AlignedBytes memory = make_aligned_bytes(kMiB);
+  for (uint64_t at = 0, end = (*device)->geometry().size_bytes; at < end; at += kMiB) {
+    iovec piece{memory.get(), std::min<uint64_t>(kMiB, end - at)};
+    const Result<void> read = co_await block_read(shard.reactor, **device, ByteOffset(at), {&piece, 1});
+    if (!read) co_return about_object(plan.name, read.error());
+    crc.update({memory.get(), piece.iov_len});
+  }
+  print(fmt::format("{:08x}\n", crc.value()));
+  co_return Outcome();
+}
+
 Task<Outcome> set_replica(Pool& pool, const ObjectPlan& plan) {
   pool::Changes changes;
   changes.labels = plan.labels;
@@ -328,7 +348,7 @@ Task<Outcome> create_snapshot(Pool& pool, const ObjectPlan& plan) {
   co_return Outcome();
 }
 
-Task<Outcome> act(Pool& pool, const ObjectPlan& plan) {
+Task<Outcome> act(Shard& shard, Pool& pool, const ObjectPlan& plan) {
   switch (plan.action) {
     case ObjectAction::kCreateReplica:
       return create_replica(pool, plan);
@@ -340,6 +360,8 @@ Task<Outcome> act(Pool& pool, const ObjectPlan& plan) {
       return delete_object(pool, plan, pool::ObjectKind::kReplica);
     case ObjectAction::kListReplicas:
       return list_objects(pool, plan, pool::ObjectKind::kReplica);
+    case ObjectAction::kChecksumReplica:
+      return print_checksum(shard, pool, plan);
     case ObjectAction::kCreateSnapshot:
       return create_snapshot(pool, plan);
     case ObjectAction::kDeleteSnapshot:
@@ -353,7 +375,7 @@ Task<Outcome> act(Pool& pool, const ObjectPlan& plan) {
 Task<Outcome> act_in_pool(Shard& shard, const ObjectPlan& plan) {
   auto pool = co_await import_pool({&shard}, plan.disks);
   if (!pool) co_return std::unexpected(pool.error());
-  co_return co_await close_pool(**pool, co_await act(**pool, plan));
+  co_return co_await close_pool(**pool, co_await act(shard, **pool, plan));
 }
 
 Task<int> act(Shard& shard, const ObjectPlan& plan) {

@@ -38,22 +38,23 @@ def run_tool(*command):
 class Engine:
     """One engine, life after life: its pool, its address, and its process while there is one.
 
-    Each has a loopback address of its own, if none is said. Its port is chosen by the system in its first life, and kept.
-    `advertise` is what hosts reach it as, if not by its address. `disk` is what it takes as its pool; when there is none
-    a pool is made in a file.
+    Each has a loopback address of its own if none is said, or lives on a node of a network. Its port is chosen by the
+    system in its first life, and kept. `advertise` is what hosts reach it as, if not by its address. `disk` is what it
+    takes as its pool; when there is none a pool is made in a file.
     """
 
     def __init__(self, fairlead, directory, number, *, disk=None, options=(), cpu=None, pool_size=POOL_SIZE,
-                 host=None, advertise=None):
+                 host=None, advertise=None, node=None):
         self._fairlead = fairlead
         self._advertise = f",advertise={advertise}" if advertise else ""
         self._options = [str(option) for option in options]
         self._cpu = cpu
+        self.node = node
         self._log = open(pathlib.Path(directory) / f"engine{number}.log", "ab")
         self._process = None
         self.port = 0
         self.number = number
-        self.host = host or f"127.0.0.{10 + number}"
+        self.host = node.address if node else host or f"127.0.0.{10 + number}"
         self.disk = disk or pathlib.Path(directory) / f"engine{number}.img"
         self.replica = str(uuid.UUID(int=0x4000_8000_0000_0000_0000 + number + 1))
         if not disk:
@@ -84,6 +85,8 @@ class Engine:
 
     def _prepare(self):
         die_with_parent()
+        if self.node is not None:
+            self.node.enter()
         if self._cpu is not None:
             os.sched_setaffinity(0, {self._cpu})
 
@@ -142,6 +145,10 @@ class Engine:
         process.stdout.close()
         return code
 
+    def checksum(self):
+        """Of its replica; while it does not run."""
+        return run_tool(self._fairlead, "replica", "checksum", "db", "--pool", self.disk).strip()
+
     def close(self):
         if self._process is not None:
             self._process.kill()
@@ -153,19 +160,23 @@ class Cluster:
     """Engines with one volume, a replica on each; all show it. Its end is that of a `with`."""
 
     def __init__(self, fairlead, directory, *, engines=3, size="64MiB", disk=None, options=(), cpus=(None,) * 8,
-                 members=None, pool_size=POOL_SIZE, host=None, advertise=None):
-        """The volume begins with the replicas of the first `members` engines, of all if not said; others may join."""
+                 members=None, pool_size=POOL_SIZE, host=None, advertise=None, network=None):
+        """The volume begins with the replicas of the first `members` engines, of all if not said; others may join.
+        `network`: one more node than engines; the last is the load's.
+        """
         self._fairlead = fairlead
         self.volume = VOLUME
         self.nqn = f"nqn.2026-01.io.fairlead:volume:{self.volume}"
         self._size = size
+        nodes = network.nodes if network else [None] * (engines + 1)
+        self.host_node = nodes[engines]
         self.engines = []
         try:
             for number in range(engines):
                 ids = ("--controller-ids", f"{1 + 1000 * number}-{1000 * (number + 1)}")
                 self.engines.append(
                     Engine(fairlead, directory, number, disk=disk, options=[*options, *ids], cpu=cpus[number],
-                           pool_size=pool_size, host=host, advertise=advertise))
+                           pool_size=pool_size, host=host, advertise=advertise, node=nodes[number]))
             first = self.engines[:members]
             names = ",".join(engine.replica for engine in first)
             for engine in self.engines:
@@ -219,7 +230,12 @@ class Cluster:
         command = [self._fairlead, "bench", self.url(self.engines[0]), *more, "--quiesce", "0s", "--overwrite", "--json",
                    *arguments]
         return subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+                                stderr=subprocess.PIPE, text=True, preexec_fn=self._prepare_load)
+
+    def _prepare_load(self):
+        die_with_parent()
+        if self.host_node is not None:
+            self.host_node.enter()
 
     def close(self):
         for engine in self.engines:

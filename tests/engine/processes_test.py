@@ -6,8 +6,6 @@ stopped, and all come back: no byte is wrong, no request fails, and only what ch
 """
 
 import argparse
-import json
-import pathlib
 import signal
 import sys
 import tempfile
@@ -15,51 +13,15 @@ import time
 import unittest
 
 from engines import Cluster
+from load import Load
 
 MIB = 1 << 20
 LOAD_MIB = 8  # of a volume of 64 MiB, all of which was written
 LOAD_SECONDS = 20
 ROUNDS_UNTIL_SECONDS = 13  # then no round begins
-IO_SECONDS_MAX = 20
 OPTIONS = ("--shards", 1, "--lease", "200ms", "--checkpoint-interval", "1s", "--stall-limit", "2s")
 
 fairlead = None
-
-
-class Load:
-    """A verified load of random reads and writes."""
-
-    def __init__(self, cluster, *arguments):
-        self._process = cluster.load(*arguments)
-
-    def processor_seconds(self):
-        """None: it has ended."""
-        if self._process.poll() is not None:
-            return None
-        text = pathlib.Path(f"/proc/{self._process.pid}/stat").read_text()
-        fields = text[text.rindex(")") + 2:].split()
-        return (int(fields[11]) + int(fields[12])) / 100
-
-    def await_io(self):
-        """Until it has done something, or all: a host whose I/O waits takes no processor time."""
-        before = self.processor_seconds()
-        deadline = time.monotonic() + IO_SECONDS_MAX
-        while (now := self.processor_seconds()) is not None and now < before + 0.05:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"no I/O in {IO_SECONDS_MAX} s")
-            time.sleep(0.01)  # between two looks; nothing tells us
-
-    def finish(self, test, seconds_max=60):
-        said, complained = self._process.communicate(timeout=seconds_max)
-        test.assertEqual(self._process.returncode, 0, said + complained)
-        result = json.loads(said)
-        test.assertEqual(result["errors"], 0)
-        return result
-
-    def close(self):
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.communicate()
 
 
 class ProcessesTest(unittest.TestCase):
@@ -81,7 +43,7 @@ class ProcessesTest(unittest.TestCase):
         self.cluster.await_members(self.cluster.engines[-1], 3)
         written, seconds = 0, 3
         while written < 64 * MIB:
-            written = self.load("--rw", "write", "--bs", "256k", "--qd", 2, "--runtime", f"{seconds}s").finish(self)
+            written = self.load("--rw", "write", "--bs", "256k", "--qd", 2, "--runtime", f"{seconds}s").finish()
             written, seconds = written["operations"] * MIB // 4, seconds * 2
         self.cluster.engines[-1].ask(f"volume stand-by {self.cluster.volume}")
         self.cluster.serve_on(target)
@@ -125,7 +87,7 @@ class ProcessesTest(unittest.TestCase):
             self.lose_the_target(load, target, standby)
             self.stop_a_replica(load, standby, other)
             rounds += 1
-        result = load.finish(self)
+        result = load.finish()
         self.assertEqual(result["verify_errors"], 0)
         self.assertGreater(result["verified_reads"], 0)
         self.assertGreater(self.copied_bytes, 0)
@@ -143,7 +105,7 @@ class ProcessesTest(unittest.TestCase):
             engines[move % 3].ask(f"volume stand-by {self.cluster.volume}")
             self.cluster.serve_on(engines[(move + 1) % 3])
             self.cluster.await_members(engines[(move + 1) % 3], 3)
-        self.assertEqual(load.finish(self)["verify_errors"], 0)
+        self.assertEqual(load.finish()["verify_errors"], 0)
 
     def test_a_target_that_was_stopped_lets_go(self):
         old, new, _ = self.cluster.engines
@@ -156,7 +118,7 @@ class ProcessesTest(unittest.TestCase):
         self.cluster.await_members(new, 2)
         old.signal(signal.SIGCONT)
         self.cluster.await_members(new, 3)
-        self.assertEqual(load.finish(self)["verify_errors"], 0)
+        self.assertEqual(load.finish()["verify_errors"], 0)
         self.assertEqual(self.cluster.status(old)["state"], "standby")
 
 
