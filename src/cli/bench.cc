@@ -101,12 +101,16 @@ class Benchmark {
     line_.clear();
   }
 
-  // The first signal ends the run with a report; the second ends it when requests never come back.
+  // The first signal ends the load, with a report; with verification another one ends reading back; the next ends the
+  // process when requests never come back.
   Task<void> watch_signals(SignalWatch& signals) {
     if (!co_await signals.next()) co_return;
     if (measuring_) {
-      co_await run_.stop();
-      if (!co_await signals.next()) co_return;
+      const int stops = plan_.load.verify == BenchVerify::kOn ? 2 : 1;
+      for (int i = 0; i < stops; ++i) {
+        co_await run_.stop();
+        if (!co_await signals.next()) co_return;
+      }
       line_.clear();
       complain("requests are still under way: left behind");
     }

@@ -74,7 +74,7 @@ Task<void> BenchQueue::run(Instant start) {
 }
 
 Task<void> BenchQueue::read_back() {
-  if (ledger_ == nullptr || stopped_) co_return;
+  if (ledger_ == nullptr || skips_read_back_) co_return;
   phase_ = Phase::kReadBack;
   started_ = 0;
   ended_.reset();
@@ -84,6 +84,7 @@ Task<void> BenchQueue::read_back() {
 }
 
 void BenchQueue::stop() {
+  skips_read_back_ = stopped_ || phase_ == Phase::kReadBack;
   stopped_ = true;
   now_ = shard_.clock.now();
   finish();

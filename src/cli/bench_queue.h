@@ -48,7 +48,8 @@ class BenchQueue {
   Task<void> run(Instant start);
   // Reads all blocks back that run() wrote. Nothing of it is in the latencies. No effect without verification.
   Task<void> read_back();
-  // Ends both early, as soon as nothing is in flight any more.
+  // Ends what runs early, as soon as nothing is in flight any more: the load, whose blocks can still be read back;
+  // after it, or when called again, read_back().
   void stop();
 
   struct Tally {
@@ -122,6 +123,7 @@ class BenchQueue {
   bool pumping_ = false;
   bool over_ = true;  // start nothing more
   bool stopped_ = false;
+  bool skips_read_back_ = false;
   Again again_;
   Alarm alarm_;
   Event ended_;

@@ -28,7 +28,7 @@ class BenchRun {
   Task<std::expected<void, Complaint>> open(std::vector<std::shared_ptr<BlockSource>> sources);
   // Runs the load, then reads back what is to be verified. Once, after open().
   Task<BenchOutcome> measure();
-  // While measure() runs: lets it end early.
+  // While measure() runs: lets the load end early; called again, or later, reading back too.
   Task<void> stop();
   Task<void> close();
 

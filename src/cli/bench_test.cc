@@ -288,16 +288,16 @@ struct Measured {
   BenchOutcome outcome;
 };
 
-enum class Ending : uint8_t { kByItself, kStopped };
+enum class Ending : uint8_t { kByItself, kStopped, kStoppedTwice };
 struct Ask {
   BenchLoad load;
   std::shared_ptr<BlockSource> source;
   Ending ending = Ending::kByItself;  // stopped: as soon as something was done
 };
 
-Task<void> stop_when_moving(Reactor& reactor, BenchRun& run) {
+Task<void> stop_when_moving(Reactor& reactor, BenchRun& run, int stops) {
   while ((co_await run.progress()).operations == 0) (void)co_await sleep(reactor, milliseconds(1));
-  co_await run.stop();
+  for (int i = 0; i < stops; ++i) co_await run.stop();
 }
 
 Task<int> measure_on(Runtime& runtime, const Ask& ask, Measured& measured) {
@@ -307,7 +307,9 @@ Task<int> measure_on(Runtime& runtime, const Ask& ask, Measured& measured) {
   if (const auto opened = co_await run.open(std::vector(ask.load.queues, ask.source)); !opened) {
     measured.complaint = opened.error();
   } else {
-    if (ask.ending == Ending::kStopped) beside.spawn(stop_when_moving(reactor, run));
+    if (ask.ending != Ending::kByItself) {
+      beside.spawn(stop_when_moving(reactor, run, ask.ending == Ending::kStoppedTwice ? 2 : 1));
+    }
     measured.outcome = co_await run.measure();
   }
   co_await beside.close();
@@ -384,6 +386,16 @@ TEST(BenchRunTest, EndsEarlyWithWhatWasDone) {
     EXPECT_LT(outcome.elapsed, std::chrono::hours(1));
     EXPECT_EQ(outcome.behind, 0U);
   }
+}
+
+TEST(BenchRunTest, WhatWasWrittenUntilItWasStoppedIsReadBack) {
+  const BenchLoad load = {
+      .read_percent = 0, .depth = 4, .queues = 2, .runtime = std::chrono::hours(1), .verify = BenchVerify::kOn};
+  const auto [complaint, outcome] = measure({load, memory(), Ending::kStopped});
+  ASSERT_EQ(complaint, "");
+  EXPECT_GT(outcome.verified, 0U);
+  EXPECT_EQ(outcome.verify_errors, 0U);
+  EXPECT_EQ(measure({load, memory(), Ending::kStoppedTwice}).outcome.verified, 0U);
 }
 
 // Queues in virtual time, where every latency is exact but for the nanoseconds that turns of the loop take.

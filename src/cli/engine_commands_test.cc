@@ -83,7 +83,7 @@ TEST(EngineCommandsTest, EachLineHasItsAnswer) {
       {"replica delete db", "error db does not exist"},
       {"stats", R"(ok {"capacity_bytes":)"},
       {"disk faults write:error=io,every=3;read:delay=5ms", "ok 0"},
-      {"disk faults write", "error write is not valid"},
+      {"disk faults write", "error write: is not valid"},
       {"disk faults none", "ok 0"},
       {"help", "ok replica create NAME SIZE VOLUME REPLICA"},
       {"volume", "error volume: no such command"},

@@ -175,7 +175,7 @@ void define_bench(CLI::App& bench, BenchArguments& arguments) {
       ->capture_default_str();
   bench.add_flag("--json", arguments.json, "Prints one JSON object");
   bench.footer(
-      "Sizes take KiB, MiB, GiB, TiB. SIGINT ends it early, with a report of what was done.\n"
+      "Sizes take KiB, MiB, GiB, TiB. SIGINT ends it early, with a report of what was done; with --verify a second one skips reading back.\n"
       "Latency is from the submission of a request to its completion, on a clock with nanoseconds.\n"
       "Examples: fairlead bench disk.img --bs 128k --rw read\n"
       "          fairlead bench memory:1GiB --rw randrw --verify\n"

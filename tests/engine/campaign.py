@@ -12,7 +12,6 @@ is kept.
 
 import argparse
 import collections
-import json
 import pathlib
 import random
 import shutil
@@ -27,7 +26,7 @@ from load import Load
 
 OPTIONS = ("--shards", 1, "--lease", "200ms", "--checkpoint-interval", "1s", "--stall-limit", "2s", "--faulty")
 LOAD = ("--rw", "randrw", "--mix", 50, "--bs", "4k", "--qd", 16, "--size", "8MiB", "--verify")
-LOAD_SECONDS_MORE = 6  # that a load lasts longer than faults begin
+LOAD_SECONDS_MAX = 600  # it is told to end
 SECONDS_MAX = 40  # until a volume is whole again
 BAD_READS = "read:error=io,probability=0.05"
 BAD_WRITES = "write:error=io,probability=0.02"
@@ -43,6 +42,7 @@ class Campaign:
         self._load = None
         self._target = cluster.engines[0]
         self.counts = collections.Counter()
+        self.doing = "at rest"
         self.fired = 0  # requests to disks that failed
         self.requests = 0
         self.verified_reads = 0
@@ -51,17 +51,20 @@ class Campaign:
         """Faults begin for so long, one at least."""
         self._cluster.serve_on(self._target)
         self._whole()
-        self._load = Load(self._cluster, *LOAD, "--runtime", f"{seconds + LOAD_SECONDS_MORE}s")
+        self._load = Load(self._cluster, *LOAD, "--runtime", f"{LOAD_SECONDS_MAX}s")
         try:
             begun = time.monotonic()
             while True:
                 self._load.await_io()
                 fault = self._draw()
+                self.doing = fault.__doc__
                 fault(self)
+                self.doing = "at rest"
                 self.counts[fault.__doc__] += 1
                 if time.monotonic() > begun + seconds:
                     break
-            result = self._load.finish(seconds_max=SECONDS_MAX + seconds)
+            self._load.end()
+            result = self._load.finish()
         finally:
             self._load.close()
         self.requests += result["operations"]
@@ -215,7 +218,7 @@ class Campaign:
         self._serves_without_one()
         self._set_faults(self._target, "none")
         old = self._target
-        self._move(members=2)
+        self._move()
         self._restart(old)
         self._whole()
 
@@ -242,11 +245,11 @@ class Campaign:
         self._move()
         self._whole()
 
-    def _move(self, members=3):
+    def _move(self):
         self._target.ask(f"volume stand-by {self._cluster.volume}")
         self._target = self._others()[0]
         self._cluster.serve_on(self._target)
-        self._cluster.await_members(self._target, members, SECONDS_MAX)
+        self._until(lambda: self._cluster.status(self._target)["state"] == "serving", "it is not served")
         self._load.await_io()
 
     OF_PROCESSES = (kill_target, kill_replica, stop_target, stop_replica, bad_reads, bad_writes_at_target,
@@ -265,6 +268,8 @@ def run(arguments, folder):
                 campaign.round(arguments.seconds)
                 print(f"round {done}: {sum(campaign.counts.values())} faults, {campaign.verified_reads} verified reads",
                       flush=True)
+        except (AssertionError, EngineError) as error:
+            raise AssertionError(f"{campaign.doing}: {error}") from error
         finally:
             print(f"{done} rounds, seed {arguments.seed}, {sum(campaign.counts.values())} faults:")
             for name, count in sorted(campaign.counts.items()):
@@ -288,7 +293,7 @@ def main():
     folder = tempfile.mkdtemp(prefix="campaign-")
     try:
         run(arguments, folder)
-    except (AssertionError, EngineError) as error:
+    except AssertionError as error:
         print(f"FAILED: {error}\nlogs and disks: {folder}")
         return 1
     shutil.rmtree(folder)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 import time
 
 IO_SECONDS_MAX = 20
@@ -22,13 +23,17 @@ class Load:
         return (int(fields[11]) + int(fields[12])) / 100
 
     def await_io(self):
-        """Until it has done something, or all: a host whose I/O waits takes no processor time."""
+        """Until it has done something, or all: a host whose I/O waits takes hardly any processor time."""
         before = self.processor_seconds()
         deadline = time.monotonic() + IO_SECONDS_MAX
         while (now := self.processor_seconds()) is not None and now < before + 0.05:
             if time.monotonic() > deadline:
                 raise AssertionError(f"no I/O in {IO_SECONDS_MAX} s")
             time.sleep(0.01)  # between two looks; nothing tells us
+
+    def end(self):
+        """No more of it but to read back what it wrote."""
+        self._process.send_signal(signal.SIGINT)
 
     def finish(self, seconds_max=60):
         """When it has ended: what it says. A request that failed, or a byte that is wrong, is an AssertionError."""
