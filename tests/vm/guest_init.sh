@@ -42,7 +42,10 @@ fi
 
 # Commands come over a virtio serial port, one a line: "ID BASE64". The answer is "ID STATUS BASE64".
 # Each runs in a session of its own, whose leader /run/commands/ID.pid names, so that all of it can be killed.
+# SIGPIPE is ignored: when a connection ends, the kernel's nvme-tcp sends it to whoever submits I/O just then, as if that
+# had written to the socket. The I/O is sent again, but fio would be dead.
 run_command() {
+  trap '' PIPE
   id=$1
   here=/run/commands/$id
   setsid bash -c 'echo $$ >"$0.pid"; exec bash "$0"' "$here" </dev/null >"$here.out" 2>&1

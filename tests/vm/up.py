@@ -161,8 +161,12 @@ class Demonstration:
         copied = cluster.replica_status(target, back)["copied_bytes"]
         go_on(guest, load)
         guest.sh("killall -INT fio")
-        pause = fio_result(load.wait(60, check=False), "the load under which the engine was killed")["write"]["clat_ns"]["max"]
-        self.note(f"The longest that a write took, the kill included: {pause / 1e6:.0f} ms. No error, no wrong byte.")
+        writes = fio_result(load.wait(60, check=False), "the load under which the engine was killed")["write"]
+        usual, pause = (nanoseconds / 1e6 for nanoseconds in (writes["clat_ns"]["percentile"]["99.000000"],
+                                                              writes["clat_ns"]["max"]))
+        self.note(f"{'4 KiB writes meanwhile, verified':42} write {writes['iops']:8.0f} IOPS {writes['bw_bytes'] / 1e6:8.1f} MB/s")
+        self.note(f"I/O paused for at most {pause:.0f} ms, as the guest saw it: the longest that a write took, the kill included\n"
+                  f"(99 of 100 took less than {usual:.0f} ms). No error, no wrong byte.")
         self.note(f"Copied to the replica that came back: {copied / MIB:.0f} MiB of a volume of {VOLUME_SIZE}, of which "
                   f"{used_bytes(target) / MIB:.0f} MiB are written;\nall three replicas had everything {seconds:.1f} s after "
                   "the start of the engine")
