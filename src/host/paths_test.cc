@@ -465,6 +465,51 @@ Task<void> comes_and_goes(TargetBed& bed) {
 }
 TEST(PathsTest, ANamespaceThatWentIsGoneUntilTheSameIsBack) { TargetBed().run(comes_and_goes); }
 
+// A target of its own, on the same machine, that shows the same namespace and takes 16 KiB at a time.
+Task<void> open_small_target(TargetBed& bed, std::unique_ptr<target::Target>& other) {
+  target::TargetOptions options;
+  options.transfer_shift = 2;
+  options.controller_id_min = 1000;
+  other = std::make_unique<target::Target>(std::vector<Shard*>{&bed.server.shard(0)}, options);
+  EXPECT_TRUE(co_await other->add_subsystem({.nqn = kNqn, .serial = "", .allowed_hosts = {}}));
+  auto memory = make_memory_source({.size_bytes = bed.options.memory_bytes, .logical_block = kBlock});
+  FL_CHECK(memory.has_value());
+  EXPECT_TRUE(co_await other->add_namespace(kNqn, {.nsid = 1, .source = std::move(*memory), .uuid = {}}));
+  EXPECT_TRUE(co_await other->start_listener({.bind = bed.server.address(4421), .advertise = {}}));
+}
+Task<void> close_small_target(std::unique_ptr<target::Target>& other) {
+  EXPECT_TRUE(co_await other->stop());
+  other.reset();
+}
+
+// What was cut for one controller has to fit one that came later.
+Task<void> moves_to_smaller(TargetBed& bed) {
+  HostSession session(bed, {.addresses = {bed.address, bed.server.address(4421)}});
+  CO_ASSERT_TRUE(co_await session.open());
+  co_await set_ana(bed, 0, AnaState::kInaccessible);
+  (void)co_await bed.sleep(milliseconds(10));
+  Outstanding large(5);
+  large.bytes = pattern(256 * kKiB, 5);
+  large.piece = {large.bytes.data(), large.bytes.size()};
+  Scope scope(bed.reactor());
+  scope.spawn(write_to(bed.reactor(), session.device(), 3, large));
+  (void)co_await bed.sleep(milliseconds(10));
+  EXPECT_FALSE(large.result.has_value());
+  std::unique_ptr<target::Target> other;
+  co_await bed.at_target(open_small_target(bed, other));
+  co_await scope.close();
+  EXPECT_TRUE(*large.result);
+  Outstanding back;
+  back.bytes.assign(256 * kKiB, std::byte{0});
+  back.piece = {back.bytes.data(), back.bytes.size()};
+  co_await read_from(bed.reactor(), session.device(), 3, back);
+  EXPECT_TRUE(*back.result);
+  EXPECT_TRUE(back.bytes == large.bytes);
+  co_await session.close();
+  co_await bed.at_target(close_small_target(other));
+}
+TEST(PathsTest, WhatIsTooLongForALaterControllerIsCutAnew) { TargetBed().run(moves_to_smaller); }
+
 // Connecting and stopping.
 
 Task<void> backs_off(TargetBed& bed) {

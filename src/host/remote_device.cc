@@ -40,7 +40,8 @@ struct RemoteDevice::Job {
   Result<void> result;
 };
 
-// A piece: one command, perhaps several times.
+// A piece: one command, perhaps several times. More than one, one after the other, when controllers that were connected
+// since it was cut take less at a time, and when zeroes are written as data.
 struct RemoteDevice::Operation : Command, ListNode<Operation> {
   RemoteDevice* device = nullptr;
   Job* job = nullptr;
@@ -50,8 +51,9 @@ struct RemoteDevice::Operation : Command, ListNode<Operation> {
   size_t path = 0;
   uint8_t retries = 0;
   std::optional<Instant> refused_since;  // by paths
-  bool by_writes = false;                // zeroes are written as data, one command after the other:
-  uint64_t written = 0;                  // bytes of them that are
+  bool by_writes = false;                // zeroes are written as data
+  uint64_t finished = 0;                 // bytes of it, by the commands before this one
+  uint64_t covered = 0;                  // bytes of it, by this one
   iovec piece{};
   std::vector<iovec> list;
   nvme::DsmRange range;
@@ -146,6 +148,11 @@ void RemoteDevice::pump(Job& job) {
 // Whether Write Zeroes is worth a try.
 bool RemoteDevice::takes_zeroes() const { return paths_.limits().zeroes_max > 0 && !refuses_zeroes_; }
 
+// Of one command.
+uint64_t RemoteDevice::bytes_max(const Operation& operation) const {
+  return operation.by_writes ? paths_.limits().transfer_max : piece_max(operation.job->kind);
+}
+
 uint64_t RemoteDevice::piece_max(Kind kind) const {
   const ControllerInfo& limits = paths_.limits();
   switch (kind) {
@@ -166,7 +173,7 @@ void RemoteDevice::issue(Job& job) {
   operation.retries = 0;
   operation.refused_since.reset();
   operation.by_writes = job.kind == Kind::kWriteZeroes && !takes_zeroes();
-  operation.written = 0;
+  operation.finished = 0;
   operation.done = on_done;
   operation.offset = job.request->offset.value + job.issued;
   operation.bytes = std::min(job.request->length - job.issued, piece_max(job.kind));
@@ -175,9 +182,11 @@ void RemoteDevice::issue(Job& job) {
   dispatch(operation);
 }
 
-// NVM command set 1.0 section 3.2.
+// The next command of the operation. NVM command set 1.0 section 3.2.
 void RemoteDevice::prepare(Operation& operation) {
   const Job& job = *operation.job;
+  operation.covered = std::min(operation.bytes - operation.finished, bytes_max(operation));
+  const uint64_t offset = operation.offset + operation.finished;
   const IoRequest& request = *job.request;
   const uint32_t block = geometry_.logical_block;
   nvme::SubmissionEntry& entry = operation.entry;
@@ -193,31 +202,29 @@ void RemoteDevice::prepare(Operation& operation) {
   if (job.kind == Kind::kDiscard) {
     entry.opcode = static_cast<uint8_t>(NvmOpcode::kDatasetManagement);
     entry.cdw11 = nvme::kDsmDeallocate;
-    operation.range.slba = operation.offset / block;
-    operation.range.blocks = static_cast<uint32_t>(operation.bytes / block);
+    operation.range.slba = offset / block;
+    operation.range.blocks = static_cast<uint32_t>(operation.covered / block);
     operation.piece = {&operation.range, sizeof operation.range};
     operation.data = {&operation.piece, 1};
     operation.length = sizeof operation.range;
     operation.direction = nvme::DataTransfer::kHostToController;
     return;
   }
-  entry.set_slba((operation.offset + operation.written) / block);
-  uint64_t bytes = operation.bytes;
-  if (operation.by_writes) bytes = std::min<uint64_t>(bytes - operation.written, paths_.limits().transfer_max);
-  uint32_t cdw12 = static_cast<uint32_t>(bytes / block - 1) & nvme::kRwBlocksMask;
+  entry.set_slba(offset / block);
+  uint32_t cdw12 = static_cast<uint32_t>(operation.covered / block - 1) & nvme::kRwBlocksMask;
   if (request.durability == Durability::kForced && job.kind != Kind::kRead) cdw12 |= nvme::kRwFua;
   if (job.kind == Kind::kWriteZeroes && !operation.by_writes) {
     entry.opcode = static_cast<uint8_t>(NvmOpcode::kWriteZeroes);
     if (request.zero_mode == ZeroMode::kMayDeallocate) cdw12 |= nvme::kRwDeallocate;
   } else {
-    prepare_data(operation, static_cast<uint32_t>(bytes));
+    prepare_data(operation);
   }
   entry.cdw12 = cdw12;
 }
 
-void RemoteDevice::prepare_data(Operation& operation, uint32_t bytes) {
+void RemoteDevice::prepare_data(Operation& operation) {
   const Job& job = *operation.job;
-  operation.length = bytes;
+  operation.length = static_cast<uint32_t>(operation.covered);
   operation.direction = nvme::DataTransfer::kHostToController;
   operation.list.clear();
   const auto add = [&](std::span<const std::byte> part) {
@@ -236,11 +243,12 @@ void RemoteDevice::prepare_data(Operation& operation, uint32_t bytes) {
       break;
   }
   if (job.kind == Kind::kWriteZeroes) {
-    for (uint64_t left = bytes; left > 0; left -= std::min<uint64_t>(left, kZeroesBytes)) {
+    for (uint64_t left = operation.covered; left > 0; left -= std::min<uint64_t>(left, kZeroesBytes)) {
       add(std::span(kZeroes).first(std::min<uint64_t>(left, kZeroesBytes)));
     }
   } else {
-    for_each_part(job.request->buffers, {job.issued, operation.length}, add);
+    const uint64_t begin = operation.offset - job.request->offset.value + operation.finished;
+    for_each_part(job.request->buffers, {begin, operation.length}, add);
   }
   operation.data = operation.list;
 }
@@ -260,6 +268,8 @@ void RemoteDevice::dispatch(Operation& operation) {
     if (operation.job->connection == 0) return hold(operation);
     if (operation.job->connection != paths_.connection(0)) return lose(operation);
   }
+  if (operation.covered > bytes_max(operation)) [[unlikely]]
+    prepare(operation);
   const std::optional<size_t> path = choose(operation);
   if (!path) return hold(operation);
   operation.path = *path;
@@ -333,9 +343,9 @@ void RemoteDevice::on_done(Command& command) {
 void RemoteDevice::on_answer(Operation& operation) {
   const nvme::Status status = operation.status;
   if (status.ok()) [[likely]] {
-    if (!operation.by_writes) return end(operation, {});
-    operation.written += operation.length;
-    if (operation.written == operation.bytes) return end(operation, {});
+    operation.finished += operation.covered;
+    if (operation.finished == operation.bytes) [[likely]]
+      return end(operation, {});
     prepare(operation);
     return dispatch(operation);
   }

@@ -64,8 +64,9 @@ class RemoteDevice final : public BlockDevice {
   void issue(Job& job);
   bool takes_zeroes() const;
   uint64_t piece_max(Kind kind) const;
+  uint64_t bytes_max(const Operation& operation) const;
   void prepare(Operation& operation);
-  void prepare_data(Operation& operation, uint32_t bytes);
+  void prepare_data(Operation& operation);
   void dispatch(Operation& operation);
   std::optional<size_t> choose(const Operation& operation);
   void hold(Operation& operation);
