@@ -3,10 +3,20 @@
 namespace fairlead::sim {
 
 std::string_view sim_fault_name(SimFault fault) noexcept {
-  static constexpr std::array<std::string_view, kSimFaultCount> kNames = {
-      "read_error",        "write_error", "flush_error", "rot",       "misdirected_read",
-      "misdirected_write", "lost_write",  "no_space",    "slow_disk", "reset",
-      "partition",         "stall",       "crash"};
+  static constexpr std::array<std::string_view, kSimFaultCount> kNames = {"read_error",
+                                                                          "write_error",
+                                                                          "flush_error",
+                                                                          "rot",
+                                                                          "misdirected_read",
+                                                                          "misdirected_write",
+                                                                          "lost_write",
+                                                                          "no_space",
+                                                                          "slow_disk",
+                                                                          "hung_disk",
+                                                                          "reset",
+                                                                          "partition",
+                                                                          "stall",
+                                                                          "crash"};
   return kNames[static_cast<size_t>(fault)];
 }
 

@@ -30,6 +30,7 @@ enum class SimFault : uint8_t {
   kLostWrite,
   kNoSpace,
   kSlowDisk,
+  kHungDisk,
   kReset,
   kPartition,
   kStall,

@@ -1,6 +1,7 @@
 #include "sim/disk.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/fault.h"
 
@@ -130,9 +131,26 @@ void SimDevice::start(DiskOp& op) {
   core_.after(latency, [this, id] { finish(id); });
 }
 
+void SimDevice::hang(Duration span) {
+  injected(SimFault::kHungDisk);
+  hangs_until_ = std::max(hangs_until_, core_.now() + span);
+  core_.after(span, [this] { end_hang(); });
+}
+
+void SimDevice::heal() {
+  options_.faults = {};
+  hangs_until_ = {};
+  end_hang();
+}
+
+void SimDevice::end_hang() {
+  if (core_.now() < hangs_until_) return;
+  for (const uint64_t id : std::exchange(hung_, {})) finish(id);
+}
+
 void SimDevice::apply_first_part(uint64_t id) {
   const auto at = ops_.find(id);
-  if (at == ops_.end()) return;
+  if (at == ops_.end() || core_.now() < hangs_until_) return;
   DiskOp& op = *at->second;
   const uint64_t first = first_sector(op);
   const uint64_t part = random_.between(1, sector_count(op) - 1);
@@ -144,6 +162,10 @@ void SimDevice::apply_first_part(uint64_t id) {
 void SimDevice::finish(uint64_t id) {
   const auto at = ops_.find(id);
   if (at == ops_.end()) return;  // a crash took it
+  if (core_.now() < hangs_until_) {
+    hung_.push_back(id);
+    return;
+  }
   std::unique_ptr<DiskOp> op = std::move(at->second);
   ops_.erase(at);
   --in_service_;

@@ -81,6 +81,9 @@ class SimDevice {
   // Borrowed; null: none.
   void set_observer(DiskObserver* observer) { observer_ = observer; }
   void set_room(uint64_t room_bytes) { options_.room_bytes = room_bytes; }
+  // For so long nothing takes effect, not even what is under way already. Until the world is healed at most.
+  void hang(Duration span);
+  void heal();
   // Looks past all faults: the newest bytes, or what a crash now could not take away. Requires: whole sectors.
   void peek(uint64_t offset, std::span<std::byte> out) const;
   void peek_stable(uint64_t offset, std::span<std::byte> out) const;
@@ -117,6 +120,7 @@ class SimDevice {
   void start_waiting();
   void start(DiskOp& op);
   void apply_first_part(uint64_t id);
+  void end_hang();
   void finish(uint64_t id);
   Result<void> perform(DiskOp& op);
   Result<void> perform_read(DiskOp& op);
@@ -147,6 +151,8 @@ class SimDevice {
   uint64_t next_token_ = 1;
   uint64_t claimed_by_ = 0;
   uint32_t in_service_ = 0;
+  Instant hangs_until_;
+  std::vector<uint64_t> hung_;                       // operations that were due since it hangs
   std::map<uint64_t, std::unique_ptr<DiskOp>> ops_;  // by id: oldest first
   std::deque<uint64_t> waiting_;
   std::set<uint64_t> damaged_;                    // sectors

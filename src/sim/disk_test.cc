@@ -285,6 +285,30 @@ Task<void> write_on(SimNode& at, Disk& to, int& cancelled) {
   }
 }
 
+TEST_F(SimDiskTest, AHungDiskEndsNothingUntilItGoesOn) {
+  SimDevice& device = world.create_disk(node, "/disk", kMiB);
+  attach();
+  int cancelled = 0;
+  world.spawn(node, 0, write_on(node, *disk, cancelled));
+  device.hang(seconds(5));
+  const auto is_written = [&] {
+    std::vector<std::byte> bytes(kSectorBytes);
+    device.peek(0, bytes);
+    return bytes.front() == std::byte{9};
+  };
+  world.run_for(seconds(5) - milliseconds(1));
+  EXPECT_FALSE(is_written());
+  EXPECT_EQ(device.in_flight(), 1U);
+  world.run_for(milliseconds(2));
+  EXPECT_TRUE(is_written());
+  EXPECT_EQ(world.injected_count(SimFault::kHungDisk), 1U);
+  // Healing ends it early.
+  device.hang(seconds(5));
+  world.heal();
+  world.run_for(milliseconds(10));
+  EXPECT_TRUE(world.stop(node, seconds(1)));
+}
+
 TEST_F(SimDiskTest, AWriteUnderWayAtACrashIsTornBySector) {
   SimDevice& device = world.create_disk(node, "/disk", kMiB);
   int cancelled = 0;

@@ -270,7 +270,7 @@ void SimWorld::heal() {
   core_.settings().network.reset_ppm = 0;
   core_.settings().network.accept_exhausted_ppm = 0;
   core_.settings().fault_point_ppm = {};
-  for (const auto& [key, device] : devices_) device->set_faults({});
+  for (const auto& [key, device] : devices_) device->heal();
 }
 
 // ---- Oracles
