@@ -146,11 +146,15 @@ void Campaign::on_worker_end(pid_t worker, int status) {
 // Which faults and rare branches the campaign reached: a probe that it never reached is worth a look.
 void Campaign::print_coverage() const {
   Outcome sum;
+  std::array<uint64_t, sim::kSimFaultCount> injected{};
   for (size_t i = 0; i < options_.seeds.size(); ++i) {
     const Outcome& outcome = entries_[i].outcome;
     for (size_t p = 0; p < sum.probes.size(); ++p) sum.probes[p] += outcome.probes[p] > 0 ? 1 : 0;
     for (size_t p = 0; p < sum.fault_points.size(); ++p) sum.fault_points[p] += outcome.fault_points[p] > 0 ? 1 : 0;
-    for (size_t p = 0; p < sum.faults.size(); ++p) sum.faults[p] += outcome.faults[p] > 0 ? 1 : 0;
+    for (size_t p = 0; p < sum.faults.size(); ++p) {
+      sum.faults[p] += outcome.faults[p] > 0 ? 1 : 0;
+      injected[p] += outcome.faults[p];
+    }
     sum.hosts.resent += outcome.hosts.resent > 0 ? 1 : 0;
     sum.hosts.held += outcome.hosts.held > 0 ? 1 : 0;
     sum.hosts.fenced += outcome.hosts.fenced > 0 ? 1 : 0;
@@ -171,16 +175,16 @@ void Campaign::print_coverage() const {
   for (size_t p = 0; p < sum.fault_points.size(); ++p) {
     text += fmt::format(" {}={}", fault_point_name(static_cast<FaultPoint>(p)), sum.fault_points[p]);
   }
-  text += "\nfaults:";
+  text += "\nfaults injected, and in how many seeds:";
   for (size_t p = 0; p < sum.faults.size(); ++p) {
-    if (sum.faults[p] > 0)
-      text += fmt::format(" {}={}", sim::sim_fault_name(static_cast<sim::SimFault>(p)), sum.faults[p]);
+    if (sum.faults[p] == 0) continue;
+    text += fmt::format(" {}={}/{}", sim::sim_fault_name(static_cast<sim::SimFault>(p)), injected[p], sum.faults[p]);
   }
   text += fmt::format("\nhosts: resent={} held={} fenced={} retried={}", sum.hosts.resent, sum.hosts.held,
                       sum.hosts.fenced, sum.hosts.retried);
   if (options_.scenario == Scenario::kEngines) text += "\nengines: " + to_string(sum.engines);
-  text += fmt::format("\n{:.1f} million turns, {:.0f} s of virtual time\n", static_cast<double>(sum.turns) / 1e6,
-                      static_cast<double>(sum.virtual_ms) / 1e3);
+  text += fmt::format("\n{} seeds, {:.1f} million turns, {:.2f} hours of virtual time\n", options_.seeds.size(),
+                      static_cast<double>(sum.turns) / 1e6, static_cast<double>(sum.virtual_ms) / 3.6e6);
   // The other scenarios leave things out by intent, and a few seeds reach little.
   const bool is_full = options_.scenario == Scenario::kChaos || options_.scenario == Scenario::kPool;
   const bool should_reach_all = is_full && options_.seeds.size() >= 100;

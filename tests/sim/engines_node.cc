@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include "block/disk.h"
+#include "engines_host.h"
 #include "engines_serving.h"
+#include "engines_user.h"
 
 namespace fairlead::sim_test {
 
@@ -23,6 +25,58 @@ EngineVolume::EngineVolume(const EngineVolumePlan& p, size_t i, uint64_t seed)
     first.members.add(replicas.back());
   }
   first.prior = first.members;
+}
+
+uint64_t EngineVolume::begin_write(test::BlockRange range, bool is_zeroes) {
+  const uint64_t id = ++last_id_;
+  const test::Content content = is_zeroes ? test::kZeroContent : id;
+  writes_[id] = {.range = range, .content = content, .id = id, .was_interrupted = false};
+  history.begin_write(range, content, id);
+  return id;
+}
+
+void EngineVolume::end_write(uint64_t request, bool is_done, test::BlockHistory::Surely surely, bool is_durable) {
+  const auto at = writes_.find(request);
+  const Write write = at->second;
+  writes_.erase(at);
+  using Surely = test::BlockHistory::Surely;
+  if (is_done) {
+    // An answer that was on its way when power was lost is of what may have been lost.
+    if (write.was_interrupted && !is_durable) surely = Surely::kPerhaps;
+    history.write_done(write.range, write.id, surely, is_durable);
+  } else if (!plan.has_host) {
+    history.write_failed(write.range, write.id);
+  }
+  // A host that gave up a write knows nothing of it: it may happen at any time.
+}
+
+bool EngineVolume::is_being_written(test::BlockRange range) const {
+  return std::ranges::any_of(writes_, [&](const auto& each) {
+    const test::BlockRange& other = each.second.range;
+    return other.first < range.end() && range.first < other.end();
+  });
+}
+
+std::string EngineVolume::describe_writes() const {
+  std::string text;
+  for (const auto& [request, write] : writes_) {
+    text += fmt::format(" {}: {}+{}", request, write.range.first, write.range.count);
+  }
+  return text;
+}
+
+// What hosts have under way goes on.
+void EngineVolume::power_lost() {
+  history.power_lost();
+  for (auto& [request, write] : writes_) {
+    write.id = ++last_id_;
+    write.was_interrupted = true;
+    history.begin_write(write.range, write.content, write.id);
+  }
+}
+
+Duration draw_pause(sim::Prng& random, Duration share) {
+  return Duration(static_cast<int64_t>(random.below(static_cast<uint64_t>(share.count()) * 4 + 1)));
 }
 
 Engines::Engines(const EnginesPlan& p) : plan(p) {}
@@ -141,6 +195,8 @@ EngineNode::EngineNode(Engines& engines, ControlNode& control, size_t index)
   }
 }
 
+EngineNode::~EngineNode() = default;
+
 std::vector<Shard*> EngineNode::shards() {
   std::vector<Shard*> list;
   for (size_t i = 0; i < node_.shard_count(); ++i) list.push_back(&node_.shard(i));
@@ -254,11 +310,20 @@ Task<bool> EngineNode::open() {
     held.replica = std::move(*replica);
     look_at(held);
   }
-  const auto listening = co_await target_->start_listener({.bind = address(), .advertise = {}});
-  co_return listening.has_value();
+  ports_.clear();
+  for (size_t i = 0; i < plan_.listeners; ++i) {
+    const auto listening = co_await target_->start_listener({.bind = address(i), .advertise = {}});
+    if (!listening) co_return false;
+    ports_.push_back(listening->port);
+  }
+  for (const auto& volume : engines_.volumes) {
+    if (volume->plan.has_host && !co_await show(*volume)) co_return false;
+  }
+  co_return true;
 }
 
 Task<void> EngineNode::close() {
+  co_await hide_all();
   for (Held& held : held_) {
     if (held.replica == nullptr) continue;
     co_await held.replica->close();

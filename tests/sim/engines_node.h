@@ -12,6 +12,7 @@
 #include "engine/remote_link.h"
 #include "engine/replica.h"
 #include "engines_plan.h"
+#include "host/remote_device.h"
 #include "mirror/volume_target.h"
 #include "pool/check.h"
 #include "scenario.h"
@@ -31,12 +32,32 @@ struct EngineVolume {
   mirror::Record first;
   test::HistoryClock clock;
   test::BlockHistory history;
-  uint64_t last_id = 0;
   uint64_t requests_left = 0;
+  size_t working = 0;  // workers
   // Un-flushed writes may have been lost, and no member has remembered everything since.
   bool is_excused = false;
+
+  // Of a write or, `is_zeroes`, of zeroes. Returns its number, which is its content too.
+  uint64_t begin_write(test::BlockRange range, bool is_zeroes);
+  void end_write(uint64_t request, bool is_done, test::BlockHistory::Surely surely, bool is_durable);
+  // Whether a part of it is.
+  bool is_being_written(test::BlockRange range) const;
+  std::string describe_writes() const;
+  // All engines at once lose power.
+  void power_lost();
+
+ private:
+  struct Write {
+    test::BlockRange range;
+    test::Content content = 0;
+    uint64_t id = 0;               // in the history
+    bool was_interrupted = false;  // by a loss of power: it may have been done before
+  };
+  uint64_t last_id_ = 0;
+  std::map<uint64_t, Write> writes_;  // under way, by request
 };
 
+class EngineHost;
 class EngineNode;
 
 // What nodes share. Owned by the run.
@@ -48,18 +69,25 @@ struct Engines {
   void fail(std::string text) {
     if (failure.empty()) failure = std::move(text);
   }
+  // Of the time of all troubles, what one of its workers has for a request.
+  Duration share_of(const EngineVolumePlan& volume) const {
+    return plan.trouble_every * plan.troubles * static_cast<int64_t>(volume.workers) / volume.requests;
+  }
 
   const EnginesPlan& plan;
   sim::SimWorld* world = nullptr;
   std::vector<std::unique_ptr<EngineVolume>> volumes;
   std::vector<std::unique_ptr<EngineNode>> nodes;
+  std::vector<std::unique_ptr<EngineHost>> hosts;  // of the volumes that have one
   std::string failure;
   bool is_over = false;      // workers begin nothing
   bool is_healing = false;   // nothing fails any more
   bool is_checking = false;  // nodes that boot keep off their disks
-  size_t working = 0;
   EngineCounts counts;
+  host::RemoteDevice::Statistics statistics;  // of hosts
 };
+// Requests come in bursts, spread over the troubles.
+Duration draw_pause(sim::Prng& random, Duration share);
 
 // The node that has the witness. It never dies; messages to it and back may be late or lost.
 class ControlNode {
@@ -101,11 +129,13 @@ struct ReplicaView {
 class EngineNode {
  public:
   EngineNode(Engines& engines, ControlNode& control, size_t index);
+  ~EngineNode();
   EngineNode(const EngineNode&) = delete;
   EngineNode& operator=(const EngineNode&) = delete;
 
   sim::SimNode& node() { return node_; }
-  SocketAddress address() const { return node_.address(4420); }
+  const EnginePlan& plan() const { return plan_; }
+  SocketAddress address(size_t listener = 0) const { return node_.address(static_cast<uint16_t>(4420 + listener)); }
   bool is_up() const { return node_.is_up(); }
   bool is_ready() const { return is_ready_; }
 
@@ -116,14 +146,16 @@ class EngineNode {
 
   // A target of the volume, until it is told to end or the node stops. Does nothing while the engine is not ready.
   void start_target(EngineVolume& volume, uint64_t seed);
-  size_t targets() const { return servings_.size(); }
+  size_t targets() const;
   void end_targets();
   void end_a_target(size_t number);
-  // Of this volume; null: none here.
-  const mirror::VolumeTarget* target_of(const EngineVolume& volume) const;
+  void end_target_of(const EngineVolume& volume);
+  // Of the volume's target; none: it is not here, or is to end.
+  std::optional<mirror::TargetStatus> status_of(const EngineVolume& volume) const;
+  bool has_target(const EngineVolume& volume) const { return status_of(volume).has_value(); }
 
   void crash(sim::CrashKind kind);
-  // Every block of the volume, by the target that is here.
+  // Every block of a volume without a host, by the target that is here.
   Task<void> read_all(EngineVolume& volume, bool* is_done);
   // The replica's bytes, past its keeper; empty when they cannot be read.
   Task<void> read_replica(EngineVolume& volume, std::vector<std::byte>* out, bool* is_done);
@@ -134,6 +166,7 @@ class EngineNode {
 
  private:
   struct Serving;
+  struct Shown;
   struct Held {
     EngineVolume* volume = nullptr;
     mirror::ReplicaId id;
@@ -154,17 +187,20 @@ class EngineNode {
   Task<Result<void>> create();
 
   // engines_load.cc
+  std::vector<std::unique_ptr<mirror::ReplicaLink>> make_links(const EngineVolume& volume);
+  Task<bool> show(EngineVolume& volume);
+  Task<void> hide_all();
+  void end(Serving& serving);
+  void end(Shown& shown);
+  Task<void> end_shown(Shown& shown);
+  Task<void> watch_shown(Shown& shown);
   Task<void> serve(std::shared_ptr<Serving> serving);
   Task<void> open_target(Serving& serving);
-  void add_link(Serving& serving, size_t replica, std::vector<std::unique_ptr<mirror::ReplicaLink>>& links);
   static Task<void> open_device(Serving& serving, Shard& shard);
   static Task<void> close_device(Serving& serving, size_t shard);
   Task<void> watch(std::shared_ptr<Serving> serving);
+  void count(mirror::Term& served, size_t& members, const mirror::TargetStatus& status);
   Task<void> work(std::shared_ptr<Serving> serving, size_t shard, uint64_t seed);
-  Task<void> do_one(Serving& serving, size_t shard, sim::Prng& random);
-  Task<Result<void>> read(Serving& serving, size_t shard, test::BlockRange range, size_t shift);
-  Task<void> change(Serving& serving, size_t shard, test::BlockRange range, sim::Prng& random);
-  Task<void> flush(Serving& serving, size_t shard);
 
   Engines& engines_;
   ControlNode& control_;
@@ -175,7 +211,9 @@ class EngineNode {
   std::vector<Held> held_;
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<target::Target> target_;
+  std::vector<target::PortIndex> ports_;
   std::vector<std::shared_ptr<Serving>> servings_;  // shared with their tasks
+  std::vector<std::unique_ptr<Shown>> shown_;       // volumes with a host
   bool is_ready_ = false;
   size_t users_ = 0;  // tasks that lean on the pool
 };

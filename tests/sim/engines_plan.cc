@@ -43,6 +43,7 @@ EnginePlan draw_engine(Prng& random) {
     disk.physical_block = std::max(disk.physical_block, disk.logical_block);
     engine.disks.push_back(disk);
   }
+  engine.listeners = random.one_in(3) ? 2 : 1;
   engine.target.transfer_shift = static_cast<uint8_t>(random.between(2, 8));
   engine.target.in_capsule_bytes = random.coin() ? 128 * kKiB : static_cast<uint32_t>(random.below(3) * 4 * kKiB);
   engine.target.queue_entries_max = static_cast<uint16_t>(random.skewed(64, 1024));
@@ -62,6 +63,8 @@ EngineVolumePlan draw_engine_volume(Prng& random, size_t engines, const Uuid& id
   volume.workers = random.skewed(1, 6);
   volume.unit_max = random.skewed(1, 128);
   volume.requests = random.skewed(100, 3000);
+  volume.has_host = random.below(3) != 0;
+  volume.host_shards = random.between(1, 2);
   mirror::MirrorOptions& options = volume.options;
   options.volume = id;
   options.size_bytes = random.skewed(1, 6) * mirror::kExtentBytes - (random.coin() ? 0 : 3 * kEngineUnit);
@@ -93,6 +96,24 @@ void draw_host(Prng& random, EnginesPlan& plan) {
   plan.witness_limit = draw_ms(random, 300, 3'000);
 }
 
+// Hosts wait for ever for a path; half of them do for a command too.
+void draw_user(Prng& random, EnginesPlan& plan) {
+  host::SubsystemOptions& user = plan.user;
+  user.queue_depth = static_cast<uint16_t>(random.skewed(1, 32));
+  user.header_digest = random.coin();
+  user.data_digest = random.coin();
+  user.keep_alive = draw_ms(random, 300, 5'000);
+  user.connect_timeout = draw_ms(random, 300, 3'000);
+  user.admin_timeout = draw_ms(random, 2'000, 10'000);
+  user.command_timeout = random.coin() ? kPatience : draw_ms(random, 1'000, 10'000);
+  user.abort_timeout = draw_ms(random, 200, 2'000);
+  user.reconnect_min = draw_ms(random, 10, 200);
+  user.reconnect_max = user.reconnect_min + draw_ms(random, 1, 3'000);
+  user.no_path_timeout = kPatience;
+  // What a connection left behind ends with its keep-alive timer; a shard that stalls, or a slow disk, is later still.
+  user.quiesce = 2 * user.keep_alive + 2 * kEngineStallMax + 6 * plan.settings.disk.slow_max + milliseconds(100);
+}
+
 }  // namespace
 
 EnginesPlan draw_engines_plan(uint64_t seed) {
@@ -113,6 +134,7 @@ EnginesPlan draw_engines_plan(uint64_t seed) {
   plan.cache_bytes = random.coin() ? 64 * kKiB : 0;
   plan.sync_interval = Duration(static_cast<int64_t>(random.skewed(1'000'000, 1'000'000'000)));
   draw_host(random, plan);
+  draw_user(random, plan);
   if (random.coin()) plan.disk.slow_ppm = static_cast<uint32_t>(random.skewed(100, 3'000));
   if (random.one_in(3)) plan.disk.transient_read_error_ppm = static_cast<uint32_t>(random.skewed(100, 5'000));
   plan.trouble_every = Duration(static_cast<int64_t>(random.skewed(60'000'000, 6'000'000'000)));
@@ -124,7 +146,7 @@ std::string to_string(const EnginesPlan& plan) {
   std::string text = fmt::format(
       "extent={} cache={} sync_us={} depth={} digests={}{} keep_alive={} connect={} admin={} command={}+{} "
       "reconnect={}..{} call={} witness_us={} witness_limit={} slow_ppm={} read_ppm={} troubles={} every_us={} "
-      "engines=",
+      "user_depth={} user_keep_alive={} user_command={} engines=",
       plan.pool_extent_bytes, plan.cache_bytes, plan.sync_interval.count() / 1000, plan.host.queue_depth,
       int{plan.host.header_digest}, int{plan.host.data_digest}, plan.host.keep_alive.count() / 1'000'000,
       plan.host.connect_timeout.count() / 1'000'000, plan.host.admin_timeout.count() / 1'000'000,
@@ -132,7 +154,8 @@ std::string to_string(const EnginesPlan& plan) {
       plan.host.reconnect_min.count() / 1'000'000, plan.host.reconnect_max.count() / 1'000'000,
       plan.call_limit.count() / 1'000'000, plan.witness_delay_max.count() / 1000,
       plan.witness_limit.count() / 1'000'000, plan.disk.slow_ppm, plan.disk.transient_read_error_ppm, plan.troubles,
-      plan.trouble_every.count() / 1000);
+      plan.trouble_every.count() / 1000, plan.user.queue_depth, plan.user.keep_alive.count() / 1'000'000,
+      plan.user.command_timeout.count() / 1'000'000);
   for (const EnginePlan& engine : plan.engines) {
     text +=
         fmt::format("{}/{}x{}{}/mdts{}/icd{}/qe{},", engine.shards, engine.disks.size(),
@@ -142,8 +165,8 @@ std::string to_string(const EnginesPlan& plan) {
   text += " volumes=";
   for (const EngineVolumePlan& volume : plan.volumes) {
     const mirror::MirrorOptions& options = volume.options;
-    text += fmt::format("[{}]/{}KiB/{}w/{}r/stall{}/checkpoint{}/retry{}/renew{},", fmt::join(volume.engines, " "),
-                        options.size_bytes / kKiB, volume.workers, volume.requests,
+    text += fmt::format("[{}]/{}/{}KiB/{}w/{}r/stall{}/checkpoint{}/retry{}/renew{},", fmt::join(volume.engines, " "),
+                        volume.has_host ? "host" : "direct", options.size_bytes / kKiB, volume.workers, volume.requests,
                         options.stall_limit.count() / 1'000'000, options.checkpoint_interval.count() / 1'000'000,
                         options.retry_max.count() / 1'000'000, options.renew_delay.count() / 1'000'000);
   }

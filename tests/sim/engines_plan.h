@@ -14,6 +14,7 @@ namespace fairlead::sim_test {
 struct EnginePlan {
   size_t shards = 1;
   std::vector<sim::SimDiskOptions> disks;
+  size_t listeners = 1;
   target::TargetOptions target;
 };
 
@@ -23,6 +24,10 @@ struct EngineVolumePlan {
   size_t workers = 1;           // of each target
   uint64_t unit_max = 16;       // of one request
   uint64_t requests = 0;        // of all workers together
+  // Used by a host over NVMe, which has a path to every listener of every engine; otherwise by the devices of its
+  // target.
+  bool has_host = false;
+  size_t host_shards = 1;
   mirror::MirrorOptions options;
 };
 inline constexpr uint32_t kEngineBlock = 512;  // what a disk may write alone when power is lost
@@ -37,6 +42,7 @@ struct EnginesPlan {
   uint64_t cache_bytes = 0;
   Duration sync_interval{};
   host::SubsystemOptions host;  // of links
+  host::SubsystemOptions user;  // of hosts that use volumes
   Duration call_limit{};
   Duration witness_delay_max{};  // each way
   Duration witness_limit{};      // a call that has no answer then ends with an error
@@ -45,6 +51,8 @@ struct EnginesPlan {
   size_t troubles = 10;
 };
 inline constexpr Duration kEngineLeaseMax = std::chrono::milliseconds(500);
+inline constexpr Duration kEngineStallMax = std::chrono::seconds(3);  // of a shard
+inline constexpr Duration kPatience = std::chrono::hours(24);
 
 EnginesPlan draw_engines_plan(uint64_t seed);
 std::string to_string(const EnginesPlan& plan);

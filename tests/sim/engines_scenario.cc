@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "engines_host.h"
 #include "engines_node.h"
 
 namespace fairlead::sim_test {
@@ -31,7 +32,7 @@ constexpr Duration kStopMax = minutes(5);
 constexpr Duration kLook = milliseconds(2);
 constexpr size_t kTargetsMax = 3;  // of one volume at once, as far as control knows
 
-constexpr std::array<std::pair<uint64_t EngineCounts::*, std::string_view>, 14> kCounts = {
+constexpr std::array<std::pair<uint64_t EngineCounts::*, std::string_view>, 15> kCounts = {
     {{&EngineCounts::kills, "kills"},
      {&EngineCounts::power_losses, "power_losses"},
      {&EngineCounts::blackouts, "blackouts"},
@@ -45,7 +46,8 @@ constexpr std::array<std::pair<uint64_t EngineCounts::*, std::string_view>, 14> 
      {&EngineCounts::returns, "returns"},
      {&EngineCounts::acknowledged, "acknowledged"},
      {&EngineCounts::flushes, "flushes"},
-     {&EngineCounts::reads, "reads"}}};
+     {&EngineCounts::reads, "reads"},
+     {&EngineCounts::host_errors, "host_errors"}}};
 
 class EnginesRun {
  public:
@@ -93,6 +95,7 @@ class EnginesRun {
   bool is_whole(const EngineVolume& volume) const;
   std::string describe(const EngineVolume& volume) const;
   void verify();
+  void read_back(EngineVolume& volume);
   void compare(EngineVolume& volume);
   void finish();
   void check(EngineNode& node);
@@ -120,6 +123,9 @@ EnginesRun::EnginesRun(uint64_t seed, const RunOptions& options)
   for (size_t i = 0; i < plan_.engines.size(); ++i) {
     engines_.nodes.push_back(std::make_unique<EngineNode>(engines_, *control_, i));
   }
+  for (const auto& volume : engines_.volumes) {
+    if (volume->plan.has_host) engines_.hosts.push_back(std::make_unique<EngineHost>(engines_, *volume));
+  }
 }
 
 template <typename Predicate>
@@ -140,6 +146,10 @@ void EnginesRun::begin() {
   if (!go_on()) return;
   for (const auto& node : engines_.nodes) node->run();
   wait([&] { return std::ranges::all_of(engines_.nodes, &EngineNode::is_ready); }, kReadyMax, "the first start");
+  if (!go_on()) return;
+  for (const auto& host : engines_.hosts) host->run();
+  wait([&] { return std::ranges::all_of(engines_.hosts, &EngineHost::is_connected); }, kReadyMax,
+       "hosts do not connect");
   world_->settings() = plan_.settings;
   set_faults(plan_.disk);
   look_later();
@@ -210,7 +220,7 @@ void EnginesRun::black_out() {
     restart_later(i, engines_.is_healing ? seconds(1) : draw_span(1, 10'000));
   }
   for (const auto& volume : engines_.volumes) {
-    volume->history.power_lost();
+    volume->power_lost();
     volume->is_excused = true;
   }
 }
@@ -283,7 +293,7 @@ void EnginesRun::isolate(EngineNode& node) {
 
 size_t EnginesRun::targets_of(const EngineVolume& volume) const {
   return static_cast<size_t>(
-      std::ranges::count_if(engines_.nodes, [&](const auto& node) { return node->target_of(volume) != nullptr; }));
+      std::ranges::count_if(engines_.nodes, [&](const auto& node) { return node->has_target(volume); }));
 }
 
 // Control moves the volume, or believes that its target is dead; it may act late.
@@ -297,10 +307,10 @@ void EnginesRun::start_some() {
   const uint64_t seed = random().next();
   const bool is_moved = random().coin();
   world_->after(random().coin() ? Duration(1) : draw_span(1, 5'000), [this, &volume, &node, seed, is_moved] {
-    if (engines_.is_healing || node.target_of(volume) != nullptr) return;
+    if (engines_.is_healing || node.has_target(volume)) return;
     if (is_moved) {
       for (const auto& other : engines_.nodes) {
-        if (other->target_of(volume) != nullptr) other->end_a_target(0);
+        if (other->has_target(volume)) other->end_target_of(volume);
       }
     }
     node.start_target(volume, seed);
@@ -353,11 +363,10 @@ void EnginesRun::cause() {
 
 bool EnginesRun::is_whole(const EngineVolume& volume) const {
   for (const auto& node : engines_.nodes) {
-    const mirror::VolumeTarget* const target = node->target_of(volume);
-    if (target == nullptr) continue;
-    const TargetStatus status = target->status();
-    return status.state == TargetStatus::State::kServing && status.record.members.size() == volume.replicas.size() &&
-           status.record.is_settled() && status.unlevel_bytes == 0;
+    const std::optional<TargetStatus> status = node->status_of(volume);
+    if (!status) continue;
+    return status->state == TargetStatus::State::kServing && status->record.members.size() == volume.replicas.size() &&
+           status->record.is_settled() && status->unlevel_bytes == 0;
   }
   return false;
 }
@@ -365,9 +374,9 @@ bool EnginesRun::is_whole(const EngineVolume& volume) const {
 std::string EnginesRun::describe(const EngineVolume& volume) const {
   std::string text = fmt::format("volume {}", volume.index);
   for (const auto& node : engines_.nodes) {
-    const mirror::VolumeTarget* const target = node->target_of(volume);
-    if (target == nullptr) continue;
-    const TargetStatus status = target->status();
+    const std::optional<TargetStatus> found = node->status_of(volume);
+    if (!found) continue;
+    const TargetStatus& status = *found;
     text += fmt::format(": state {} record {} unlevel {}: {}", static_cast<int>(status.state), to_string(status.record),
                         status.unlevel_bytes, status.why);
     for (const mirror::ReplicaStatus& replica : status.replicas) {
@@ -439,26 +448,44 @@ void EnginesRun::compare(EngineVolume& volume) {
   }
 }
 
+void EnginesRun::read_back(EngineVolume& volume) {
+  if (!go_on()) return;
+  is_read_ = false;
+  const auto host = std::ranges::find(engines_.hosts, &volume, [](const auto& each) { return &each->volume(); });
+  if (host != engines_.hosts.end()) {
+    world_->spawn((*host)->node(), 0, (*host)->read_all(&is_read_));
+  } else {
+    const auto at = std::ranges::find_if(engines_.nodes, [&](const auto& node) { return node->has_target(volume); });
+    if (at == engines_.nodes.end()) return engines_.fail("a target has gone");
+    world_->spawn((*at)->node(), 0, (*at)->read_all(volume, &is_read_));
+  }
+  wait([&] { return is_read_; }, kReadMax, "reading back");
+}
+
 void EnginesRun::verify() {
   if (!go_on()) return;
   world_->run_for(seconds(2));
   engines_.is_over = true;
-  wait([&] { return engines_.working == 0; }, kEndMax, "requests do not end");
   for (const auto& volume : engines_.volumes) {
-    is_read_ = false;
-    const auto at =
-        std::ranges::find_if(engines_.nodes, [&](const auto& node) { return node->target_of(*volume) != nullptr; });
-    if (!go_on()) return;
-    if (at == engines_.nodes.end()) return engines_.fail("a target has gone");
-    world_->spawn((*at)->node(), 0, (*at)->read_all(*volume, &is_read_));
-    wait([&] { return is_read_; }, kReadMax, "reading back");
+    wait([&] { return volume->working == 0; }, kEndMax, fmt::format("requests of volume {} do not end", volume->index));
+    if (volume->working > 0) {
+      engines_.failure += fmt::format("; {} workers, writes:{}; ", volume->working, volume->describe_writes());
+      engines_.failure += describe(*volume);
+    }
   }
+  for (const auto& host : engines_.hosts) {
+    if (host->volume().working > 0) engines_.failure += "; " + host->describe();
+  }
+  for (const auto& volume : engines_.volumes) read_back(*volume);
   if (!go_on()) return;
   for (const auto& node : engines_.nodes) node->end_targets();
   wait([&] { return std::ranges::all_of(engines_.nodes, [](const auto& node) { return node->targets() == 0; }); },
        kEndMax, "targets do not end at last");
   for (const auto& volume : engines_.volumes) {
     if (go_on()) compare(*volume);
+  }
+  for (const auto& host : engines_.hosts) {
+    if (go_on() && !world_->stop(host->node(), kStopMax)) engines_.fail("a host did not stop");
   }
 }
 
@@ -498,6 +525,7 @@ Outcome EnginesRun::run() {
   finish();
   Outcome outcome = outcome_of(*world_, go_on());
   outcome.engines = engines_.counts;
+  outcome.hosts = engines_.statistics;
   return outcome;
 }
 

@@ -30,6 +30,7 @@ struct EngineCounts {
   uint64_t acknowledged = 0;
   uint64_t flushes = 0;
   uint64_t reads = 0;
+  uint64_t host_errors = 0;  // that a host over NVMe saw, and may see
 };
 EngineCounts& operator+=(EngineCounts& sum, const EngineCounts& more);
 std::string to_string(const EngineCounts& counts);
