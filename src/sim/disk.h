@@ -93,6 +93,9 @@ class SimDevice {
   // Rot by hand: flips a bit of each sector. Makes the sectors unreadable until rewritten.
   void rot(uint64_t offset, uint64_t length);
   void make_unreadable(uint64_t offset, uint64_t length);
+  // Takes all of that back, as if the sectors could be read again after all.
+  void make_readable() { unreadable_.clear(); }
+  bool has_unreadable() const { return !unreadable_.empty(); }
   uint64_t allocated_bytes() const { return content_.allocated_bytes(); }
   size_t in_flight() const { return ops_.size(); }
   const SimDiskOptions& options() const { return options_; }

@@ -35,16 +35,17 @@ uint64_t EngineVolume::begin_write(test::BlockRange range, bool is_zeroes) {
   return id;
 }
 
-void EngineVolume::end_write(uint64_t request, bool is_done, test::BlockHistory::Surely surely, bool is_durable) {
+void EngineVolume::end_write(uint64_t request, const Result<void>& result, test::BlockHistory::Surely surely,
+                             bool is_durable) {
   const auto at = writes_.find(request);
   const Write write = at->second;
   writes_.erase(at);
   using Surely = test::BlockHistory::Surely;
-  if (is_done) {
+  if (result) {
     // An answer that was on its way when power was lost is of what may have been lost.
     if (write.was_interrupted && !is_durable) surely = Surely::kPerhaps;
     history.write_done(write.range, write.id, surely, is_durable);
-  } else if (!plan.has_host) {
+  } else if (!plan.has_host || result.error().code != Code::kCancelled) {
     history.write_failed(write.range, write.id);
   }
   // A host that gave up a write knows nothing of it: it may happen at any time.
@@ -337,6 +338,12 @@ Task<void> EngineNode::close() {
     if (!closed && closed.error().code == Code::kBusy) engines_.fail("a pool was busy when it was closed");
   }
   pool_.reset();
+}
+
+std::vector<sim::SimDevice*> EngineNode::devices() const {
+  std::vector<sim::SimDevice*> list;
+  for (const std::string& path : paths_) list.push_back(engines_.world->find_disk(node_, path));
+  return list;
 }
 
 void EngineNode::crash(sim::CrashKind kind) {

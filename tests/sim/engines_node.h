@@ -39,7 +39,7 @@ struct EngineVolume {
 
   // Of a write or, `is_zeroes`, of zeroes. Returns its number, which is its content too.
   uint64_t begin_write(test::BlockRange range, bool is_zeroes);
-  void end_write(uint64_t request, bool is_done, test::BlockHistory::Surely surely, bool is_durable);
+  void end_write(uint64_t request, const Result<void>& result, test::BlockHistory::Surely surely, bool is_durable);
   // Whether a part of it is.
   bool is_being_written(test::BlockRange range) const;
   std::string describe_writes() const;
@@ -80,9 +80,10 @@ struct Engines {
   std::vector<std::unique_ptr<EngineNode>> nodes;
   std::vector<std::unique_ptr<EngineHost>> hosts;  // of the volumes that have one
   std::string failure;
-  bool is_over = false;      // workers begin nothing
-  bool is_healing = false;   // nothing fails any more
-  bool is_checking = false;  // nodes that boot keep off their disks
+  bool has_been_sick = false;  // the disks of plan.sick failed
+  bool is_over = false;        // workers begin nothing
+  bool is_healing = false;     // nothing fails any more
+  bool is_checking = false;    // nodes that boot keep off their disks
   EngineCounts counts;
   host::RemoteDevice::Statistics statistics;  // of hosts
 };
@@ -154,6 +155,7 @@ class EngineNode {
   std::optional<mirror::TargetStatus> status_of(const EngineVolume& volume) const;
   bool has_target(const EngineVolume& volume) const { return status_of(volume).has_value(); }
 
+  std::vector<sim::SimDevice*> devices() const;
   void crash(sim::CrashKind kind);
   // Every block of a volume without a host, by the target that is here.
   Task<void> read_all(EngineVolume& volume, bool* is_done);

@@ -110,7 +110,10 @@ void draw_user(Prng& random, EnginesPlan& plan) {
   user.reconnect_min = draw_ms(random, 10, 200);
   user.reconnect_max = user.reconnect_min + draw_ms(random, 1, 3'000);
   user.no_path_timeout = kPatience;
-  // What a connection left behind ends with its keep-alive timer; a shard that stalls, or a slow disk, is later still.
+  // A kernel waits for nothing that a connection left behind.
+  user.quiesce = Duration{};
+  if (random.coin()) return;
+  // It ends with its keep-alive timer; a shard that stalls, or a slow disk, is later still.
   user.quiesce = 2 * user.keep_alive + 2 * kEngineStallMax + 6 * plan.settings.disk.slow_max + milliseconds(100);
 }
 
@@ -121,7 +124,7 @@ EnginesPlan draw_engines_plan(uint64_t seed) {
   EnginesPlan plan;
   plan.settings = sim::SimSettings::drawn(seed);
   make_bearable_for_engines(plan.settings);
-  const size_t engines = random.between(3, 5);
+  const size_t engines = random.between(3, 7);
   for (size_t i = 0; i < engines; ++i) plan.engines.push_back(draw_engine(random));
   const size_t volumes = random.between(1, 3);
   uint64_t bytes = 0;
@@ -137,6 +140,13 @@ EnginesPlan draw_engines_plan(uint64_t seed) {
   draw_user(random, plan);
   if (random.coin()) plan.disk.slow_ppm = static_cast<uint32_t>(random.skewed(100, 3'000));
   if (random.one_in(3)) plan.disk.transient_read_error_ppm = static_cast<uint32_t>(random.skewed(100, 5'000));
+  if (random.coin()) {
+    plan.sick = random.below(engines);
+    plan.sickness = plan.disk;
+    if (random.coin()) plan.sickness.write_error_ppm = static_cast<uint32_t>(random.skewed(100, 50'000));
+    if (random.coin()) plan.sickness.flush_error_ppm = static_cast<uint32_t>(random.skewed(1'000, 200'000));
+    plan.sickness.transient_read_error_ppm = static_cast<uint32_t>(random.skewed(100, 20'000));
+  }
   plan.trouble_every = Duration(static_cast<int64_t>(random.skewed(60'000'000, 6'000'000'000)));
   plan.troubles = random.skewed(6, 50);
   return plan;
@@ -146,7 +156,7 @@ std::string to_string(const EnginesPlan& plan) {
   std::string text = fmt::format(
       "extent={} cache={} sync_us={} depth={} digests={}{} keep_alive={} connect={} admin={} command={}+{} "
       "reconnect={}..{} call={} witness_us={} witness_limit={} slow_ppm={} read_ppm={} troubles={} every_us={} "
-      "user_depth={} user_keep_alive={} user_command={} engines=",
+      "user_depth={} user_keep_alive={} user_command={} quiesce={} sick={}/w{}/f{} engines=",
       plan.pool_extent_bytes, plan.cache_bytes, plan.sync_interval.count() / 1000, plan.host.queue_depth,
       int{plan.host.header_digest}, int{plan.host.data_digest}, plan.host.keep_alive.count() / 1'000'000,
       plan.host.connect_timeout.count() / 1'000'000, plan.host.admin_timeout.count() / 1'000'000,
@@ -155,7 +165,8 @@ std::string to_string(const EnginesPlan& plan) {
       plan.call_limit.count() / 1'000'000, plan.witness_delay_max.count() / 1000,
       plan.witness_limit.count() / 1'000'000, plan.disk.slow_ppm, plan.disk.transient_read_error_ppm, plan.troubles,
       plan.trouble_every.count() / 1000, plan.user.queue_depth, plan.user.keep_alive.count() / 1'000'000,
-      plan.user.command_timeout.count() / 1'000'000);
+      plan.user.command_timeout.count() / 1'000'000, plan.user.quiesce->count() / 1'000'000,
+      plan.sick ? static_cast<int>(*plan.sick) : -1, plan.sickness.write_error_ppm, plan.sickness.flush_error_ppm);
   for (const EnginePlan& engine : plan.engines) {
     text +=
         fmt::format("{}/{}x{}{}/mdts{}/icd{}/qe{},", engine.shards, engine.disks.size(),

@@ -1,6 +1,7 @@
 // What a run of scenario `engines` is made of: engines with pools, volumes whose replicas they hold, and what may fail.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,6 +48,9 @@ struct EnginesPlan {
   Duration witness_delay_max{};  // each way
   Duration witness_limit{};      // a call that has no answer then ends with an error
   sim::DiskRates disk;
+  // The one engine whose disks fail for good now and then: what it has others have too, but of volumes of one replica.
+  std::optional<size_t> sick;
+  sim::DiskRates sickness;  // while it lasts
   Duration trouble_every{};
   size_t troubles = 10;
 };

@@ -32,7 +32,7 @@ constexpr Duration kStopMax = minutes(5);
 constexpr Duration kLook = milliseconds(2);
 constexpr size_t kTargetsMax = 3;  // of one volume at once, as far as control knows
 
-constexpr std::array<std::pair<uint64_t EngineCounts::*, std::string_view>, 15> kCounts = {
+constexpr std::array<std::pair<uint64_t EngineCounts::*, std::string_view>, 18> kCounts = {
     {{&EngineCounts::kills, "kills"},
      {&EngineCounts::power_losses, "power_losses"},
      {&EngineCounts::blackouts, "blackouts"},
@@ -40,6 +40,9 @@ constexpr std::array<std::pair<uint64_t EngineCounts::*, std::string_view>, 15> 
      {&EngineCounts::partitions, "partitions"},
      {&EngineCounts::resets, "resets"},
      {&EngineCounts::stalls, "stalls"},
+     {&EngineCounts::hangs, "hangs"},
+     {&EngineCounts::sicknesses, "sicknesses"},
+     {&EngineCounts::mended, "mended"},
      {&EngineCounts::rebuilds, "rebuilds"},
      {&EngineCounts::targets, "targets"},
      {&EngineCounts::take_overs, "take_overs"},
@@ -66,7 +69,7 @@ class EnginesRun {
   EngineVolume& any_volume() { return *engines_.volumes[random().below(engines_.volumes.size())]; }
 
   void begin();
-  void set_faults(const sim::DiskRates& rates);
+  static void set_faults(const EngineNode& node, const sim::DiskRates& rates);
   void cause();
   void crash_some();
   void crash(const Nodes& nodes, CrashKind kind);
@@ -76,6 +79,11 @@ class EnginesRun {
   void isolate(EngineNode& node);
   void start_some();
   void trouble_control();
+  void hang(EngineNode& node);
+  void fall_sick();
+  void spoil(EngineNode& node);
+  void mend();
+  bool is_unreadable() const;
   size_t targets_of(const EngineVolume& volume) const;
 
   // What power losses may take.
@@ -151,17 +159,15 @@ void EnginesRun::begin() {
   wait([&] { return std::ranges::all_of(engines_.hosts, &EngineHost::is_connected); }, kReadyMax,
        "hosts do not connect");
   world_->settings() = plan_.settings;
-  set_faults(plan_.disk);
+  for (const auto& node : engines_.nodes) set_faults(*node, plan_.disk);
   look_later();
 }
 
-void EnginesRun::set_faults(const sim::DiskRates& rates) {
-  for (size_t i = 0; i < plan_.engines.size(); ++i) {
-    for (size_t disk = 0; disk < plan_.engines[i].disks.size(); ++disk) {
-      sim::DiskFaults faults;
-      faults.elsewhere = rates;
-      world_->find_disk(engines_.nodes[i]->node(), fmt::format("/disk{}", disk))->set_faults(faults);
-    }
+void EnginesRun::set_faults(const EngineNode& node, const sim::DiskRates& rates) {
+  for (sim::SimDevice* const device : node.devices()) {
+    sim::DiskFaults faults;
+    faults.elsewhere = rates;
+    device->set_faults(faults);
   }
 }
 
@@ -336,8 +342,63 @@ void EnginesRun::trouble_control() {
   }
 }
 
+// One disk of it does nothing for a while.
+void EnginesRun::hang(EngineNode& node) {
+  const auto devices = node.devices();
+  ++engines_.counts.hangs;
+  devices[random().below(devices.size())]->hang(draw_span(10, 15'000));
+}
+
+// Writes and flushes fail for a while, some places cannot be read until they are written again. A pool that gave up is
+// tried again when somebody starts the engine anew.
+void EnginesRun::fall_sick() {
+  if (!plan_.sick) return;
+  const size_t index = *plan_.sick;
+  EngineNode& node = *engines_.nodes[index];
+  ++engines_.counts.sicknesses;
+  engines_.has_been_sick = true;
+  spoil(node);
+  if (random().coin()) return;
+  set_faults(node, plan_.sickness);
+  world_->after(draw_span(10, 10'000), [this, &node, index] {
+    if (engines_.is_healing || !go_on()) return;
+    set_faults(node, plan_.disk);
+    crash({index}, CrashKind::kProcessKilled);
+  });
+}
+
+// Only what workers wrote: of the pool's own pages both copies could be hit.
+void EnginesRun::spoil(EngineNode& node) {
+  const uint64_t tries = random().skewed(1, 200);
+  for (uint64_t i = 0; i < tries; ++i) {
+    for (sim::SimDevice* const device : node.devices()) {
+      const uint64_t sector = device->options().logical_block;
+      const uint64_t offset = random().below(device->size_bytes() / sector) * sector;
+      std::vector<std::byte> bytes(sector);
+      device->peek(offset, bytes);
+      if (test::is_filled(bytes)) device->make_unreadable(offset, sector);
+    }
+  }
+}
+
+// What could not be read can be after all.
+void EnginesRun::mend() {
+  for (const auto& node : engines_.nodes) {
+    for (sim::SimDevice* const device : node->devices()) {
+      if (device->has_unreadable()) ++engines_.counts.mended;
+      device->make_readable();
+    }
+  }
+}
+
+bool EnginesRun::is_unreadable() const {
+  return std::ranges::any_of(engines_.nodes, [](const auto& node) {
+    return std::ranges::any_of(node->devices(), &sim::SimDevice::has_unreadable);
+  });
+}
+
 void EnginesRun::cause() {
-  const uint64_t what = random().below(14);
+  const uint64_t what = random().below(18);
   world_->mark("trouble", what);
   if (what < 4) return crash_some();
   if (what < 6) return cut_some();
@@ -356,6 +417,8 @@ void EnginesRun::cause() {
   if (what == 9) return trouble_control();
   if (what == 10) return restart_in_order(any_node());
   if (what == 11) return any_node().end_a_target(random().below(8));
+  if (what == 12) return hang(any_node());
+  if (what == 13 || what == 14) return fall_sick();
   start_some();
 }
 
@@ -398,7 +461,12 @@ void EnginesRun::heal() {
   for (const auto& node : engines_.nodes) {
     if (!node->is_up()) world_->restart(node->node());
   }
-  const Instant end = world_->now() + kHealMax;
+  // A pool that gave up stays so.
+  if (EngineNode* const sick = engines_.has_been_sick ? engines_.nodes[*plan_.sick].get() : nullptr) {
+    sick->crash(CrashKind::kProcessKilled);
+    world_->restart(sick->node());
+  }
+  Instant end = world_->now() + kHealMax;
   uint64_t blackouts = 0;
   // What was lost before may come to light only now, and take the targets along.
   do {
@@ -409,7 +477,14 @@ void EnginesRun::heal() {
              std::ranges::all_of(engines_.volumes, [this](const auto& volume) { return is_whole(*volume); });
     };
     if (go_on()) (void)world_->run_until(is_over, end - world_->now());
+    // The only one that has everything may not give it.
+    if (go_on() && !is_over() && is_unreadable()) {
+      mend();
+      end = world_->now() + kHealMax;
+      (void)world_->run_until(is_over, kHealMax);
+    }
   } while (go_on() && engines_.counts.blackouts != blackouts && world_->now() < end);
+  mend();
   for (const auto& volume : engines_.volumes) {
     if (!is_whole(*volume)) engines_.fail("not whole again: " + describe(*volume));
   }

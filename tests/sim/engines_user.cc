@@ -33,12 +33,17 @@ BlockRange EngineUser::draw_range(Prng& random) const {
 }
 
 // Hosts have patience: they wait for a path for ever. One that waits for its commands for a while only gives them up
-// when the volume is suspended for longer, again and again.
+// when the volume is suspended for longer, again and again. Of a medium that fails they are told when the others that
+// have the bytes are away.
 void EngineUser::judge(std::string_view what, const Result<void>& result) {
   if (result || !volume_.plan.has_host || node_.stopping(0).is_set()) return;
   ++engines_.counts.host_errors;
   const bool may_give_up = engines_.plan.user.command_timeout < kPatience;
-  if (result.error().code == Code::kCancelled && may_give_up) return;
+  const bool is_sick = engines_.has_been_sick &&
+                       std::ranges::find(volume_.plan.engines, *engines_.plan.sick) != volume_.plan.engines.end();
+  const bool may_fail = is_sick || engines_.plan.disk.transient_read_error_ppm > 0;
+  const Code code = result.error().code;
+  if ((code == Code::kCancelled && may_give_up) || (code == Code::kIo && may_fail)) return;
   engines_.fail(fmt::format("volume {}, {}: {}: {}", volume_.index, who_, what, to_string(result.error())));
 }
 
@@ -95,7 +100,7 @@ Task<void> EngineUser::change(BlockRange range, Prng& random) {
   }
   judge("write", result);
   if (result) ++engines_.counts.acknowledged;
-  volume_.end_write(request, result.has_value(), surely, is_durable);
+  volume_.end_write(request, result, surely, is_durable);
 }
 
 Task<void> EngineUser::flush() {

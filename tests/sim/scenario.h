@@ -23,6 +23,9 @@ struct EngineCounts {
   uint64_t partitions = 0;
   uint64_t resets = 0;
   uint64_t stalls = 0;
+  uint64_t hangs = 0;       // of disks
+  uint64_t sicknesses = 0;  // of disks that fail for a while, or have places that cannot be read
+  uint64_t mended = 0;      // disks of which these places were still there in the end
   uint64_t rebuilds = 0;    // of the witness
   uint64_t targets = 0;     // started
   uint64_t take_overs = 0;  // that came to serve

@@ -35,6 +35,8 @@ void fill_block(std::span<std::byte> block, uint64_t index, Content content) {
   }
 }
 
+bool is_filled(std::span<const std::byte> bytes) { return word_at(bytes, 0) == kMagic; }
+
 std::optional<Content> read_block(std::span<const std::byte> block, uint64_t index) {
   if (word_at(block, 0) == 0) {
     const bool all = std::ranges::all_of(block, [](std::byte b) { return b == std::byte{0}; });

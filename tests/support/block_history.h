@@ -25,6 +25,8 @@ inline constexpr Content kZeroContent = 0;
 
 // The bytes of a content of a block: no two are alike, at no two places.
 void fill_block(std::span<std::byte> block, uint64_t index, Content content);
+// Whether these are the beginning of a block of a content that is not zero.
+bool is_filled(std::span<const std::byte> bytes);
 // Empty: bytes that were never written at that place.
 std::optional<Content> read_block(std::span<const std::byte> block, uint64_t index);
 
