@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "async/scope.h"
-#include "io/aligned_bytes.h"
 
 namespace fairlead::mirror {
 namespace {
@@ -15,29 +14,17 @@ bool is_zero(std::span<const std::byte> bytes) {
   return std::ranges::all_of(bytes, [](std::byte byte) { return byte == std::byte{0}; });
 }
 
-// Locks a range for as long as it lives, together with the writes of hosts.
-class RangeLock {
- public:
-  RangeLock(Sides& sides, ByteRange range) : sides_(sides), range_(range) {}
-  RangeLock(const RangeLock&) = delete;
-  RangeLock& operator=(const RangeLock&) = delete;
-  ~RangeLock() {
-    if (is_locked_) sides_.unlock(range_);
-  }
-  Task<bool> lock(CancelSource& ending) {
-    is_locked_ = co_await sides_.lock(range_, ending);
-    co_return is_locked_;
-  }
-
- private:
-  Sides& sides_;
-  const ByteRange range_;
-  bool is_locked_ = false;
-};
+// For writes that are under way to end. One that is parked may take for ever, and nobody should wait for it with what
+// others could use.
+constexpr Duration kLockPatience = std::chrono::seconds(1);
 
 }  // namespace
 
-Copier::Copier(Shard& home, Sides& sides) : home_(home), sides_(sides) {}
+Task<Result<void>> Copier::Lock::take(CancelSource& ending) {
+  const Result<void> locked = co_await sides_.lock(range_, kLockPatience, ending);
+  is_locked_ = locked.has_value();
+  co_return locked;
+}
 
 Task<void> Copier::write_one(ByteRange range, std::span<const std::byte> bytes, BlockDevice& sink,
                              Result<void>& outcome) {
@@ -59,24 +46,18 @@ Task<void> Copier::write_one(ByteRange range, std::span<const std::byte> bytes, 
   }
 }
 
-Task<Copier::Outcome> Copier::copy(ByteRange range, Device source, std::vector<Device> sinks, CancelSource& ending) {
-  Outcome outcome{.read = {}, .writes = std::vector<Result<void>>(sinks.size())};
-  RangeLock lock(sides_, range);
-  if (!co_await lock.lock(ending)) {
-    outcome.read = fail(Code::kCancelled);
-    co_return outcome;
-  }
-  const size_t length = range.end - range.begin;
-  const AlignedBytes memory = make_aligned_bytes(length);
-  iovec buffer{memory.get(), length};
-  outcome.read = co_await block_read(home_.reactor, *source, ByteOffset(range.begin), {&buffer, 1});
-  if (!outcome.read) co_return outcome;
+Task<Result<void>> Copier::read(ByteRange range, std::span<std::byte> bytes, Device source) {
+  iovec buffer{bytes.data(), bytes.size()};
+  co_return co_await block_read(home_.reactor, *source, ByteOffset(range.begin), {&buffer, 1});
+}
+
+Task<std::vector<Result<void>>> Copier::write(ByteRange range, std::span<const std::byte> bytes,
+                                              std::vector<Device> sinks) {
+  std::vector<Result<void>> outcomes(sinks.size());
   Scope writing(home_.reactor);
-  for (size_t i = 0; i < sinks.size(); ++i) {
-    writing.spawn(write_one(range, {memory.get(), length}, *sinks[i], outcome.writes[i]));
-  }
+  for (size_t i = 0; i < sinks.size(); ++i) writing.spawn(write_one(range, bytes, *sinks[i], outcomes[i]));
   co_await writing.close();
-  co_return outcome;
+  co_return outcomes;
 }
 
 }  // namespace fairlead::mirror

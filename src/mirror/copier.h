@@ -1,4 +1,4 @@
-// Copier: copies an extent from one replica to others while hosts go on: nobody else writes there meanwhile. Lives on
+// Copier: copies a range from one replica to others while hosts go on: nobody else writes there meanwhile. Lives on
 // the home shard.
 #pragma once
 
@@ -15,17 +15,33 @@ namespace fairlead::mirror {
 class Copier {
  public:
   // Borrowed for life.
-  Copier(Shard& home, Sides& sides);
+  Copier(Shard& home, Sides& sides) : home_(home), sides_(sides) {}
 
-  struct Outcome {
-    Result<void> read;                 // of the source; after an error nothing was written
-    std::vector<Result<void>> writes;  // by sink
+  // Keeps the writes of hosts, and other copies, out of a range for as long as it lives. Who may be copied from is to
+  // be found out while it is locked: until then a member may leave, and a write be answered without it.
+  class Lock {
+   public:
+    Lock(Copier& copier, ByteRange range) : sides_(copier.sides_), range_(range) {}
+    Lock(const Lock&) = delete;
+    Lock& operator=(const Lock&) = delete;
+    ~Lock() {
+      if (is_locked_) sides_.unlock(range_);
+    }
+    // Errors: kBusy (a write there does not end for now), kCancelled.
+    Task<Result<void>> take(CancelSource& ending);
+
+   private:
+    Sides& sides_;
+    const ByteRange range_;
+    bool is_locked_ = false;
   };
+
   // shared_ptr: a replica gets another device with each session, and what is under way at the old one goes on there.
   using Device = std::shared_ptr<BlockDevice>;
-  // The bytes of `range`, the same on all when it is done. Waits for writes to it that are under way, as long as
-  // `ending` is not cancelled: then the read is kCancelled.
-  Task<Outcome> copy(ByteRange range, Device source, std::vector<Device> sinks, CancelSource& ending);
+  // Requires of both: the range is locked; the bytes are of its length.
+  Task<Result<void>> read(ByteRange range, std::span<std::byte> bytes, Device source);
+  // By sink.
+  Task<std::vector<Result<void>>> write(ByteRange range, std::span<const std::byte> bytes, std::vector<Device> sinks);
 
  private:
   Task<void> write_one(ByteRange range, std::span<const std::byte> bytes, BlockDevice& sink, Result<void>& outcome);

@@ -20,6 +20,8 @@ struct MirrorOptions {
   Duration stall_limit = std::chrono::seconds(5);
   // How long a replica that was written to may stay without a note: what changed since it is levelled by a take-over.
   Duration checkpoint_interval = std::chrono::seconds(10);
+  // So often a target that nobody reads from asks its members whether they obey it still.
+  Duration watch_interval = std::chrono::milliseconds(1500);
   // A target that serves, and is refused by a minority, takes over from itself after so long: unless whoever was asked
   // to take over has done so by then.
   Duration renew_delay = std::chrono::seconds(5);
@@ -28,7 +30,7 @@ struct MirrorOptions {
   // Of the time that copies to replicas that return may take while hosts ask for something, in percent, 1 to 100. What
   // a take-over has to level is not held back: hosts wait for it.
   uint32_t copy_share_percent = 50;
-  size_t copies_in_flight = 4;  // extents, of all that is copied at once
+  size_t copies_in_flight = 4;  // extents that the volume copies at once, within the budget of all
 };
 
 }  // namespace fairlead::mirror

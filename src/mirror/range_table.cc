@@ -55,7 +55,9 @@ class Words {
 
 }  // namespace
 
-RangeTable::RangeTable() : words_(std::make_unique<std::array<std::atomic<uint64_t>, kWords>>()) {}
+RangeTable::RangeTable()
+    : words_(std::make_unique<std::array<std::atomic<uint64_t>, kWords>>()),
+      claims_on_(std::make_unique<std::array<std::atomic<uint16_t>, kClaimRegions>>()) {}
 
 RangeTable::Outcome RangeTable::try_lock(ByteRange range) {
   FL_CHECK(!range.empty() && range.end - range.begin <= kLockBytesMax);
@@ -95,6 +97,33 @@ bool RangeTable::is_locked(ByteRange range) const {
     if (((*words_)[index].load() & mask) != 0) return true;
   }
   return false;
+}
+
+template <typename Visit>
+void RangeTable::for_each_region(ByteRange range, Visit visit) {
+  FL_CHECK(!range.empty());
+  const uint64_t first = range.begin / kClaimBytes;
+  const uint64_t count = std::min<uint64_t>((range.end - 1) / kClaimBytes + 1 - first, kClaimRegions);
+  for (uint64_t i = 0; i < count; ++i) visit((first + i) % kClaimRegions);
+}
+
+// A claim is a courtesy: locks alone keep writes apart, so nothing hangs on who sees it how soon.
+void RangeTable::claim(ByteRange range) {
+  for_each_region(range, [this](size_t region) { (*claims_on_)[region].fetch_add(1); });
+  claims_.fetch_add(1);
+}
+
+void RangeTable::disclaim(ByteRange range) {
+  for_each_region(range, [this](size_t region) { FL_CHECK((*claims_on_)[region].fetch_sub(1) > 0); });
+  claims_.fetch_sub(1);
+}
+
+bool RangeTable::is_claimed(ByteRange range) const {
+  if (claims_.load() == 0) [[likely]]
+    return false;
+  bool is_any = false;
+  for_each_region(range, [&](size_t region) { is_any |= (*claims_on_)[region].load() > 0; });
+  return is_any;
 }
 
 bool RangeTable::was_free(Watch& watch) const {

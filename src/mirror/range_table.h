@@ -42,6 +42,13 @@ class RangeTable {
   Outcome try_lock(ByteRange range);
   // Any shard. Requires: locked by try_lock() of the same range.
   void unlock(ByteRange range);
+  // Any shard. Keeps others from beginning anew in regions of kClaimBytes that the range touches, so that whoever wants
+  // the whole of it gets it once what is locked there has been unlocked: who locks looks at is_claimed() first.
+  // disclaim() is to those who wait what an unlock is. A claim may seem to touch more than it does, as locks do.
+  static constexpr uint64_t kClaimBytes = kMiB;
+  void claim(ByteRange range);
+  void disclaim(ByteRange range);
+  bool is_claimed(ByteRange range) const;
   // Any shard. Whether something in it is locked now. A range that is longer than the table is looked at as a whole.
   bool is_locked(ByteRange range) const;
 
@@ -54,7 +61,13 @@ class RangeTable {
   bool was_free(Watch& watch) const;
 
  private:
+  static constexpr size_t kClaimRegions = kWords * kWordBytes / kClaimBytes;
+  template <typename Visit>
+  static void for_each_region(ByteRange range, Visit visit);
+
   std::unique_ptr<std::array<std::atomic<uint64_t>, kWords>> words_;
+  std::atomic<uint32_t> claims_{0};  // 0: none of those below, and it costs no more than this look
+  std::unique_ptr<std::array<std::atomic<uint16_t>, kClaimRegions>> claims_on_;  // by region
 };
 
 }  // namespace fairlead::mirror

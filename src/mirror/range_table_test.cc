@@ -35,6 +35,25 @@ TEST(RangeTableTest, ABusyRangeIsLeftAsItWas) {
   EXPECT_EQ(table.try_lock({0, last}), Outcome::kLocked);
 }
 
+TEST(RangeTableTest, ClaimsAreOfRegionsAndCounted) {
+  RangeTable table;
+  constexpr uint64_t kRegion = RangeTable::kClaimBytes;
+  EXPECT_FALSE(table.is_claimed({0, kTableBytes}));
+  table.claim({kRegion, 2 * kRegion});
+  table.claim({2 * kRegion - 1, 2 * kRegion + 1});
+  EXPECT_FALSE(table.is_claimed({0, kRegion}));
+  EXPECT_TRUE(table.is_claimed({kRegion + kBlock, kRegion + 2 * kBlock}));
+  EXPECT_TRUE(table.is_claimed({0, kRegion + 1}));
+  EXPECT_TRUE(table.is_claimed({2 * kRegion, 3 * kRegion}));
+  EXPECT_TRUE(table.is_claimed({kTableBytes + kRegion, kTableBytes + kRegion + 1})) << "it has the same place";
+  EXPECT_TRUE(table.is_claimed({4 * kRegion, 4 * kRegion + 2 * kTableBytes})) << "longer than the table";
+  EXPECT_EQ(table.try_lock({kRegion, 2 * kRegion}), Outcome::kLocked) << "a claim is no lock";
+  table.disclaim({kRegion, 2 * kRegion});
+  EXPECT_TRUE(table.is_claimed({kRegion, 2 * kRegion}));
+  table.disclaim({2 * kRegion - 1, 2 * kRegion + 1});
+  EXPECT_FALSE(table.is_claimed({0, kTableBytes}));
+}
+
 TEST(RangeTableTest, TheLongestRangeAndTheEndOfTheTable) {
   RangeTable table;
   // From the middle of a word over the table's end.

@@ -9,7 +9,7 @@
 namespace fairlead::mirror {
 
 Reign::Reign(Shard& home, const MirrorOptions& options, Term term, std::optional<ReplicaId> trusted,
-             std::vector<Peer*> peers, Witness& witness, Sides& sides, Event& changed)
+             std::vector<Peer*> peers, Witness& witness, Sides& sides, CopyBudget& copies, Event& changed)
     : home_(home),
       options_(options),
       term_(term),
@@ -21,6 +21,7 @@ Reign::Reign(Shard& home, const MirrorOptions& options, Term term, std::optional
       changed_(home.reactor),
       scope_(home.reactor),
       copier_(home, sides),
+      copies_(copies),
       generation_changing_(home.reactor) {
   for (Peer* const peer : peers) seats_.push_back(std::make_unique<Seat>(*peer));
 }
@@ -73,6 +74,7 @@ Task<Reign::End> Reign::reign() {
                               {"unlevel", sides_.shared().unlevel.count()}});
   note_change();
   scope_.spawn(upkeep());
+  scope_.spawn(watch());
   scope_.spawn(leveller());
   co_return co_await govern();
 }

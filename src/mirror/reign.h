@@ -21,6 +21,7 @@
 #include "async/mutex.h"
 #include "async/scope.h"
 #include "mirror/copier.h"
+#include "mirror/copy_budget.h"
 #include "mirror/link.h"
 #include "mirror/options.h"
 #include "mirror/quorum.h"
@@ -50,7 +51,7 @@ class Reign {
   // All borrowed for life. `trusted`: serves with this replica alone, whatever the others say, because a person told it
   // to (rule 7). `changed` is released whenever what status is made of may be another.
   Reign(Shard& home, const MirrorOptions& options, Term term, std::optional<ReplicaId> trusted,
-        std::vector<Peer*> peers, Witness& witness, Sides& sides, Event& changed);
+        std::vector<Peer*> peers, Witness& witness, Sides& sides, CopyBudget& copies, Event& changed);
   ~Reign();  // Requires: run() returned.
   Reign(const Reign&) = delete;
   Reign& operator=(const Reign&) = delete;
@@ -102,8 +103,9 @@ class Reign {
     bool is_renewing = false;
     Stamp sent_record;  // the newest that it was sent
     Instant copying_since;
-    uint64_t copied = 0;      // kReturning: extents,
+    uint64_t copied = 0;      // in its last return: extents,
     uint64_t to_copy = 0;     // of so many
+    uint32_t sourcing = 0;    // copies that are being read from it
     bool is_refused = false;  // it obeys a higher term
     Error last_error = {};
   };
@@ -154,21 +156,34 @@ class Reign {
   Task<bool> find_unlevel();
   Task<bool> add_changes(Seat& of, std::optional<Stamp> since, ExtentBits& into);
   Task<void> leveller();
-  Task<void> level_worker();
-  Task<void> level(uint64_t extent);
   Task<void> tell_level(Seat& seat);
-  std::optional<uint64_t> next_unlevel();
   Task<void> bring_back(Seat& seat);
   Task<bool> bring_back_now(Seat& seat);
-  Task<bool> copy_all(Seat& seat, ExtentBits& wanted);
-  Task<void> copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, bool& is_good);
-  Task<void> make_way(Duration took);
   Task<bool> stamp_all(Seat& seat, std::vector<uint64_t> extents);
   Seat* source_for(const Seat& seat) const;
+
+  // reign_extents.cc
+  Seat* next_source(const std::vector<Seat*>& not_these);
+  Task<Result<void>> read_from(Seat& seat, ByteRange range, std::span<std::byte> bytes);
+  Task<Result<void>> read_any(ByteRange range, std::span<std::byte> bytes, std::vector<Seat*> not_these);
+  // The bytes of the range on all of `to` that have a session, unless they lose it: those of a member, which is chosen
+  // once nobody writes there. Another is asked when it fails to read. Errors: kBusy (a write there is parked, nothing
+  // was done), kCancelled, those of the last that was asked, kUnreachable (there is none).
+  Task<Result<void>> copy(ByteRange range, std::vector<Seat*> to, Seat* only_from);
+  Task<void> level_worker();
+  Task<bool> level(uint64_t extent);
+  std::optional<uint64_t> next_unlevel();
+  // Copies what is wanted: first, in order of place, what no host has written to since a return began, then the rest.
+  Task<bool> copy_all(Seat& seat, ExtentBits& wanted);
+  Task<void> copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, bool& is_good);
+  uint64_t next_to_copy(const ExtentBits& wanted) const;
+  Task<void> make_way(Duration took);
   Task<void> repair(Seat& seat, ByteRange range);
 
   // reign_upkeep.cc
   Task<void> upkeep();
+  Task<void> watch();
+  Task<void> ask_whether_it_obeys(Seat& seat);
   Task<bool> checkpoint();
   std::vector<Seat*> with_generation() const;
   Task<bool> flush(Seat& seat);
@@ -192,6 +207,8 @@ class Reign {
   CancelSource ending_;
   Scope scope_;
   Copier copier_;
+  CopyBudget::Share copies_;
+  size_t next_source_ = 0;
   std::vector<std::unique_ptr<Seat>> seats_;
 
   Phase phase_ = Phase::kGathering;

@@ -7,16 +7,6 @@
 #include "mirror/reign.h"
 
 namespace fairlead::mirror {
-namespace {
-
-ByteRange range_of(uint64_t extent, uint64_t size_bytes) {
-  return {extent * kExtentBytes, std::min((extent + 1) * kExtentBytes, size_bytes)};
-}
-
-// A medium that fails, not the way to it.
-bool is_medium_error(const Error& error) { return error.code == Code::kIo || error.code == Code::kCorrupt; }
-
-}  // namespace
 
 // Adds what the replica says that it has written, or unmapped, since; false: it failed.
 Task<bool> Reign::add_changes(Seat& of, std::optional<Stamp> since, ExtentBits& into) {
@@ -53,24 +43,6 @@ Task<bool> Reign::find_unlevel() {
   co_return true;
 }
 
-void Reign::level_wanted(uint64_t extent) {
-  if (sides_.shared().unlevel.test(extent)) wanted_level_.push_back(extent);
-}
-
-// Those that someone waits for first.
-std::optional<uint64_t> Reign::next_unlevel() {
-  ExtentBits& unlevel = sides_.shared().unlevel;
-  while (!wanted_level_.empty()) {
-    const uint64_t extent = wanted_level_.front();
-    wanted_level_.pop_front();
-    if (unlevel.test(extent) && !leveling_.contains(extent)) return extent;
-  }
-  for (uint64_t at = unlevel.next(0); at < unlevel.extents(); at = unlevel.next(at + 1)) {
-    if (!leveling_.contains(at)) return at;
-  }
-  return std::nullopt;
-}
-
 Task<void> Reign::leveller() {
   ExtentBits& unlevel = sides_.shared().unlevel;
   std::vector<uint64_t> levelled;
@@ -92,47 +64,6 @@ Task<void> Reign::leveller() {
 Task<void> Reign::tell_level(Seat& seat) {
   seat.is_cold = false;
   if (seat.thinks_cold && co_await ask(seat, LevelledRequest{})) seat.thinks_cold = false;
-}
-
-Task<void> Reign::level_worker() {
-  while (!is_ending() && !must_renew_) {
-    const std::optional<uint64_t> extent = next_unlevel();
-    if (!extent) co_return;
-    leveling_.insert(*extent);
-    co_await level(*extent);
-    leveling_.erase(*extent);
-  }
-}
-
-Task<void> Reign::level(uint64_t extent) {
-  Seat* const source = find(source_);
-  if (source->standing != Standing::kMember) {
-    // Another may serve as source, but that is for another decision.
-    must_renew_ = true;
-    note_change();
-    co_return;
-  }
-  const uint64_t session = source->prepared.session.number;
-  std::vector<std::pair<Seat*, uint64_t>> to;  // and sessions
-  std::vector<Copier::Device> sinks;
-  for (const auto& seat : seats_) {
-    if (seat.get() == source || seat->standing != Standing::kMember) continue;
-    to.emplace_back(seat.get(), seat->prepared.session.number);
-    sinks.push_back(seat->device);
-  }
-  const Copier::Outcome outcome =
-      co_await copier_.copy(range_of(extent, options_.size_bytes), source->device, std::move(sinks), ending_);
-  if (is_ending()) co_return;
-  if (!outcome.read) {
-    lose(*source, session, outcome.read.error());
-    co_return;
-  }
-  for (size_t i = 0; i < to.size(); ++i) {
-    if (outcome.writes[i]) continue;
-    lose(*to[i].first, to[i].second, outcome.writes[i].error());
-  }
-  sides_.shared().unlevel.clear(extent);
-  co_await sides_.look_again();
 }
 
 // ---- Returns
@@ -201,65 +132,6 @@ Task<bool> Reign::bring_back_now(Seat& seat) {
   co_return true;
 }
 
-Task<bool> Reign::copy_all(Seat& seat, ExtentBits& wanted) {
-  std::vector<uint64_t> extents;
-  for (uint64_t at = wanted.next(0); at < wanted.extents(); at = wanted.next(at + 1)) extents.push_back(at);
-  seat.copied = 0;
-  seat.copying_since = home_.reactor.now();
-  seat.to_copy = extents.size();
-  bool is_good = true;
-  Scope workers(home_.reactor);
-  for (size_t i = 0; i < options_.copies_in_flight; ++i) {
-    workers.spawn(copy_worker(seat, wanted, seat.prepared.session.number, is_good));
-  }
-  co_await workers.close();
-  if (!is_good || is_ending()) co_return false;
-  // Both ends anew (hole H8): on the replica a hole may have stayed one, without a stamp.
-  for (const auto& other : seats_) {
-    if (other.get() != &seat && other->standing != Standing::kMember) continue;
-    if (!co_await stamp_all(*other, extents) && other.get() == &seat) co_return false;
-  }
-  co_return true;
-}
-
-Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, bool& is_good) {
-  while (is_good && !is_ending()) {
-    const uint64_t extent = wanted.next(0);
-    if (extent >= wanted.extents()) co_return;
-    wanted.clear(extent);
-    Seat* const source = source_for(seat);
-    if (source == nullptr || !seat.has_session || seat.prepared.session.number != session) {
-      is_good = false;
-      co_return;
-    }
-    std::vector<Copier::Device> sinks = {seat.device};
-    const uint64_t source_session = source->prepared.session.number;
-    const Instant began = home_.reactor.now();
-    sides_.shared().has_io.store(false, std::memory_order_relaxed);
-    const Copier::Outcome outcome =
-        co_await copier_.copy(range_of(extent, options_.size_bytes), source->device, std::move(sinks), ending_);
-    if (is_ending()) co_return;
-    if (!outcome.read) {
-      seat.last_error = outcome.read.error();
-      if (!is_medium_error(outcome.read.error())) lose(*source, source_session, outcome.read.error());
-      is_good = false;
-    } else if (!outcome.writes.front()) {
-      seat.last_error = outcome.writes.front().error();
-      is_good = false;
-    } else {
-      ++seat.copied;
-      co_await make_way(home_.reactor.now() - began);
-    }
-  }
-}
-
-// After a copy that took so long: hosts have their share of the time, when they want it.
-Task<void> Reign::make_way(Duration took) {
-  const auto share = static_cast<int64_t>(std::clamp<uint32_t>(options_.copy_share_percent, 1, 100));
-  if (share == 100 || !sides_.shared().has_io.load(std::memory_order_relaxed)) co_return;
-  (void)co_await sleep(home_.reactor, took * (100 - share) / share, ending_);
-}
-
 Task<bool> Reign::stamp_all(Seat& seat, std::vector<uint64_t> extents) {
   for (size_t at = 0; at < extents.size(); at += kStampsMax) {
     const size_t count = std::min(kStampsMax, extents.size() - at);
@@ -268,25 +140,6 @@ Task<bool> Reign::stamp_all(Seat& seat, std::vector<uint64_t> extents) {
     if (!co_await ask(seat, std::move(request))) co_return false;
   }
   co_return true;
-}
-
-// ---- Repairs
-
-void Reign::repair_wanted(Slot slot, ByteRange range) {
-  Seat* const seat = find(slot);
-  if (seat == nullptr || is_ending() || seat->standing != Standing::kMember) return;
-  scope_.spawn(repair(*seat, range));
-}
-
-// What it could not read it gets from another.
-Task<void> Reign::repair(Seat& seat, ByteRange range) {
-  Seat* const source = source_for(seat);
-  if (source == nullptr) co_return;
-  const uint64_t session = seat.prepared.session.number;
-  std::vector<Copier::Device> sinks = {seat.device};
-  const Copier::Outcome outcome = co_await copier_.copy(range, source->device, std::move(sinks), ending_);
-  if (is_ending() || !outcome.read || outcome.writes.front()) co_return;
-  lose(seat, session, outcome.writes.front().error());
 }
 
 }  // namespace fairlead::mirror

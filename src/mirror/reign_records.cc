@@ -126,9 +126,9 @@ Task<Reign::End> Reign::govern() {
 // proposed, with the same prior, or the reign is to end. Its members stay needed.
 Task<bool> Reign::bring_into_force(Record record) {
   proposal_ = record;
-  for (const ReplicaId& id : record.members.ids()) {
-    if (!proposed_since_.is_full()) proposed_since_.add(id);
-  }
+  // Never more than it can hold: before our own record is in force they are members of the one that was found, after
+  // that replicas that we have a link to.
+  for (const ReplicaId& id : record.members.ids()) proposed_since_.add(id);
   votes_ = {};
   log_info("mirror.proposing", {{"volume", to_string(options_.volume)}, {"record", to_string(record)}});
   while (true) {
@@ -258,6 +258,7 @@ void Reign::start_returns() {
     if (seat->standing != Standing::kPrepared || !seat->has_session || in_force_.members.has(id)) continue;
     if (proposed_since_.has(id)) continue;  // writes need it: first a record without it
     seat->standing = Standing::kReturning;
+    seat->copied = seat->to_copy = 0;
     scope_.spawn(bring_back(*seat));
   }
 }

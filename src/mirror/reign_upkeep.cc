@@ -16,6 +16,23 @@ Task<void> Reign::upkeep() {
   }
 }
 
+// Whom nobody asks for anything nobody tells either that another has the volume, or that a replica hangs.
+Task<void> Reign::watch() {
+  while (!is_ending()) {
+    (void)co_await sleep(home_.reactor, options_.watch_interval, ending_);
+    if (is_ending()) co_return;
+    if (is_keeping_leases_) continue;  // who renews hears it
+    Scope asking(home_.reactor);
+    for (const auto& seat : seats_) {
+      if (seat->standing == Standing::kMember) asking.spawn(ask_whether_it_obeys(*seat));
+    }
+    co_await asking.close();
+  }
+}
+
+// A note that it has already changes nothing, whenever it arrives.
+Task<void> Reign::ask_whether_it_obeys(Seat& seat) { (void)co_await ask(seat, NoteRequest{Stamp{}}); }
+
 // Everything that was written until now is on stable storage on all members, and they know it. False: not so.
 Task<bool> Reign::checkpoint() {
   if (!is_level_ || proposal_ || !in_force_.is_settled()) co_return false;

@@ -28,6 +28,10 @@ void ExtentBits::clear(uint64_t extent) {
   if ((words_[extent / 64].fetch_and(~bit) & bit) != 0) count_.fetch_sub(1);
 }
 
+void ExtentBits::clear_all() {
+  for (uint64_t at = next(0); at < extents_; at = next(at + 1)) clear(at);
+}
+
 uint64_t ExtentBits::find(uint64_t from, uint64_t end) const {
   end = std::min(end, extents_);
   while (from < end) {
@@ -43,9 +47,30 @@ uint64_t ExtentBits::find(uint64_t from, uint64_t end) const {
 
 uint64_t ExtentBits::next(uint64_t from) const { return find(from, extents_); }
 
+uint64_t ExtentBits::next_not_in(const ExtentBits& other) const {
+  FL_CHECK(extents_ == other.extents_);
+  for (size_t i = 0; i < words_.size(); ++i) {
+    const uint64_t word = words_[i].load() & ~other.words_[i].load();
+    if (word != 0) return i * 64 + static_cast<uint64_t>(std::countr_zero(word));
+  }
+  return extents_;
+}
+
 uint64_t ExtentBits::next_in(ByteRange range) const {
   if (range.empty()) return extents_;
   return find(range.begin / kExtentBytes, (range.end - 1) / kExtentBytes + 1);
+}
+
+// Look first: the line stays shared among the shards' caches.
+void MirrorShared::note_touched(ByteRange range) {
+  const uint64_t end = std::min((range.end - 1) / kExtentBytes + 1, touched.extents());
+  for (uint64_t at = range.begin / kExtentBytes; at < end; ++at) {
+    if (!touched.test(at)) touched.set(at);
+  }
+}
+
+MirrorShared::Returning::Returning(MirrorShared& of) : of_(of) {
+  if (of_.returns.fetch_add(1) == 0) of_.touched.clear_all();
 }
 
 }  // namespace fairlead::mirror

@@ -25,9 +25,12 @@ class ExtentBits {
   // Requires: below extents().
   void set(uint64_t extent);
   void clear(uint64_t extent);
+  void clear_all();
   uint64_t count() const { return count_.load(); }
   // The first that is set at or after that; extents(): none.
   uint64_t next(uint64_t from) const;
+  // The first that is set here and not there; extents(): none. Requires: both have as many.
+  uint64_t next_not_in(const ExtentBits& other) const;
 
  private:
   uint64_t find(uint64_t from, uint64_t end) const;
@@ -38,7 +41,10 @@ class ExtentBits {
 
 struct MirrorShared {
   explicit MirrorShared(uint64_t bytes, uint32_t block = 4096)
-      : logical_block(block), size_bytes(bytes), unlevel((bytes + kExtentBytes - 1) / kExtentBytes) {}
+      : logical_block(block),
+        size_bytes(bytes),
+        unlevel((bytes + kExtentBytes - 1) / kExtentBytes),
+        touched(unlevel.extents()) {}
 
   const uint32_t logical_block;      // bytes; 512 or 4096
   std::atomic<uint64_t> size_bytes;  // of the volume; may grow: devices see it by refresh_size()
@@ -62,6 +68,23 @@ struct MirrorShared {
   bool has_waiters() const { return waiters.load() > 0; }
 
   std::atomic<uint32_t> waiters{0};
+
+  // Extents that hosts have written to while replicas return: these are copied last. A hint: noted while there are
+  // returns, and sometimes missed.
+  ExtentBits touched;
+  void note_touched(ByteRange range);
+  // What brings a replica back holds one of these meanwhile.
+  class Returning {
+   public:
+    explicit Returning(MirrorShared& of);
+    ~Returning() { of_.returns.fetch_sub(1); }
+    Returning(const Returning&) = delete;
+    Returning& operator=(const Returning&) = delete;
+
+   private:
+    MirrorShared& of_;
+  };
+  std::atomic<uint32_t> returns{0};
 
   // Something was written (zeroes, discards likewise) since it was last made false: whoever writes looks, and sets it
   // when it is not.

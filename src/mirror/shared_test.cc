@@ -31,6 +31,27 @@ TEST(SharedTest, WaitersAreCounted) {
   EXPECT_FALSE(shared.has_waiters());
 }
 
+TEST(SharedTest, WhatIsTouchedIsOfTheReturnsThatThereAre) {
+  MirrorShared shared(4 * kExtentBytes + 512);
+  shared.touched.set(1);
+  {
+    const MirrorShared::Returning first(shared);
+    EXPECT_EQ(shared.returns.load(), 1U);
+    EXPECT_EQ(shared.touched.count(), 0U);
+    shared.note_touched({2 * kExtentBytes - 1, 2 * kExtentBytes + 1});
+    shared.note_touched({4 * kExtentBytes, 9 * kExtentBytes});  // the volume has grown since
+    const MirrorShared::Returning second(shared);
+    EXPECT_EQ(shared.touched.count(), 3U) << "the first goes on";
+  }
+  EXPECT_EQ(shared.returns.load(), 0U);
+  ExtentBits wanted(shared.touched.extents());
+  EXPECT_EQ(wanted.next_not_in(shared.touched), wanted.extents());
+  for (const uint64_t extent : {1U, 3U, 4U}) wanted.set(extent);
+  EXPECT_EQ(wanted.next_not_in(shared.touched), 3U);
+  wanted.clear(3);
+  EXPECT_EQ(wanted.next_not_in(shared.touched), wanted.extents());
+}
+
 TEST(SharedTest, ExtentBitsAreAsAVectorOfBool) {
   const uint64_t seed = test::draw_seed();
   FL_TRACE_SEED(seed);

@@ -33,6 +33,9 @@ bool MirrorSide::is_behind_waiting(const Operation& operation) {
 MirrorSide::Start MirrorSide::try_start_write(Operation& operation) {
   if (operation.is_locking()) {
     if (is_behind_waiting(operation) || waits_for_level(operation)) return Start::kWaitsForOthers;
+    // Someone waits for all of what we want a part of.
+    if (shared_->locks.is_claimed(operation.range)) [[unlikely]]
+      return Start::kWaitsForOthers;
     const RangeTable::Outcome outcome = shared_->locks.try_lock(operation.range);
     if (outcome != RangeTable::Outcome::kLocked) [[unlikely]] {
       probe(Probe::kRangeConflict);
@@ -47,6 +50,8 @@ MirrorSide::Start MirrorSide::try_start_write(Operation& operation) {
     // Look first: the line stays shared among the shards' caches.
     if (!shared_->has_written.load(std::memory_order_relaxed)) [[unlikely]]
       shared_->has_written.store(true, std::memory_order_relaxed);
+    if (shared_->returns.load(std::memory_order_relaxed) > 0) [[unlikely]]
+      shared_->note_touched(operation.range);
   }
   operation.configuration = configurations_;
   operation.sent = operation.done = operation.refused = 0;

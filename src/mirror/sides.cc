@@ -109,22 +109,35 @@ Task<void> Sides::abandon_drains(uint64_t era) {
   for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, abandon_on(here, era));
 }
 
-Task<bool> Sides::lock(ByteRange range, CancelSource& ending) {
-  while (true) {
-    RangeTable::Outcome outcome = shared_->locks.try_lock(range);
-    if (outcome == RangeTable::Outcome::kLocked) co_return true;
-    if (outcome == RangeTable::Outcome::kRolledBack) tell_ranges_changed();
-    if (ending.is_cancelled()) co_return false;
-    shared_->begin_waiting();
-    outcome = shared_->locks.try_lock(range);
-    if (outcome == RangeTable::Outcome::kLocked) {
-      shared_->end_waiting();
-      co_return true;
-    }
-    if (outcome == RangeTable::Outcome::kRolledBack) tell_ranges_changed();
+bool Sides::try_lock(ByteRange range) {
+  const RangeTable::Outcome outcome = shared_->locks.try_lock(range);
+  if (outcome == RangeTable::Outcome::kRolledBack) tell_ranges_changed();
+  return outcome == RangeTable::Outcome::kLocked;
+}
+
+Task<Result<void>> Sides::lock(ByteRange range, Duration patience, CancelSource& ending) {
+  if (try_lock(range)) co_return Result<void>();
+  struct Alarm : Timer {
+    explicit Alarm(Event& e)
+        : Timer([](Runnable& self) { static_cast<Alarm&>(self).event.release_waiters(); }), event(e) {}
+    Event& event;
+  } alarm(ranges_changed_);
+  const Instant until = home().now() + patience;
+  home().arm(alarm, until);
+  shared_->locks.claim(range);
+  shared_->begin_waiting();
+  bool is_locked = try_lock(range);
+  while (!is_locked && !ending.is_cancelled() && home().now() < until) {
     co_await ranges_changed_.wait();
-    shared_->end_waiting();
+    is_locked = try_lock(range);
   }
+  home().disarm(alarm);
+  shared_->end_waiting();
+  shared_->locks.disclaim(range);
+  if (is_locked) co_return Result<void>();
+  // Who kept away from it may begin.
+  tell_ranges_changed();
+  co_return fail(ending.is_cancelled() ? Code::kCancelled : Code::kBusy, "the range is being written");
 }
 
 void Sides::unlock(ByteRange range) {

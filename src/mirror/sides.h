@@ -58,9 +58,10 @@ class Sides {
   Task<void> fail_waiting(Error error);
 
   MirrorShared& shared() { return *shared_; }
-  // Together with the writes of hosts. False: `ending` was cancelled first; whoever cancels it releases
-  // ranges_changed(). Requires: at most RangeTable::kLockBytesMax.
-  Task<bool> lock(ByteRange range, CancelSource& ending);
+  // Together with the writes of hosts. While it waits nobody begins to write there: those that are under way end, and
+  // it has the range. Errors: kBusy after `patience` (a write there is parked); kCancelled, `ending` was first, and
+  // whoever cancels it releases ranges_changed(). Requires: at most RangeTable::kLockBytesMax.
+  Task<Result<void>> lock(ByteRange range, Duration patience, CancelSource& ending);
   void unlock(ByteRange range);
   // By shard: for devices that are opened there.
   std::vector<MirrorSide*> all() const;
@@ -102,6 +103,7 @@ class Sides {
   };
   Reactor& home() const { return on_shards_.front().shard->reactor; }
   void tell_ranges_changed();
+  bool try_lock(ByteRange range);
   Task<void> look_soon();
   Task<void> make_on(OnShard& here);
   static Task<void> close_reporter(OnShard& here);

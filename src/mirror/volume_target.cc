@@ -9,10 +9,12 @@
 namespace fairlead::mirror {
 
 VolumeTarget::VolumeTarget(std::vector<Shard*> shards, std::vector<std::unique_ptr<ReplicaLink>> links,
-                           Witness& witness, MirrorOptions options)
+                           Witness& witness, MirrorOptions options, CopyBudget* copies)
     : shards_(std::move(shards)),
       options_(options),
       witness_(witness),
+      own_copies_(shards_.front()->reactor, options.copies_in_flight),
+      copies_(copies != nullptr ? *copies : own_copies_),
       shared_(std::make_shared<MirrorShared>(options.size_bytes, options.logical_block)),
       sides_(shards_, shared_, *this, options.stall_limit),
       changed_(shards_.front()->reactor),
@@ -81,7 +83,8 @@ Task<void> VolumeTarget::rule() {
     std::vector<Peer*> peers;
     for (const auto& peer : peers_) peers.push_back(peer.get());
     const std::optional<ReplicaId> trusted = trusted_;
-    reign_ = std::make_unique<Reign>(home, options_, term, trusted, std::move(peers), witness_, sides_, changed_);
+    reign_ =
+        std::make_unique<Reign>(home, options_, term, trusted, std::move(peers), witness_, sides_, copies_, changed_);
     if (stopping_.is_cancelled()) reign_->stop();
     const Reign::End end = co_await reign_->run();
     highest_ = std::max(highest_, reign_->refusal());

@@ -46,10 +46,10 @@ struct TargetStatus {
 
 class VolumeTarget final : private SidesObserver {
  public:
-  // `shards`: the home shard first. Links are of different replicas, kMembersMax at most. All but the links are
-  // borrowed for life.
+  // `shards`: the home shard first. Links are of different replicas, kMembersMax at most. `copies`: shared with other
+  // volumes; null: it has one of its own, of copies_in_flight. All but the links are borrowed for life.
   VolumeTarget(std::vector<Shard*> shards, std::vector<std::unique_ptr<ReplicaLink>> links, Witness& witness,
-               MirrorOptions options);
+               MirrorOptions options, CopyBudget* copies = nullptr);
   ~VolumeTarget();  // Requires: stop() returned, or start() was never called.
   VolumeTarget(const VolumeTarget&) = delete;
   VolumeTarget& operator=(const VolumeTarget&) = delete;
@@ -89,6 +89,8 @@ class VolumeTarget final : private SidesObserver {
   const std::vector<Shard*> shards_;
   const MirrorOptions options_;
   Witness& witness_;
+  CopyBudget own_copies_;
+  CopyBudget& copies_;
   std::shared_ptr<MirrorShared> shared_;
   Sides sides_;
   Event changed_;

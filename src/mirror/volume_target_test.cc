@@ -56,6 +56,22 @@ TEST(VolumeTargetTest, AnotherTargetTakesOverAndTheFirstIsSuperseded) {
   });
 }
 
+TEST(VolumeTargetTest, OneThatNobodyAsksLearnsThatItIsSuperseded) {
+  VolumeBed bed(3);
+  bed.run([](VolumeBed& bed) -> Task<void> {
+    auto first = co_await bed.start_target(0);
+    EXPECT_TRUE(co_await bed.has_members(*first, 3));
+    auto second = co_await bed.start_target(1);
+    EXPECT_TRUE(co_await bed.has_members(*second, 3));
+    EXPECT_TRUE(co_await bed.reaches(*first, State::kSuperseded, seconds(2)));
+    co_await sleep(bed.reactor(), seconds(60));
+    EXPECT_EQ(second->status().state, State::kServing);
+    EXPECT_EQ(second->status().record.members.size(), 3U);
+    co_await bed.end_target(std::move(first));
+    co_await bed.end_target(std::move(second));
+  });
+}
+
 TEST(VolumeTargetTest, WithoutAMajorityItWaitsAndSaysForWhom) {
   VolumeBed bed(3);
   bed.serve([](VolumeBed& bed, TestTarget& target) -> Task<void> {
@@ -158,6 +174,51 @@ TEST(VolumeTargetTest, WhatWasNotAcknowledgedIsLevelledBeforeItIsRead) {
     EXPECT_FALSE(is_written);
     co_await bed.end_target(std::move(first));
     EXPECT_EQ(co_await bed.read(*second, 9), seen);
+    co_await bed.end_target(std::move(second));
+  });
+}
+
+// Members differ in what was never answered alone, and hosts get at nothing that was not levelled: any of them may go.
+TEST(VolumeTargetTest, TheSourceMayGoBeforeAllIsLevel) {
+  VolumeBed bed(3);
+  bed.run([](VolumeBed& bed) -> Task<void> {
+    auto first = co_await bed.start_target(0);
+    EXPECT_TRUE(co_await bed.has_members(*first, 3));
+    for (const uint64_t block : {9U, 300U, 600U}) EXPECT_TRUE(co_await bed.write(*first, block, 1));
+    // The first replica alone has what came next.
+    for (size_t i = 1; i < 3; ++i) first->links[i]->set_cut(MemoryLink::Cut::kRequests);
+    Scope writing(bed.reactor());
+    bool is_written = false;
+    for (const uint64_t block : {9U, 300U, 600U}) writing.spawn(bed.write_and_tell(*first, block, 2, is_written));
+    co_await sleep(bed.reactor(), milliseconds(10));
+    for (const uint64_t block : {9U, 300U, 600U}) EXPECT_EQ(bed.on_replica(0, block), 2);
+    for (MemoryLink* const link : first->links) link->set_reachable(false);
+    // It is the source, and goes when one extent of three is level.
+    for (const auto& replica : bed.replicas) replica->set_delay(milliseconds(1));
+    auto second = co_await bed.start_target(1);
+    const auto unlevel = [&] { return second->status().unlevel_bytes / kExtentBytes; };
+    const Instant until = bed.reactor().now() + seconds(30);
+    while (unlevel() != 2 && bed.reactor().now() < until) {
+      co_await sleep(bed.reactor(), std::chrono::microseconds(100));
+    }
+    EXPECT_EQ(unlevel(), 2U);
+    co_await bed.replicas[0]->stop();
+    EXPECT_TRUE(co_await bed.has_members(*second, 2));
+    for (const uint64_t block : {300U, 600U}) EXPECT_EQ(co_await bed.read(*second, block), 1);
+    EXPECT_EQ(unlevel(), 0U);
+    bed.replicas[0]->start();
+    EXPECT_TRUE(co_await bed.has_members(*second, 3));
+    for (const uint64_t block : {9U, 300U, 600U}) {
+      for (size_t i = 0; i < 3; ++i) EXPECT_EQ(bed.on_replica(i, block), bed.on_replica(1, block)) << block;
+    }
+    for (MemoryLink* const link : first->links) {
+      link->set_cut(MemoryLink::Cut::kNothing);
+      link->set_reachable(true);
+    }
+    EXPECT_TRUE(co_await bed.reaches(*first, State::kSuperseded));
+    co_await writing.close();
+    EXPECT_FALSE(is_written);
+    co_await bed.end_target(std::move(first));
     co_await bed.end_target(std::move(second));
   });
 }

@@ -68,10 +68,13 @@ class MemoryLink::Device final : public BlockDevice {
 
  private:
   void execute(IoRequest& request) override {
-    if (connection_ != link_.connection_) return request.complete(fail(Code::kConnectionLost, "it has gone"));
+    const uint64_t connection = link_.options_.keeps_devices ? link_.connection_ : connection_;
+    if (connection == 0 || connection != link_.connection_) {
+      return request.complete(fail(Code::kConnectionLost, "it has gone"));
+    }
     auto transfer = std::make_shared<Transfer>();
     transfer->request = &request;
-    transfer->connection = connection_;
+    transfer->connection = connection;
     transfer->operation = {.op = request.op,
                            .durability = request.durability,
                            .offset = request.offset.value,

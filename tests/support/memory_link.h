@@ -24,7 +24,8 @@ struct MemoryLinkOptions {
   Duration delay_max{};
   Duration timeout = std::chrono::seconds(5);  // of a call, and of a request whose way was cut: the connection drops
   Duration reconnect_delay = std::chrono::milliseconds(10);
-  Duration notice_delay{};  // the replica notes a lost connection so much later
+  Duration notice_delay{};     // the replica notes a lost connection so much later
+  bool keeps_devices = false;  // devices go on with the next connection
 };
 
 class MemoryLink final : public mirror::ReplicaLink {
@@ -40,6 +41,7 @@ class MemoryLink final : public mirror::ReplicaLink {
   // What is lost without a word. Nothing connects meanwhile.
   enum class Cut : uint8_t { kNothing, kRequests, kReplies, kBoth };
   void set_cut(Cut cut);
+  void keep_devices() { options_.keeps_devices = true; }
   void set_delay(Duration min, Duration max) {
     options_.delay_min = min;
     options_.delay_max = max;
