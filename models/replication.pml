@@ -12,6 +12,8 @@
  *   ACYCLIC    with HEAL: look for runs that go on for ever after the faults, not for errors at their end
  *   HEAL       faults end once, at any time; from then on the highest term alone works and must come to serve
  *   LATE       a proposal that was replaced by the next one may still arrive
+ *   FALLBACK   a take-over may go by the record before the newest, when that never was in force; it does so whenever it
+ *              may, also where src/mirror/quorum.cc does not, which asks first whether the newest would do
  *   SYMMETRY   states that differ only by the names of the replicas are one
  *
  * What needs no step of its own. A replica that is down is one to which nothing is delivered. A message lost is one that
@@ -39,7 +41,8 @@
   X(own_prior) X(term_reused) X(term_without_writer) \
   X(ack_by_one) X(ack_without_proposed) X(read_in_flight) X(fault_no_record) X(fault_prior_last) \
   X(return_no_copy) X(return_no_writes) X(read_no_lease) X(one_lease) X(lease_without_witness) \
-  X(reseed_unconfirmed) X(reseed_by_old_term) X(blank_votes) X(no_return_after_heal) X(never_settled)
+  X(reseed_unconfirmed) X(reseed_by_old_term) X(blank_votes) X(no_return_after_heal) X(never_settled) \
+  X(fallback_unasked)
 #include "mutation.inc.pml"
 
 #define ALL ((1 << REPLICAS) - 1)
@@ -112,7 +115,8 @@ bit ended = 0;                    /* nothing is left to do */
 byte up = 0;                      /* after the faults: voters that can be reached */
 bit forgot = 0;
 
-hidden byte prior_chosen;         /* lives within one step */
+hidden byte prior_chosen;         /* these live within one step */
+hidden byte older_term; hidden byte older_number; hidden byte older_prior;
 
 #define STARTED ((1 << next_value) - 1)
 #define OLDER_THAN(v) ((1 << (v)) - 1)
@@ -251,6 +255,24 @@ proctype Vote(byte t; byte v) {
   od
 }
 
+#ifdef FALLBACK
+/* Voters that answered, obey still, and do not have the newest record: they never had it, and will not take it. (One that
+   obeys a later target meanwhile told t what it had before: that t decided before is a run of its own.) */
+#define WITHOUT(t, v) ((answers[t] & BIT(v)) && PROMISED_TO(v, t) && (record_term[v] < newest_term[t] || \
+  (record_term[v] == newest_term[t] && record_number[v] < newest_number[t])) -> BIT(v) : 0)
+#define ALL_WITHOUT(t) (WITHOUT(t, 0) | WITHOUT(t, 1) | WITHOUT(t, 2) | (REPLICAS == 3 -> WITHOUT(t, REPLICAS) : 0))
+#define IS_DEAD(t, set) (2 * COUNT(ALL_WITHOUT(t) & VOTERS(set)) >= COUNT(VOTERS(set)))
+#define NEVER_IN_FORCE(t) (IS_DEAD(t, newest_members[t]) || IS_DEAD(t, newest_prior[t]) || DROPPED(fallback_unasked))
+/* The newest of the records that it was to replace. */
+#define LOOK_AT(t, v) \
+  if \
+  :: WITHOUT(t, v) && record_members[v] == newest_prior[t] && \
+     (record_term[v] > older_term || (record_term[v] == older_term && record_number[v] >= older_number)) -> \
+     older_term = record_term[v]; older_number = record_number[v]; older_prior = record_prior[v] \
+  :: else \
+  fi
+#endif
+
 #define ONE_LESS(t) (in_force[t] & ~BIT(r))
 #define ONE_MORE(t) (in_force[t] | BIT(r))
 
@@ -266,6 +288,27 @@ proctype Link(byte t; byte r) {
        stage[t] = LEVELLING; source[t] = BIT(r); level[t] = BIT(r);
        effective = effective | (1 << value[r]);
        forget_answers(t) DONE }
+#ifdef FALLBACK
+  /* The newest record came to nothing: the one that it was to replace counts. */
+  :: d_step {
+       stage[t] == PREPARING && newest_members[t] && newest_members[t] != newest_prior[t] &&
+       (answers[t] & session[t] & newest_prior[t] & BIT(r)) && NEVER_IN_FORCE(t) ->
+       older_term = 0; older_number = 0; older_prior = 0;
+       LOOK_AT(t, 0); LOOK_AT(t, 1); LOOK_AT(t, 2);
+#if REPLICAS == 3
+       LOOK_AT(t, REPLICAS);
+#endif
+       if
+       :: older_prior && ENOUGH(answers[t], newest_prior[t], older_prior) ->
+          SAY3("T%d falls back, and chooses source %d with value %d\n", t, r, value[r]);
+          newest_members[t] = newest_prior[t]; newest_prior[t] = older_prior;
+          reached[t] = newest_members[t] & answers[t] & ALL;
+          stage[t] = LEVELLING; source[t] = BIT(r); level[t] = BIT(r);
+          effective = effective | (1 << value[r]);
+          forget_answers(t)
+       :: else
+       fi DONE }
+#endif
   :: d_step {
        stage[t] == LEVELLING && (reached[t] & ~level[t] & BIT(r)) && REACHABLE(t, r) && LINKED(t, r) &&
        (LINKED_SET(t) & source[t]) ->
