@@ -1,5 +1,6 @@
 #include "engine/remote_link.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -28,6 +29,7 @@ RemoteLink::RemoteLink(std::vector<Shard*> shards, RemoteLinkOptions options)
     : shards_(std::move(shards)),
       options_(std::move(options)),
       reactor_(shards_.front()->reactor),
+      random_(shards_.front()->random),
       changed_(reactor_),
       moved_(reactor_),
       scope_(reactor_) {
@@ -57,10 +59,13 @@ Task<void> RemoteLink::stop() {
   co_await scope_.close();
 }
 
-// Until it is stopped. The subsystem connects again by itself once it was connected.
+// Until it is stopped. The subsystem connects again by itself once it was connected; until then we do, as it would.
 Task<void> RemoteLink::run() {
+  Duration delay{};
   while (!stopping_.is_cancelled() && !co_await connect()) {
-    (void)co_await sleep(reactor_, options_.host.reconnect_min, stopping_);
+    delay = std::clamp(delay * 2, options_.host.reconnect_min, options_.host.reconnect_max);
+    const Duration jitter(static_cast<int64_t>(random_.below(static_cast<uint64_t>(delay.count()) / 4 + 1)));
+    (void)co_await sleep(reactor_, delay - jitter, stopping_);
   }
   while (!stopping_.is_cancelled()) {
     find_source();

@@ -36,7 +36,7 @@ class RemoteLink final : public mirror::ReplicaLink {
   RemoteLink(const RemoteLink&) = delete;
   RemoteLink& operator=(const RemoteLink&) = delete;
 
-  // Connects in the background, again and again.
+  // Connects in the background, again and again: less and less often, up to reconnect_max.
   void start();
   // Ends the connection, calls and I/O. Idempotent.
   Task<void> stop() override;
@@ -69,6 +69,7 @@ class RemoteLink final : public mirror::ReplicaLink {
   const std::vector<Shard*> shards_;
   const RemoteLinkOptions options_;
   Reactor& reactor_;
+  Random& random_;
   std::unique_ptr<host::Subsystem> subsystem_;  // null: the next attempt is later
   // Found on the first connection, then never another: devices of all connections are the same.
   std::shared_ptr<BlockSource> source_;  // shared with nobody; the type of Subsystem::source()

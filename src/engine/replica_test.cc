@@ -497,5 +497,33 @@ TEST(ReplicaTest, AReplicaKnowsWhetherItLostItsCache) {
   }
 }
 
+Task<void> count_changes(RemoteLink& link, const bool& is_ending, uint64_t& changes) {
+  while (!is_ending) {
+    co_await link.changed().wait();
+    ++changes;
+  }
+}
+Task<void> tries_less_and_less_often(EngineBed& bed) {
+  RemoteLinkOptions options = bed.link_options();
+  options.address = bed.client.address(4999);  // nobody listens there
+  RemoteLink link(bed.client_shards(), options);
+  link.start();
+  Scope counting(bed.reactor());
+  bool is_ending = false;
+  uint64_t attempts = 0;
+  counting.spawn(count_changes(link, is_ending, attempts));
+  co_await sleep(bed.reactor(), std::chrono::seconds(10));
+  EXPECT_TRUE(link.is_away());
+  EXPECT_GE(attempts, 10U) << "once a second at least";
+  EXPECT_LE(attempts, 18U);
+  is_ending = true;
+  co_await link.stop();
+  co_await counting.close();
+}
+TEST(RemoteLinkTest, WhoWasNeverThereIsTriedLessAndLessOften) {
+  EngineBed bed;
+  bed.run(tries_less_and_less_often);
+}
+
 }  // namespace
 }  // namespace fairlead::engine
