@@ -9,6 +9,7 @@
 #include "cli/announcer.h"
 #include "cli/engine_commands.h"
 #include "cli/pool_disks.h"
+#include "cli/process.h"
 #include "engine/no_witness.h"
 #include "io/line_input.h"
 #include "io/signals.h"
@@ -16,32 +17,31 @@
 namespace fairlead::cli {
 namespace {
 
+constexpr const char* kCommandName = "engine";
+
 template <typename... Arguments>
 void complain(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
-  complain_of("engine", format, std::forward<Arguments>(arguments)...);
+  complain_of(kCommandName, format, std::forward<Arguments>(arguments)...);
 }
 
 // One run of the command; lives on shard 0.
 class Node {
  public:
+  static constexpr const char* kCommand = kCommandName;
+
   Node(Runtime& runtime, const EnginePlan& plan)
       : runtime_(runtime),
         plan_(plan),
         commanding_(runtime.shard(0).reactor),
         input_(runtime.uring_shard(0), STDIN_FILENO) {}
 
-  Task<int> run() {
-    Result<std::unique_ptr<SignalWatch>> signals = SignalWatch::open(runtime_.uring_shard(0));
-    if (!signals) {
-      complain("cannot watch for signals: {}", to_string(signals.error()));
-      co_return 1;
-    }
+  Task<int> run(SignalWatch& signals) {
     const bool is_up = co_await start();
     if (is_up) {
       EngineCommands commands(*engine_, faulty_);
       say("ready");
-      if (plan_.takes_commands) commanding_.spawn(take_commands("engine", input_, **signals, commands));
-      (void)co_await (*signals)->next();
+      if (plan_.takes_commands) commanding_.spawn(take_commands(kCommand, input_, signals, commands));
+      (void)co_await signals.next();
       say("stopping: giving up volumes, draining and flushing");
       input_.close();
       co_await commanding_.close();
@@ -81,8 +81,7 @@ class Node {
   }
 
   Task<bool> start() {
-    std::vector<Shard*> shards;
-    for (size_t i = 0; i < runtime_.shard_count(); ++i) shards.push_back(&runtime_.shard(i));
+    const std::vector<Shard*> shards = all_shards(runtime_);
     auto pool = co_await open_pool(shards);
     if (!pool) {
       complain("{}", pool.error());
@@ -118,20 +117,8 @@ class Node {
   std::unique_ptr<engine::Engine> engine_;
 };
 
-Task<int> run_node(Runtime& runtime, const EnginePlan& plan) {
-  Node node(runtime, plan);
-  co_return co_await node.run();
-}
-
 }  // namespace
 
-int run_engine(const EnginePlan& plan) {
-  Runtime runtime(plan.runtime);
-  if (const Result<void> started = runtime.start(); !started) {
-    complain("cannot start: {}", to_string(started.error()));
-    return 1;
-  }
-  return runtime.run(run_node(runtime, plan));
-}
+int run_engine(const EnginePlan& plan) { return start_process<Node>(plan); }
 
 }  // namespace fairlead::cli

@@ -12,6 +12,7 @@
 #include "block/memory.h"
 #include "block/null.h"
 #include "cli/announcer.h"
+#include "cli/process.h"
 #include "cli/serve_pool.h"
 #include "cli/version.h"
 #include "io/line_input.h"
@@ -22,9 +23,11 @@
 namespace fairlead::cli {
 namespace {
 
+constexpr const char* kCommandName = "serve";
+
 template <typename... Arguments>
 void complain(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
-  complain_of("serve", format, std::forward<Arguments>(arguments)...);
+  complain_of(kCommandName, format, std::forward<Arguments>(arguments)...);
 }
 
 // A file or device that may grow while it is served.
@@ -42,28 +45,24 @@ bool is_wildcard(const SocketAddress& address) {
 // One run of the command; lives on shard 0, inside main().
 class Server {
  public:
+  static constexpr const char* kCommand = kCommandName;
+
   Server(Runtime& runtime, const ServePlan& plan)
-      : runtime_(runtime),
-        plan_(plan),
+      : plan_(plan),
         home_(runtime.shard(0)),
         subsystem_(plan.subsystem),
         watching_(home_.reactor),
-        target_(all_shards(), options(), &announcer_),
-        pool_(all_shards(), target_),
+        target_(all_shards(runtime), options(), &announcer_),
+        pool_(all_shards(runtime), target_),
         input_(runtime.uring_shard(0), STDIN_FILENO) {}
 
-  Task<int> run() {
-    Result<std::unique_ptr<SignalWatch>> signals = SignalWatch::open(runtime_.uring_shard(0));
-    if (!signals) {
-      complain("cannot watch for signals: {}", to_string(signals.error()));
-      co_return 1;
-    }
+  Task<int> run(SignalWatch& signals) {
     const bool started = co_await start();
     if (started) {
       watching_.spawn(watch_sizes());
       say("ready");
-      if (plan_.takes_commands) watching_.spawn(take_commands("serve", input_, **signals, pool_));
-      (void)co_await (*signals)->next();
+      if (plan_.takes_commands) watching_.spawn(take_commands(kCommand, input_, signals, pool_));
+      (void)co_await signals.next();
       say("stopping: draining and flushing");
     }
     stopping_.cancel();
@@ -78,11 +77,6 @@ class Server {
   }
 
  private:
-  std::vector<Shard*> all_shards() {
-    std::vector<Shard*> shards;
-    for (size_t i = 0; i < runtime_.shard_count(); ++i) shards.push_back(&runtime_.shard(i));
-    return shards;
-  }
   static target::TargetOptions options() {
     target::TargetOptions options;
     options.firmware = kVersion;
@@ -210,7 +204,6 @@ class Server {
     }
   }
 
-  Runtime& runtime_;
   const ServePlan& plan_;
   Shard& home_;
   target::SubsystemOptions subsystem_;
@@ -223,20 +216,8 @@ class Server {
   std::vector<ServedDisk> disks_;
 };
 
-Task<int> run_server(Runtime& runtime, const ServePlan& plan) {
-  Server server(runtime, plan);
-  co_return co_await server.run();
-}
-
 }  // namespace
 
-int serve(const ServePlan& plan) {
-  Runtime runtime(plan.runtime);
-  if (const Result<void> started = runtime.start(); !started) {
-    complain("cannot start: {}", to_string(started.error()));
-    return 1;
-  }
-  return runtime.run(run_server(runtime, plan));
-}
+int serve(const ServePlan& plan) { return start_process<Server>(plan); }
 
 }  // namespace fairlead::cli

@@ -1,0 +1,42 @@
+// How a command begins that serves until it is told to stop: `fairlead serve`, `fairlead engine`.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cli/commands.h"
+#include "io/runtime.h"
+#include "io/signals.h"
+
+namespace fairlead::cli {
+
+inline std::vector<Shard*> all_shards(Runtime& runtime) {
+  std::vector<Shard*> shards;
+  for (size_t i = 0; i < runtime.shard_count(); ++i) shards.push_back(&runtime.shard(i));
+  return shards;
+}
+
+template <typename Process, typename Plan>
+Task<int> run_process(Runtime& runtime, const Plan& plan) {
+  const Result<std::unique_ptr<SignalWatch>> signals = SignalWatch::open(runtime.uring_shard(0));
+  if (!signals) {
+    complain_of(Process::kCommand, "cannot watch for signals: {}", to_string(signals.error()));
+    co_return 1;
+  }
+  Process process(runtime, plan);
+  co_return co_await process.run(**signals);
+}
+
+// Makes a Process of runtime and plan on shard 0 and runs it there: its kCommand says who complains, run(SignalWatch&)
+// returns the exit code, as this does.
+template <typename Process, typename Plan>
+int start_process(const Plan& plan) {
+  Runtime runtime(plan.runtime);
+  if (const Result<void> started = runtime.start(); !started) {
+    complain_of(Process::kCommand, "cannot start: {}", to_string(started.error()));
+    return 1;
+  }
+  return runtime.run(run_process<Process>(runtime, plan));
+}
+
+}  // namespace fairlead::cli
