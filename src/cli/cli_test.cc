@@ -101,6 +101,7 @@ TEST(EngineArgumentsTest, DefaultsAreThoseOfTheProtocol) {
   EXPECT_EQ(plan->engine.mirror.lease, defaults.lease);
   EXPECT_EQ(plan->engine.mirror.checkpoint_interval, defaults.checkpoint_interval);
   EXPECT_EQ(plan->engine.mirror.stall_limit, defaults.stall_limit);
+  EXPECT_EQ(plan->engine.copies_max, engine::EngineOptions{}.copies_max);
   EXPECT_FALSE(plan->engine.controller_ids) << "they are known when the pool is open";
   EXPECT_FALSE(plan->takes_commands);
   EXPECT_FALSE(plan->has_faulty_disks);
@@ -113,6 +114,7 @@ TEST(EngineArgumentsTest, WhatIsGivenIsTaken) {
                                           .lease = "1s",
                                           .checkpoint_interval = "500ms",
                                           .stall_limit = "1.5s",
+                                          .copies = 3,
                                           .controller_ids = "7-65519",
                                           .faulty = true,
                                           .shards = 3});
@@ -123,6 +125,7 @@ TEST(EngineArgumentsTest, WhatIsGivenIsTaken) {
   EXPECT_EQ(plan->engine.mirror.lease, std::chrono::seconds(1));
   EXPECT_EQ(plan->engine.mirror.checkpoint_interval, std::chrono::milliseconds(500));
   EXPECT_EQ(plan->engine.mirror.stall_limit, std::chrono::milliseconds(1500));
+  EXPECT_EQ(plan->engine.copies_max, 3U);
   ASSERT_TRUE(plan->engine.controller_ids);
   EXPECT_EQ(*plan->engine.controller_ids, (engine::ControllerIds{.first = 7, .last = 65519}));
   EXPECT_EQ(plan->runtime.shards, 3);
@@ -145,6 +148,8 @@ TEST(EngineArgumentsTest, ComplaintsNameTheArgument) {
       {{.pool = {"a"}, .limit = "latency=soon"}, "--limit latency=soon"},
       {{.pool = {"a"}, .copy_share = 0}, "--copy-share 0"},
       {{.pool = {"a"}, .copy_share = 101}, "--copy-share 101"},
+      {{.pool = {"a"}, .copies = 0}, "--copies 0: expected 1 to 1024"},
+      {{.pool = {"a"}, .copies = 1025}, "--copies 1025"},
       {{.pool = {"a"}, .controller_ids = "7"}, "--controller-ids 7"},
       {{.pool = {"a"}, .controller_ids = "7-"}, "--controller-ids 7-"},
       {{.pool = {"a"}, .controller_ids = "0-7"}, "--controller-ids 0-7"},

@@ -25,6 +25,7 @@ struct EngineArguments {
   std::string checkpoint_interval = "10s";
   std::string stall_limit = "5s";
   uint32_t copy_share = mirror::MirrorOptions{}.copy_share_percent;
+  uint32_t copies = static_cast<uint32_t>(engine::EngineOptions{}.copies_max);
   std::string controller_ids = {};  // FIRST-LAST
   std::string limit = {};           // iops=…,bandwidth=…,latency=…,jitter=…
   bool faulty = false;              // the pool's disks fail when a command says so

@@ -12,6 +12,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
+constexpr uint32_t kCopiesMax = 1024;          // each has an extent in memory
 constexpr uint16_t kControllerIdMax = 0xffef;  // NVMe over fabrics: those above mean something else
 
 // A span of time between two others, both named in the complaint.
@@ -94,6 +95,10 @@ std::expected<EnginePlan, Complaint> check(const EngineArguments& arguments) {
     return std::unexpected(fmt::format("--copy-share {}: expected 1 to 100 percent", arguments.copy_share));
   }
   plan.engine.mirror.copy_share_percent = arguments.copy_share;
+  if (arguments.copies < 1 || arguments.copies > kCopiesMax) {
+    return std::unexpected(fmt::format("--copies {}: expected 1 to {}", arguments.copies, kCopiesMax));
+  }
+  plan.engine.copies_max = arguments.copies;
   if (!arguments.controller_ids.empty()) {
     const auto ids = parse_controller_ids(arguments.controller_ids);
     if (!ids) return std::unexpected(ids.error());

@@ -96,6 +96,11 @@ void define_engine(CLI::App& engine, EngineArguments& arguments) {
       .add_option("--copy-share", arguments.copy_share,
                   "Of the time that hosts keep a volume busy, percent that copies to replicas that came back may take")
       ->capture_default_str();
+  engine
+      .add_option("--copies", arguments.copies,
+                  "Extents of 1 MiB that are copied at once, of all volumes, to replicas that came back; what a "
+                  "take-over has to copy goes before")
+      ->capture_default_str();
   engine.add_option("--controller-ids", arguments.controller_ids,
                     "FIRST-LAST: numbers for the controllers of hosts. Engines that show the same volume need ranges "
                     "apart. Default: one of 255, by the pool's id");

@@ -68,7 +68,7 @@ class Engine::Links final : public LinkFactory {
 struct Engine::Shown {
   Shown(Engine& engine, std::vector<ReplicaPlace> places, VolumeOptions options)
       : links(engine, std::move(places)),
-        volume(engine.shards_, engine.target_, engine.witness_, links, std::move(options)) {}
+        volume(engine.shards_, engine.target_, engine.witness_, links, engine.copies_, std::move(options)) {}
   Links links;
   Volume volume;
 };
@@ -80,6 +80,7 @@ Engine::Engine(std::vector<Shard*> shards, std::unique_ptr<pool::Pool> pool, mir
       witness_(witness),
       pool_(std::move(pool)),
       identity_(host::identity_from_id(uuid_from_name(kFairleadNamespace, "engine:" + to_string(pool_->id())))),
+      copies_(shards_.front()->reactor, options_.copies_max),
       target_(shards_, target_options(options_, pool_->id()), observer) {}
 
 Engine::~Engine() { FL_CHECK(is_stopped_); }

@@ -35,6 +35,7 @@ struct EngineOptions {
   target::TargetOptions target;                 // but for controller ids, which are
   std::optional<ControllerIds> controller_ids;  // these; none: controller_ids_of() the pool
   mirror::MirrorOptions mirror;                 // of every volume; its id and size are the volume's own
+  size_t copies_max = 8;                        // extents that are copied at once, of all volumes; not 0
 };
 
 struct NewReplica {
@@ -81,6 +82,8 @@ class Engine {
   Task<Result<target::Target::Listening>> listen(target::ListenerOptions listener);
 
   const pool::Pool& pool() const { return *pool_; }
+  // Extents that are being copied, of all volumes.
+  size_t copies_under_way() const { return copies_.under_way(); }
   // Those that belong to a volume.
   std::vector<ReplicaInfo> replicas() const;
   // Makes and offers it. Its first record is on stable storage, together with its volume, before anyone can ask for it.
@@ -126,6 +129,7 @@ class Engine {
   mirror::Witness& witness_;
   std::unique_ptr<pool::Pool> pool_;
   const host::HostIdentity identity_;  // as which it connects to other engines
+  mirror::CopyBudget copies_;
   target::Target target_;
   std::vector<target::PortIndex> ports_;
   std::map<mirror::ReplicaId, std::unique_ptr<Replica>> replicas_;  // that are offered

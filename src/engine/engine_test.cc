@@ -1,6 +1,7 @@
 // What an engine is told about replicas and volumes, and what it refuses.
 #include "engine/engine.h"
 
+#include <array>
 #include <gtest/gtest.h>
 
 #include "block/disk.h"
@@ -37,11 +38,11 @@ class Node {
     EXPECT_TRUE((co_await pool::Pool::create(node_.shard(0), disks(), options)).has_value());
   }
   // Listens, with the replicas offered.
-  Task<std::unique_ptr<Engine>> start() {
+  Task<std::unique_ptr<Engine>> start(EngineOptions options = {}) {
     const std::vector<Shard*> shards = {&node_.shard(0), &node_.shard(1)};
     auto pool = co_await pool::Pool::import(shards, disks(), {});
     EXPECT_TRUE(pool.has_value());
-    auto engine = std::make_unique<Engine>(shards, std::move(*pool), witness_, EngineOptions{});
+    auto engine = std::make_unique<Engine>(shards, std::move(*pool), witness_, options);
     co_await engine->start();
     EXPECT_TRUE((co_await engine->listen({.bind = address(), .advertise = {}})).has_value());
     co_return engine;
@@ -77,17 +78,16 @@ class EngineTest : public testing::Test {
 NewReplica new_replica(const char* name, const mirror::ReplicaId& id, mirror::MemberSet members) {
   return {.name = name, .size_bytes = kSize, .volume = test_volume(), .id = id, .members = members};
 }
-NewVolume new_volume(std::vector<ReplicaPlace> replicas) {
-  return {.id = test_volume(), .size_bytes = kSize, .replicas = std::move(replicas)};
+NewVolume new_volume(std::vector<ReplicaPlace> replicas, Uuid id = test_volume()) {
+  return {.id = id, .size_bytes = kSize, .replicas = std::move(replicas)};
 }
 std::optional<Code> code_of(const Result<void>& done) { return done ? std::nullopt : std::optional(done.error().code); }
 
-Task<bool> await_serving(Reactor& reactor, const Engine& engine, bool wanted = true) {
+Task<bool> await_serving(Reactor& reactor, const Engine& engine, Uuid id = test_volume()) {
   const Instant until = reactor.now() + seconds(30);
   while (reactor.now() < until) {
-    const Volume& volume = *engine.find_volume(test_volume());
-    const bool is_serving = volume.is_target() && volume.status().state == TargetStatus::State::kServing;
-    if (wanted ? is_serving : !volume.is_target()) co_return true;
+    const Volume& volume = *engine.find_volume(id);
+    if (volume.is_target() && volume.status().state == TargetStatus::State::kServing) co_return true;
     (void)co_await sleep(reactor, milliseconds(1));
   }
   co_return false;
@@ -237,7 +237,7 @@ Task<void> take(Both& both, bool is_far) {
   EXPECT_TRUE(co_await engine.serve_volume(test_volume()));
   EXPECT_TRUE(co_await await_serving(node.reactor(), engine));
 }
-// One that nobody asks for anything does not learn that it is the target no more.
+// What is asked of it when it has lost the volume, which it learns from that.
 Task<void> write_once(Both& both) {
   host::SubsystemOptions options;
   options.nqn = volume_nqn(test_volume());
@@ -277,6 +277,91 @@ TEST_F(EngineTest, OneThatLostItsVolumeTakesItBackWhenTold) {
   near.run(take(both, false));
   far.run(take(both, true));
   near.run(take_back_as_soon_as_it_is_lost(both));
+  near.run(end(both, false));
+  far.run(end(both, true));
+}
+
+// Two volumes with a replica on the first engine each, and another on the second, which joins.
+struct VolumeIds {
+  Uuid volume;
+  mirror::ReplicaId near;
+  mirror::ReplicaId far;
+};
+const std::array<VolumeIds, 2> kVolumes = {VolumeIds{test_uuid(1), test_uuid(20), test_uuid(21)},
+                                           VolumeIds{test_uuid(2), test_uuid(22), test_uuid(23)}};
+
+// Something in each extent.
+Task<void> fill(Node& node, const Uuid& volume) {
+  host::SubsystemOptions options;
+  options.nqn = volume_nqn(volume);
+  options.addresses = {node.address()};
+  options.identity = host::identity_from_id(test_uuid(99));
+  host::Subsystem subsystem({&node.home()}, options);
+  CO_ASSERT_TRUE(co_await subsystem.start());
+  const auto source = subsystem.source(1);
+  CO_ASSERT_TRUE(source.has_value());
+  auto device = (*source)->open(node.home());
+  CO_ASSERT_TRUE(device.has_value());
+  for (uint64_t at = 0; at < kSize; at += mirror::kExtentBytes) {
+    EXPECT_TRUE(co_await put(node.reactor(), **device, at, pattern(kBlock, 1)));
+  }
+  device->reset();
+  co_await subsystem.stop();
+}
+Task<void> serve_two(Both& both) {
+  co_await both.near.format();
+  EngineOptions options;
+  options.copies_max = 1;
+  both.engines[0] = co_await both.near.start(options);
+  Engine& engine = *both.engines[0];
+  for (const VolumeIds& ids : kVolumes) {
+    EXPECT_TRUE(co_await engine.create_replica({.name = to_string(ids.near),
+                                                .size_bytes = kSize,
+                                                .volume = ids.volume,
+                                                .id = ids.near,
+                                                .members = {ids.near}}));
+    EXPECT_TRUE(co_await engine.open_volume(new_volume({{ids.near, {}}, {ids.far, both.far.address()}}, ids.volume)));
+    EXPECT_TRUE(co_await engine.serve_volume(ids.volume));
+    CO_ASSERT_TRUE(co_await await_serving(both.near.reactor(), engine, ids.volume));
+    co_await fill(both.near, ids.volume);
+  }
+}
+Task<void> offer_two(Both& both) {
+  co_await both.far.format();
+  both.engines[1] = co_await both.far.start();
+  for (const VolumeIds& ids : kVolumes) {
+    EXPECT_TRUE(co_await both.engines[1]->create_replica(
+        {.name = to_string(ids.far), .size_bytes = kSize, .volume = ids.volume, .id = ids.far, .members = {}}));
+  }
+}
+// Both get on, never more than one extent at a time.
+Task<void> both_are_copied(Both& both) {
+  const Engine& engine = *both.engines[0];
+  const auto status = [&](size_t i) { return engine.find_volume(kVolumes[i].volume)->status(); };
+  size_t most = 0;
+  bool are_both_under_way = false;
+  const Instant until = both.near.reactor().now() + seconds(60);
+  while (status(0).record.members.size() + status(1).record.members.size() < 4) {
+    CO_ASSERT_TRUE(both.near.reactor().now() < until);
+    most = std::max(most, engine.copies_under_way());
+    const auto is_under_way = [&](size_t i) {
+      const mirror::ReplicaStatus replica = status(i).replicas[1];
+      return replica.copied_bytes > 0 && replica.copied_bytes < replica.to_copy_bytes;
+    };
+    are_both_under_way |= is_under_way(0) && is_under_way(1);
+    (void)co_await sleep(both.near.reactor(), std::chrono::microseconds(10));
+  }
+  EXPECT_EQ(most, 1U);
+  EXPECT_TRUE(are_both_under_way);
+}
+
+TEST_F(EngineTest, VolumesShareABudgetOfCopies) {
+  Node near(world, "10.0.0.1");
+  Node far(world, "10.0.0.2");
+  Both both{near, far, {}};
+  near.run(serve_two(both));
+  far.run(offer_two(both));
+  near.run(both_are_copied(both));
   near.run(end(both, false));
   far.run(end(both, true));
 }

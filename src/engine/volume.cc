@@ -71,11 +71,12 @@ Volume::Device::Device(Source& source, Shard& shard, const BlockGeometry& geomet
 Volume::Device::~Device() { *source_->at(shard_) = nullptr; }
 
 Volume::Volume(std::vector<Shard*> shards, target::Target& target, mirror::Witness& witness, LinkFactory& links,
-               VolumeOptions options)
+               mirror::CopyBudget& copies, VolumeOptions options)
     : shards_(std::move(shards)),
       target_(target),
       witness_(witness),
       links_(links),
+      copies_(copies),
       options_(std::move(options)),
       source_(std::make_shared<Source>(shards_, options_.mirror)),
       changed_(home()),
@@ -142,7 +143,7 @@ Result<void> Volume::force(const mirror::ReplicaId& trusted) {
 }
 
 Task<void> Volume::run() {
-  volume_ = std::make_unique<mirror::VolumeTarget>(shards_, links_.make(), witness_, options_.mirror);
+  volume_ = std::make_unique<mirror::VolumeTarget>(shards_, links_.make(), witness_, options_.mirror, &copies_);
   co_await volume_->start();
   co_await plug(volume_->source());
   while (!is_standing_by_) {

@@ -32,9 +32,9 @@ class LinkFactory {
 
 class Volume {
  public:
-  // `shards` are the target's. All borrowed for life.
+  // `shards` are the target's. `copies` is shared with other volumes. All borrowed for life.
   Volume(std::vector<Shard*> shards, target::Target& target, mirror::Witness& witness, LinkFactory& links,
-         VolumeOptions options);
+         mirror::CopyBudget& copies, VolumeOptions options);
   ~Volume();  // Requires: close() returned, or open() did not.
   Volume(const Volume&) = delete;
   Volume& operator=(const Volume&) = delete;
@@ -68,6 +68,7 @@ class Volume {
   target::Target& target_;
   mirror::Witness& witness_;
   LinkFactory& links_;
+  mirror::CopyBudget& copies_;
   const VolumeOptions options_;
   std::shared_ptr<Source> source_;  // shared with the target and its devices
   std::unique_ptr<mirror::VolumeTarget> volume_;

@@ -79,7 +79,8 @@ class VolumeBed : public EngineBed {
     options.mirror.retry_max = seconds(2);
     options.nqn = volume_nqn(test_volume());
     options.ports = {0};
-    Volume volume(engine.shards(), engine.target(), witness, links, options);
+    mirror::CopyBudget copies(engine.reactor(), 4);
+    Volume volume(engine.shards(), engine.target(), witness, links, copies, options);
     EXPECT_TRUE(co_await volume.open());
     bed.volumes[index] = &volume;
     co_await engine.node().stopping(0).wait();
