@@ -58,6 +58,21 @@ Parsed<engine::ReplicaPlace> parse_place(std::string_view text) {
   return engine::ReplicaPlace{.replica = *id, .address = *address};
 }
 
+// How long a command waits for a volume that cannot be served as it needs it now.
+constexpr Duration kPatience = std::chrono::seconds(20);
+
+struct SnapshotOf {
+  Uuid volume;
+  Uuid snapshot;
+};
+Parsed<SnapshotOf> parse_snapshot(const Words& words) {
+  const auto volume = parse_id("VOLUME", words[1]);
+  if (!volume) return std::unexpected(volume.error());
+  const auto snapshot = parse_id("SNAPSHOT", words[2]);
+  if (!snapshot) return std::unexpected(snapshot.error());
+  return SnapshotOf{*volume, *snapshot};
+}
+
 // Of a command about one volume.
 Answer answered(const Words& words, const Result<void>& done) {
   if (!done) return about(words[1], done.error());
@@ -67,8 +82,10 @@ Answer answered(const Words& words, const Result<void>& done) {
 }  // namespace
 
 std::span<const Verb<EngineCommands>> EngineCommands::verbs() {
-  static constexpr std::array<Verb<EngineCommands>, 13> kVerbs = {{
+  static constexpr std::array<Verb<EngineCommands>, 17> kVerbs = {{
       {"replica create", 4, 1, "replica create NAME SIZE VOLUME REPLICA [MEMBER,…]", &EngineCommands::create_replica},
+      {"replica clone", 6, 0, "replica clone NAME REPLICA-HERE SNAPSHOT VOLUME REPLICA MEMBER,…",
+       &EngineCommands::clone_replica},
       {"replica list", 0, 0, "replica list", &EngineCommands::list_replicas},
       {"replica delete", 1, 0, "replica delete NAME", &EngineCommands::delete_replica},
       {"volume open", 3, mirror::kMembersMax - 1, "volume open VOLUME SIZE REPLICA@local|REPLICA@ADDR[:PORT]…",
@@ -78,6 +95,9 @@ std::span<const Verb<EngineCommands>> EngineCommands::verbs() {
       {"volume force", 2, 0, "volume force VOLUME REPLICA", &EngineCommands::force},
       {"volume status", 1, 0, "volume status VOLUME", &EngineCommands::show_volume},
       {"volume list", 0, 0, "volume list", &EngineCommands::list_volumes},
+      {"volume snapshot", 2, 0, "volume snapshot VOLUME SNAPSHOT", &EngineCommands::take_snapshot},
+      {"volume delete-snapshot", 2, 0, "volume delete-snapshot VOLUME SNAPSHOT", &EngineCommands::delete_snapshot},
+      {"volume grow", 2, 0, "volume grow VOLUME SIZE", &EngineCommands::grow_volume},
       {"volume close", 1, 0, "volume close VOLUME", &EngineCommands::close_volume},
       {"disk faults", 1, 0, "disk faults RULE[;RULE]…|none", &EngineCommands::set_faults},
       {"stats", 0, 0, "stats", &EngineCommands::show_statistics},
@@ -102,6 +122,27 @@ Task<Answer> EngineCommands::create_replica(Words words) {
     wanted.members = *members;
   }
   const Result<void> created = co_await engine_.create_replica(std::move(wanted));
+  co_return answered(words, created);
+}
+
+Task<Answer> EngineCommands::clone_replica(Words words) {
+  const auto origin = parse_id("REPLICA", words[2]);
+  if (!origin) co_return std::unexpected(origin.error());
+  const auto snapshot = parse_id("SNAPSHOT", words[3]);
+  if (!snapshot) co_return std::unexpected(snapshot.error());
+  const auto volume = parse_id("VOLUME", words[4]);
+  if (!volume) co_return std::unexpected(volume.error());
+  const auto replica = parse_id("REPLICA", words[5]);
+  if (!replica) co_return std::unexpected(replica.error());
+  const auto members = parse_members(words[6]);
+  if (!members) co_return std::unexpected(members.error());
+  const Result<void> created =
+      co_await engine_.create_replica({.name = words[1],
+                                       .size_bytes = 0,
+                                       .volume = *volume,
+                                       .id = *replica,
+                                       .members = *members,
+                                       .clone_of = engine::SnapshotPlace{.replica = *origin, .snapshot = *snapshot}});
   co_return answered(words, created);
 }
 
@@ -164,6 +205,29 @@ Task<Answer> EngineCommands::list_volumes(Words) {
     array += fmt::format("{}{}", array.size() > 1 ? "," : "", volume_to_json(id, *engine_.find_volume(id)));
   }
   co_return array + "]";
+}
+
+Task<Answer> EngineCommands::take_snapshot(Words words) {
+  const auto ids = parse_snapshot(words);
+  if (!ids) co_return std::unexpected(ids.error());
+  const Result<void> taken = co_await engine_.take_snapshot(ids->volume, ids->snapshot, kPatience);
+  co_return answered(words, taken);
+}
+
+Task<Answer> EngineCommands::delete_snapshot(Words words) {
+  const auto ids = parse_snapshot(words);
+  if (!ids) co_return std::unexpected(ids.error());
+  const Result<void> deleted = co_await engine_.delete_snapshot(ids->volume, ids->snapshot, kPatience);
+  co_return answered(words, deleted);
+}
+
+Task<Answer> EngineCommands::grow_volume(Words words) {
+  const auto id = parse_id("VOLUME", words[1]);
+  if (!id) co_return std::unexpected(id.error());
+  const auto size = parse_bytes(words[2]);
+  if (!size) co_return std::unexpected(size.error());
+  const Result<void> grown = co_await engine_.grow_volume(*id, *size, kPatience);
+  co_return answered(words, grown);
 }
 
 Task<Answer> EngineCommands::close_volume(Words words) {

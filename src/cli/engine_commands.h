@@ -25,6 +25,7 @@ class EngineCommands {
  private:
   static std::span<const Verb<EngineCommands>> verbs();
   Task<Answer> create_replica(Words words);
+  Task<Answer> clone_replica(Words words);
   Task<Answer> list_replicas(Words words);
   Task<Answer> delete_replica(Words words);
   Task<Answer> open_volume(Words words);
@@ -33,6 +34,9 @@ class EngineCommands {
   Task<Answer> force(Words words);
   Task<Answer> show_volume(Words words);
   Task<Answer> list_volumes(Words words);
+  Task<Answer> take_snapshot(Words words);
+  Task<Answer> delete_snapshot(Words words);
+  Task<Answer> grow_volume(Words words);
   Task<Answer> close_volume(Words words);
   Task<Answer> set_faults(Words words);
   Task<Answer> show_statistics(Words words);

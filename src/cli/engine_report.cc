@@ -43,6 +43,13 @@ Json to_json_value(const mirror::ReplicaStatus& replica) {
           {"last_error", to_json_value(replica.last_error)}};
 }
 
+Json to_json_value(const mirror::Snapshot& snapshot) {
+  return {{"snapshot", to_string(snapshot.id)},
+          {"term", snapshot.cut.term.number},
+          {"generation", snapshot.cut.generation},
+          {"size_bytes", snapshot.size_bytes}};
+}
+
 std::string one_line(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 }  // namespace
@@ -65,7 +72,7 @@ std::string replicas_to_json(const std::vector<engine::ReplicaInfo>& replicas) {
 }
 
 std::string volume_to_json(const Uuid& id, const engine::Volume& volume) {
-  Json json = {{"volume", to_string(id)}, {"nqn", engine::volume_nqn(id)}};
+  Json json = {{"volume", to_string(id)}, {"nqn", engine::volume_nqn(id)}, {"size_bytes", volume.size_bytes()}};
   if (!volume.is_target()) {
     json["state"] = "standby";
     return one_line(json);
@@ -80,6 +87,8 @@ std::string volume_to_json(const Uuid& id, const engine::Volume& volume) {
   json["unlevel_bytes"] = status.unlevel_bytes;
   json["replicas"] = Json::array();
   for (const mirror::ReplicaStatus& replica : status.replicas) json["replicas"].push_back(to_json_value(replica));
+  json["snapshots"] = Json::array();
+  for (const mirror::Snapshot& snapshot : status.snapshots) json["snapshots"].push_back(to_json_value(snapshot));
   return one_line(json);
 }
 

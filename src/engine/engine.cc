@@ -139,6 +139,34 @@ std::vector<ReplicaInfo> Engine::replicas() const {
   return list;
 }
 
+// Without its volume: until it has its record nobody may take it for one that knows nothing. Returns what it is to
+// begin with.
+Task<Result<mirror::ReplicaState>> Engine::make_replica(const NewReplica& replica) {
+  pool::ReplicaOptions options{.name = replica.name,
+                               .size_bytes = replica.size_bytes,
+                               .is_thick = false,
+                               .id = replica.id,
+                               .volume_id = {},
+                               .labels = {}};
+  mirror::ReplicaState state;
+  state.record = {.at = {.term = {.number = 1, .writer = {}}, .generation = 0},
+                  .members = replica.members,
+                  .prior = replica.members};
+  if (!replica.clone_of) {
+    FL_CO_TRY_VOID(co_await pool_->create_replica(std::move(options)));
+    co_return state;
+  }
+  const auto origin = replicas_.find(replica.clone_of->replica);
+  if (origin == replicas_.end()) co_return fail(Code::kNotFound, "this engine offers no such replica");
+  FL_CO_TRY(const PoolReplicaStore::Kept kept, origin->second->store().find_snapshot(replica.clone_of->snapshot));
+  options.size_bytes = kept.snapshot.size_bytes;
+  FL_CO_TRY_VOID(co_await pool_->clone(to_string(kept.object), std::move(options)));
+  // All that it has it has in common with the other members, and nothing that is written to it is older.
+  state.promise = kept.snapshot.cut.term;
+  state.record.at = state.note = kept.snapshot.cut;
+  co_return state;
+}
+
 Task<Result<void>> Engine::create_replica(NewReplica replica) {
   if (replica.id.is_nil() || replica.volume.is_nil()) {
     co_return fail(Code::kInvalidArgument, "a replica and its volume have ids");
@@ -146,20 +174,13 @@ Task<Result<void>> Engine::create_replica(NewReplica replica) {
   if (!replica.members.empty() && !replica.members.has(replica.id)) {
     co_return fail(Code::kInvalidArgument, "a replica that a volume begins with is one of its members");
   }
-  // Without its volume: until it has its record nobody may take it for one that knows nothing.
-  FL_CO_TRY_VOID(co_await pool_->create_replica({.name = replica.name,
-                                                 .size_bytes = replica.size_bytes,
-                                                 .is_thick = false,
-                                                 .id = replica.id,
-                                                 .volume_id = {},
-                                                 .labels = {}}));
+  if (replica.clone_of && replica.members.empty()) {
+    co_return fail(Code::kInvalidArgument, "a clone is one of the members that its volume begins with");
+  }
+  FL_CO_TRY(const mirror::ReplicaState state, co_await make_replica(replica));
   pool::Changes changes;
   changes.volume_id = replica.volume;
   if (!replica.members.empty()) {
-    mirror::ReplicaState state;
-    state.record = {.at = {.term = {.number = 1, .writer = {}}, .generation = 0},
-                    .members = replica.members,
-                    .prior = replica.members};
     changes.properties.push_back({.key = kReplicaStateProperty, .value = mirror::encode(state)});
   }
   if (Result<void> changed = co_await pool_->change(replica.name, std::move(changes)); !changed) {
@@ -179,13 +200,24 @@ Task<Result<void>> Engine::delete_replica(std::string name) {
   if (object.state.kind != pool::ObjectKind::kReplica) co_return fail(Code::kNotFound, "it is a snapshot");
   if (is_in_use(id)) co_return fail(Code::kBusy, "a volume that is open here has it: close that first");
   co_await withdraw(id);
-  Result<void> removed = co_await pool_->remove(name);
+  Result<void> removed = co_await remove_with_snapshots(object.state);
   if (!removed) {
     if (is_of_a_volume(object.state)) co_await offer(id);
     co_return removed;
   }
   troubles_.erase(id);
   co_return removed;
+}
+
+Task<Result<void>> Engine::remove_with_snapshots(const pool::ObjectState& replica) {
+  for (const pool::ObjectInfo& each : pool_->list()) {
+    const bool is_of_volume = std::ranges::any_of(each.state.properties, [](const pool::Property& property) {
+      return property.key == kSnapshotProperty;
+    });
+    if (each.state.kind != pool::ObjectKind::kSnapshot || each.state.origin != replica.id || !is_of_volume) continue;
+    FL_CO_TRY_VOID(co_await pool_->remove(to_string(each.state.id)));
+  }
+  co_return co_await pool_->remove(to_string(replica.id));
 }
 
 bool Engine::is_in_use(const mirror::ReplicaId& replica) const {
@@ -228,9 +260,6 @@ Result<void> Engine::check(const NewVolume& volume) const {
     if (found == replicas_.end()) return fail(Code::kNotFound, "this engine offers no such replica");
     if (found->second->volume() != volume.id) {
       return fail(Code::kInvalidArgument, "the replica here is another volume's");
-    }
-    if (found->second->store().size_bytes() < volume.size_bytes) {
-      return fail(Code::kInvalidArgument, "the replica here is smaller than the volume");
     }
   }
   return {};
@@ -276,6 +305,24 @@ Task<Result<void>> Engine::stand_by(Uuid volume) {
   if (shown == nullptr) co_return fail(Code::kNotFound, "no such volume is open");
   co_await shown->volume.stand_by();
   co_return Result<void>();
+}
+
+Task<Result<void>> Engine::take_snapshot(Uuid volume, Uuid id, Duration limit) {
+  Shown* const shown = find(volume);
+  if (shown == nullptr) co_return fail(Code::kNotFound, "no such volume is open");
+  co_return co_await shown->volume.take_snapshot(id, limit);
+}
+
+Task<Result<void>> Engine::delete_snapshot(Uuid volume, Uuid id, Duration limit) {
+  Shown* const shown = find(volume);
+  if (shown == nullptr) co_return fail(Code::kNotFound, "no such volume is open");
+  co_return co_await shown->volume.delete_snapshot(id, limit);
+}
+
+Task<Result<void>> Engine::grow_volume(Uuid volume, uint64_t size_bytes, Duration limit) {
+  Shown* const shown = find(volume);
+  if (shown == nullptr) co_return fail(Code::kNotFound, "no such volume is open");
+  co_return co_await shown->volume.grow(size_bytes, limit);
 }
 
 Result<void> Engine::force(const Uuid& volume, const mirror::ReplicaId& trusted) {

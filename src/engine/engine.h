@@ -38,6 +38,10 @@ struct EngineOptions {
   size_t copies_max = 8;                        // extents that are copied at once, of all volumes; not 0
 };
 
+struct SnapshotPlace {
+  mirror::ReplicaId replica;  // of this engine
+  Uuid snapshot;
+};
 struct NewReplica {
   std::string name;
   uint64_t size_bytes = 0;
@@ -45,6 +49,9 @@ struct NewReplica {
   mirror::ReplicaId id;
   // Those that the volume begins with, this one among them. Empty: the volume is there, and this one is to join it.
   mirror::MemberSet members;
+  // It begins as that is, as do the other members: with the same snapshot of other replicas. It has the size of that,
+  // whatever `size_bytes` says, and members.
+  std::optional<SnapshotPlace> clone_of = {};
 };
 
 struct ReplicaInfo {
@@ -87,14 +94,15 @@ class Engine {
   // Those that belong to a volume.
   std::vector<ReplicaInfo> replicas() const;
   // Makes and offers it. Its first record is on stable storage, together with its volume, before anyone can ask for it.
-  // Errors: those of Pool::create_replica(), and kInvalidArgument (a nil id, members without it).
+  // Errors: those of Pool::create_replica() and clone(), kInvalidArgument (a nil id, members without it, a clone
+  // without members), kNotFound (there is no such snapshot).
   Task<Result<void>> create_replica(NewReplica replica);
-  // By its name or id: offers it no more, and deletes it with all that it holds. Errors: kNotFound, kBusy (a volume
-  // that is open here has it), those of Pool::remove().
+  // By its name or id: offers it no more, and deletes it with all that it holds, its volume's snapshots too. Errors:
+  // kNotFound, kBusy (a volume that is open here has it), those of Pool::remove().
   Task<Result<void>> delete_replica(std::string name);
 
   // Shows the volume, inaccessible. Errors: kAlreadyExists; kNotFound (a replica is to be here and is not);
-  // kInvalidArgument (no replica, too many, one twice, one of another volume, one that is too small, an address that
+  // kInvalidArgument (no replica, too many, one twice, one of another volume, an address that
   // cannot be one); as Volume::open().
   Task<Result<void>> open_volume(NewVolume volume);
   // Takes it over: returns at once, and the volume's status tells how it goes. One that lost it to another engine, and
@@ -103,6 +111,10 @@ class Engine {
   Task<Result<void>> serve_volume(Uuid volume);
   // Gives it up, in order when it can.
   Task<Result<void>> stand_by(Uuid volume);
+  // As Volume has them. Error besides: kNotFound.
+  Task<Result<void>> take_snapshot(Uuid volume, Uuid id, Duration limit);
+  Task<Result<void>> delete_snapshot(Uuid volume, Uuid id, Duration limit);
+  Task<Result<void>> grow_volume(Uuid volume, uint64_t size_bytes, Duration limit);
   // For a person: as VolumeTarget::force(). Errors besides: kNotFound, kInvalidArgument (it is not served here).
   Result<void> force(const Uuid& volume, const mirror::ReplicaId& trusted);
   Task<Result<void>> close_volume(Uuid volume);
@@ -117,6 +129,8 @@ class Engine {
  private:
   class Links;
   struct Shown;
+  Task<Result<mirror::ReplicaState>> make_replica(const NewReplica& replica);
+  Task<Result<void>> remove_with_snapshots(const pool::ObjectState& replica);
   Task<void> offer(mirror::ReplicaId id);
   Task<void> withdraw(mirror::ReplicaId id);
   Result<void> check(const NewVolume& volume) const;

@@ -172,9 +172,6 @@ Task<void> refuses(Node& node) {
   NewVolume volume = new_volume({{kOne, {}}});
   volume.id = test_uuid(2);
   EXPECT_EQ(code_of(co_await engine->open_volume(volume)), Code::kInvalidArgument) << "the replica is another volume's";
-  volume = new_volume({{kOne, {}}});
-  volume.size_bytes = 2 * kSize;
-  EXPECT_EQ(code_of(co_await engine->open_volume(volume)), Code::kInvalidArgument) << "the replica is too small";
   EXPECT_TRUE(engine->volumes().empty());
 
   EXPECT_EQ(code_of(co_await engine->serve_volume(test_volume())), Code::kNotFound);
@@ -216,6 +213,105 @@ TEST_F(EngineTest, AVolumeOfOneReplicaIsServedAndStandsBy) {
   node.run(serves_and_stands_by(node));
 }
 
+// ---- Snapshots, clones, growth: as a host sees them
+
+class Host {
+ public:
+  Host(Node& node, const Uuid& volume) : node_(node), volume_(volume) {}
+  Task<bool> connect() {
+    host::SubsystemOptions options;
+    options.nqn = volume_nqn(volume_);
+    options.addresses = {node_.address()};
+    options.identity = host::identity_from_id(test_uuid(99));
+    subsystem_ = std::make_unique<host::Subsystem>(std::vector<Shard*>{&node_.home()}, options);
+    if (!co_await subsystem_->start()) co_return false;
+    const auto source = subsystem_->source(1);
+    auto device = source ? (*source)->open(node_.home()) : std::unexpected(source.error());
+    if (device) device_ = std::move(*device);
+    co_return device_ != nullptr;
+  }
+  BlockDevice& device() { return *device_; }
+  Task<void> write(uint64_t block, uint8_t value) {
+    EXPECT_TRUE(co_await put(node_.reactor(), *device_, block * kBlock, pattern(kBlock, value)));
+  }
+  Task<bool> reads(uint64_t block, uint8_t value) {
+    const auto bytes = co_await get(node_.reactor(), *device_, block * kBlock, kBlock);
+    co_return bytes && *bytes == pattern(kBlock, value);
+  }
+  Task<void> disconnect() {
+    device_.reset();
+    co_await subsystem_->stop();
+  }
+
+ private:
+  Node& node_;
+  const Uuid volume_;
+  std::unique_ptr<host::Subsystem> subsystem_;
+  std::unique_ptr<BlockDevice> device_;
+};
+
+Task<void> clones(Node& node) {
+  constexpr Duration kLimit = seconds(10);
+  const Uuid volume = test_uuid(2);
+  co_await node.format();
+  auto engine = co_await node.start();
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("db", kOne, {kOne})));
+  EXPECT_TRUE(co_await engine->open_volume(new_volume({{kOne, {}}})));
+  EXPECT_EQ(code_of(co_await engine->take_snapshot(test_volume(), test_uuid(40), kLimit)), Code::kInvalidArgument)
+      << "it is not the target";
+  EXPECT_TRUE(co_await engine->serve_volume(test_volume()));
+  CO_ASSERT_TRUE(co_await await_serving(node.reactor(), *engine));
+  Host host(node, test_volume());
+  CO_ASSERT_TRUE(co_await host.connect());
+  co_await host.write(3, 1);
+  EXPECT_TRUE(co_await engine->take_snapshot(test_volume(), test_uuid(40), kLimit));
+  co_await host.write(3, 2);
+
+  NewReplica clone = new_replica("copy", kOther, {});
+  clone.volume = volume;
+  clone.clone_of = SnapshotPlace{.replica = kOne, .snapshot = test_uuid(40)};
+  EXPECT_EQ(code_of(co_await engine->create_replica(clone)), Code::kInvalidArgument) << "it has no members";
+  clone.members = {kOther};
+  clone.clone_of->snapshot = test_uuid(41);
+  EXPECT_EQ(code_of(co_await engine->create_replica(clone)), Code::kNotFound);
+  clone.clone_of->snapshot = test_uuid(40);
+  EXPECT_TRUE(co_await engine->create_replica(clone));
+  EXPECT_TRUE(co_await engine->open_volume({.id = volume, .size_bytes = kSize, .replicas = {{kOther, {}}}}));
+  EXPECT_TRUE(co_await engine->serve_volume(volume));
+  Host other(node, volume);
+  CO_ASSERT_TRUE(co_await other.connect());
+  EXPECT_TRUE(co_await other.reads(3, 1));
+  co_await other.write(3, 9);
+  EXPECT_TRUE(co_await host.reads(3, 2));
+  EXPECT_EQ(engine->find_volume(volume)->status().unlevel_bytes, 0U);
+
+  // It outlives what it came from.
+  co_await host.disconnect();
+  EXPECT_TRUE(co_await engine->close_volume(test_volume()));
+  EXPECT_TRUE(co_await engine->delete_replica("db"));
+  EXPECT_EQ(engine->pool().list().size(), 1U) << "its snapshot has gone with it";
+  EXPECT_TRUE(co_await other.reads(3, 9));
+
+  EXPECT_TRUE(co_await engine->grow_volume(volume, 2 * kSize, kLimit));
+  while (other.device().refresh_size() != 2 * kSize) (void)co_await sleep(node.reactor(), milliseconds(1));
+  co_await other.write(2 * kSize / kBlock - 1, 7);
+  EXPECT_TRUE(co_await other.reads(2 * kSize / kBlock - 1, 7));
+  EXPECT_EQ(code_of(co_await engine->grow_volume(volume, kSize, kLimit)), Code::kInvalidArgument);
+  EXPECT_TRUE(co_await engine->stand_by(volume));
+  EXPECT_TRUE(co_await engine->grow_volume(volume, 3 * kSize, kLimit));
+  EXPECT_TRUE(co_await engine->serve_volume(volume));
+  while (other.device().refresh_size() != 3 * kSize) (void)co_await sleep(node.reactor(), milliseconds(1));
+  co_await other.write(3 * kSize / kBlock - 1, 8);
+  EXPECT_TRUE(co_await other.reads(3 * kSize / kBlock - 1, 8));
+  EXPECT_EQ(engine->replicas().front().size_bytes, 3 * kSize);
+  co_await other.disconnect();
+  EXPECT_TRUE(co_await engine->stop());
+}
+TEST_F(EngineTest, ACloneIsAVolumeOfItsOwnAndGrows) {
+  Node node(world, "10.0.0.1");
+  node.run(clones(node));
+}
+
 // The replica is on the second engine. Whoever is told last has the volume.
 struct Both {
   Node& near;
@@ -239,20 +335,10 @@ Task<void> take(Both& both, bool is_far) {
 }
 // What is asked of it when it has lost the volume, which it learns from that.
 Task<void> write_once(Both& both) {
-  host::SubsystemOptions options;
-  options.nqn = volume_nqn(test_volume());
-  options.addresses = {both.near.address()};
-  options.identity = host::identity_from_id(test_uuid(99));
-  host::Subsystem subsystem({&both.near.home()}, options);
-  CO_ASSERT_TRUE(co_await subsystem.start());
-  const auto source = subsystem.source(1);
-  CO_ASSERT_TRUE(source.has_value());
-  auto device = (*source)->open(both.near.home());
-  CO_ASSERT_TRUE(device.has_value());
-  EXPECT_TRUE(co_await put(both.near.reactor(), **device, 0, pattern(kBlock, 1)))
-      << "it waits until it is served again";
-  device->reset();
-  co_await subsystem.stop();
+  Host host(both.near, test_volume());
+  CO_ASSERT_TRUE(co_await host.connect());
+  co_await host.write(0, 1);  // it waits until the volume is served again
+  co_await host.disconnect();
 }
 Task<void> take_back_as_soon_as_it_is_lost(Both& both) {
   Scope scope(both.near.reactor());

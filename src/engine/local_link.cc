@@ -61,4 +61,9 @@ Result<std::unique_ptr<BlockDevice>> LocalLink::open(Shard& shard) {
   return replica_.local_.open_device(shard, caller);
 }
 
+Task<Result<std::unique_ptr<BlockDevice>>> LocalLink::open_snapshot(Uuid snapshot) {
+  if (connection() == 0) co_return fail(Code::kUnreachable, "the replica is closed");
+  co_return replica_.open_snapshot(snapshot);
+}
+
 }  // namespace fairlead::engine

@@ -36,6 +36,7 @@ class LocalLink final : public mirror::ReplicaLink {
   void drop() override;
   Task<Result<mirror::Reply>> call(mirror::Request request) override;
   Result<std::unique_ptr<BlockDevice>> open(Shard& shard) override;
+  Task<Result<std::unique_ptr<BlockDevice>>> open_snapshot(Uuid snapshot) override;
 
  private:
   friend class Replica;

@@ -28,7 +28,7 @@ Task<Spans> all_changed(PoolReplicaStore& store, std::optional<Stamp> since, siz
   Spans spans;
   uint64_t offset = 0;
   do {
-    const Result<Ranges> ranges = co_await store.changed(since, offset);
+    const Result<Ranges> ranges = co_await store.changed({.since = since, .offset = offset});
     EXPECT_TRUE(ranges.has_value());
     if (!ranges) co_return Spans{};
     EXPECT_LE(ranges->ranges.size(), mirror::kRangesMax);
@@ -147,10 +147,10 @@ Task<void> lists_changes(EngineBed& bed) {
                                                               {11 * kExtent, 12 * kExtent},
                                                               {14 * kExtent, 16 * kExtent}}));
   // From somewhere on.
-  const auto rest = co_await store.changed(stamp(1), 7 * kExtent + 512);
+  const auto rest = co_await store.changed({.since = stamp(1), .offset = 7 * kExtent + 512});
   CO_ASSERT_TRUE(rest.has_value() && !rest->ranges.empty());
   EXPECT_EQ(rest->ranges.front(), (ByteSpan{7 * kExtent + 512, 8 * kExtent}));
-  const auto behind = co_await store.changed(stamp(1), ~uint64_t{0});
+  const auto behind = co_await store.changed({.since = stamp(1), .offset = ~uint64_t{0}});
   CO_ASSERT_TRUE(behind.has_value());
   EXPECT_TRUE(behind->ranges.empty() && behind->next == 0);
   // Stamps change no byte.

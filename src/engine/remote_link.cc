@@ -70,6 +70,7 @@ Task<void> RemoteLink::run() {
   while (!stopping_.is_cancelled()) {
     find_source();
     changed_.release_waiters();
+    moved_.release_waiters();
     co_await subsystem_->changed().wait();
   }
 }
@@ -133,6 +134,28 @@ Task<void> RemoteLink::ask(uint64_t number, std::vector<std::byte> request, std:
 Result<std::unique_ptr<BlockDevice>> RemoteLink::open(Shard& shard) {
   if (!has_source_.load(std::memory_order_acquire)) return fail(Code::kUnreachable, "no connection to the replica");
   return source_->open(shard);
+}
+
+// The controller tells of the namespace that was added, and it is asked for, a little after the call was answered.
+Task<Result<std::unique_ptr<BlockDevice>>> RemoteLink::open_snapshot(Uuid snapshot) {
+  const uint64_t number = connection();
+  Alarm alarm(moved_);
+  const Instant until = reactor_.now() + options_.call_limit;
+  reactor_.arm(alarm, until);
+  std::shared_ptr<BlockSource> found;
+  while (number != 0 && connection() == number && reactor_.now() < until) {
+    for (const host::NamespaceInfo& shown : subsystem_->namespaces()) {
+      if (shown.identity.uuid != snapshot) continue;
+      Result<std::shared_ptr<BlockSource>> source = subsystem_->source(shown.identity.nsid);
+      if (source) found = std::move(*source);
+    }
+    if (found != nullptr) break;
+    co_await moved_.wait();
+  }
+  reactor_.disarm(alarm);
+  if (connection() != number || number == 0) co_return fail(Code::kUnreachable, "no connection to the replica");
+  if (found == nullptr) co_return fail(Code::kTimedOut, "the replica does not show the snapshot");
+  co_return found->open(*shards_.front());
 }
 
 }  // namespace fairlead::engine

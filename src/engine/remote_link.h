@@ -49,6 +49,7 @@ class RemoteLink final : public mirror::ReplicaLink {
   void drop() override;
   Task<Result<mirror::Reply>> call(mirror::Request request) override;
   Result<std::unique_ptr<BlockDevice>> open(Shard& shard) override;
+  Task<Result<std::unique_ptr<BlockDevice>>> open_snapshot(Uuid snapshot) override;
 
  private:
   // A call, for as long as anyone has to do with it.

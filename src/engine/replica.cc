@@ -27,6 +27,11 @@ class Replica::Gate final : public mirror::ReplicaGate {
       (void)co_await replica_.target_->admit(replica_.nqn_, kReplicaNsid, caller);
     }
   }
+  Task<Result<void>> show(Uuid snapshot) override { return replica_.show_snapshot(snapshot); }
+  Task<void> hide(Uuid snapshot) override { return replica_.hide_snapshot(snapshot); }
+  Task<void> tell_size() override {
+    if (replica_.target_ != nullptr) (void)co_await replica_.target_->rescan_namespace(replica_.nqn_, kReplicaNsid);
+  }
 
  private:
   Replica& replica_;
@@ -59,7 +64,7 @@ Task<Result<std::unique_ptr<Replica>>> Replica::open(std::vector<Shard*> shards,
   FL_CO_TRY(const pool::ObjectInfo info, pool.find(name));
   FL_CO_TRY(auto source, co_await pool.source(name));
   std::unique_ptr<Replica> replica(
-      new Replica(std::move(shards), target, std::move(source), std::move(store), info.state.volume_id, options));
+      new Replica(std::move(shards), pool, target, std::move(source), std::move(store), info.state.volume_id, options));
   if (const Result<void> attached = co_await replica->attach(); !attached) {
     co_await replica->close();
     co_return std::unexpected(attached.error());
@@ -67,9 +72,11 @@ Task<Result<std::unique_ptr<Replica>>> Replica::open(std::vector<Shard*> shards,
   co_return replica;
 }
 
-Replica::Replica(std::vector<Shard*> shards, target::Target* target, std::shared_ptr<BlockSource> source,
-                 std::unique_ptr<PoolReplicaStore> store, Uuid volume, const ReplicaOptions& options)
+Replica::Replica(std::vector<Shard*> shards, pool::Pool& pool, target::Target* target,
+                 std::shared_ptr<BlockSource> source, std::unique_ptr<PoolReplicaStore> store, Uuid volume,
+                 const ReplicaOptions& options)
     : shards_(std::move(shards)),
+      pool_(pool),
       target_(target),
       id_(options.id),
       volume_(volume),
@@ -95,8 +102,36 @@ Task<Result<void>> Replica::attach() {
   co_return Result<void>();
 }
 
+Task<Result<void>> Replica::show_snapshot(Uuid id) {
+  if (shown_.contains(id)) co_return Result<void>();
+  FL_CO_TRY(const PoolReplicaStore::Kept kept, store_->find_snapshot(id));
+  FL_CO_TRY(auto source, co_await pool_.source(to_string(kept.object)));
+  Shown shown{.source = std::move(source), .nsid = 0};
+  if (target_ != nullptr) {
+    target::NamespaceOptions options{.nsid = 0, .source = shown.source, .uuid = id, .control = nullptr};
+    FL_CO_TRY(shown.nsid, co_await target_->add_namespace(nqn_, std::move(options)));
+  }
+  shown_.emplace(id, std::move(shown));
+  co_return Result<void>();
+}
+
+Task<void> Replica::hide_snapshot(Uuid id) {
+  const auto found = shown_.find(id);
+  if (found == shown_.end()) co_return;
+  const Shown shown = std::move(found->second);
+  shown_.erase(found);
+  if (target_ != nullptr) (void)co_await target_->remove_namespace(nqn_, shown.nsid);
+}
+
+Result<std::unique_ptr<BlockDevice>> Replica::open_snapshot(const Uuid& id) {
+  const auto found = shown_.find(id);
+  if (found == shown_.end()) return fail(Code::kUnreachable, "the snapshot is not shown");
+  return found->second.source->open(home());
+}
+
 // Errors: what was not there.
 Task<void> Replica::detach() {
+  while (!shown_.empty()) co_await hide_snapshot(shown_.begin()->first);
   if (target_ == nullptr) co_return;
   (void)co_await target_->remove_namespace(nqn_, kReplicaNsid);
   (void)co_await target_->remove_subsystem(nqn_);

@@ -20,7 +20,7 @@ namespace fairlead::engine {
 
 // The subsystem of a replica, on whatever engine it is.
 std::string replica_nqn(const mirror::ReplicaId& id);
-inline constexpr uint32_t kReplicaNsid = 1;
+inline constexpr uint32_t kReplicaNsid = 1;  // those above are of snapshots that are shown, by their ids
 
 struct ReplicaOptions {
   mirror::ReplicaId id;
@@ -48,26 +48,31 @@ class Replica {
   const Uuid& volume() const { return volume_; }
   Shard& home() const { return *shards_.front(); }
   mirror::Keeper& keeper() { return *keeper_; }
-  const mirror::ReplicaStore& store() const { return *store_; }
+  const PoolReplicaStore& store() const { return *store_; }
   bool is_open() const { return !is_closing_; }
 
  private:
   friend class LocalLink;
   class Handler;
   class Gate;
-  Replica(std::vector<Shard*> shards, target::Target* target, std::shared_ptr<BlockSource> source,
+  Replica(std::vector<Shard*> shards, pool::Pool& pool, target::Target* target, std::shared_ptr<BlockSource> source,
           std::unique_ptr<PoolReplicaStore> store, Uuid volume, const ReplicaOptions& options);
 
   Task<Result<void>> attach();
   Task<void> detach();
   Task<void> forget(mirror::CallerId caller);
+  Task<Result<void>> show_snapshot(Uuid id);
+  Task<void> hide_snapshot(Uuid id);
 
   // For LocalLink.
   mirror::CallerId connect(LocalLink& link);
   // Returns when nothing is let through for it.
   Task<void> disconnect(mirror::CallerId caller);
+  // On the home shard, read-only. Error kUnreachable: it is not shown.
+  Result<std::unique_ptr<BlockDevice>> open_snapshot(const Uuid& id);
 
   const std::vector<Shard*> shards_;
+  pool::Pool& pool_;
   target::Target* const target_;
   const mirror::ReplicaId id_;
   const Uuid volume_;
@@ -78,6 +83,11 @@ class Replica {
   std::unique_ptr<Gate> gate_;
   std::unique_ptr<mirror::Keeper> keeper_;
   std::map<mirror::CallerId, LocalLink*> links_;
+  struct Shown {
+    std::shared_ptr<BlockSource> source;  // shared with the target
+    uint32_t nsid = 0;
+  };
+  std::map<Uuid, Shown> shown_;       // snapshots, by their ids
   mirror::CallerId last_caller_ = 0;  // without a target
   bool is_closing_ = false;
   bool is_closed_ = false;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 
 #include "async/call.h"
 #include "base/log.h"
@@ -21,6 +22,7 @@ class Volume::Device final : public BlockDevice {
   ~Device() override;
 
   Shard& shard() const { return shard_; }
+  Result<uint64_t> refresh_size() override;
   // Requires: nothing is under way at what was there before.
   void plug(std::unique_ptr<BlockDevice> inner) { inner_ = std::move(inner); }
 
@@ -38,10 +40,10 @@ class Volume::Device final : public BlockDevice {
 class Volume::Source final : public BlockSource, public std::enable_shared_from_this<Source> {
  public:
   Source(const std::vector<Shard*>& shards, const mirror::MirrorOptions& options)
-      : shards_(shards), devices_(shards.size()), options_(options) {}
+      : shards_(shards), devices_(shards.size()), options_(options), size_bytes_(options.size_bytes) {}
 
   Result<std::unique_ptr<BlockDevice>> open(Shard& shard) override {
-    const BlockGeometry geometry{.size_bytes = options_.size_bytes,
+    const BlockGeometry geometry{.size_bytes = size_bytes(),
                                  .logical_block = options_.logical_block,
                                  .physical_block = 4096,
                                  .optimal_io = 0,
@@ -52,6 +54,8 @@ class Volume::Source final : public BlockSource, public std::enable_shared_from_
     if (*at(shard) != nullptr) return fail(Code::kBusy, "open a volume's namespace a second time on a shard");
     return std::make_unique<Device>(*this, shard, geometry);
   }
+  uint64_t size_bytes() const { return size_bytes_.load(std::memory_order_relaxed); }
+  void set_size(uint64_t size_bytes) { size_bytes_.store(size_bytes, std::memory_order_relaxed); }
   Device** at(Shard& shard) {
     const auto found = std::ranges::find(shards_, &shard);
     FL_CHECK(found != shards_.end());
@@ -62,7 +66,14 @@ class Volume::Source final : public BlockSource, public std::enable_shared_from_
   const std::vector<Shard*> shards_;
   std::vector<Device*> devices_;
   const mirror::MirrorOptions options_;
+  std::atomic<uint64_t> size_bytes_;  // of the volume, as it is now
 };
+
+Result<uint64_t> Volume::Device::refresh_size() {
+  geometry_.size_bytes = source_->size_bytes();
+  if (inner_ != nullptr) FL_TRY_VOID(inner_->refresh_size());
+  return geometry_.size_bytes;
+}
 
 Volume::Device::Device(Source& source, Shard& shard, const BlockGeometry& geometry)
     : BlockDevice(geometry), source_(source.shared_from_this()), shard_(shard) {
@@ -140,6 +151,28 @@ Task<void> Volume::stand_by() {
 Result<void> Volume::force(const mirror::ReplicaId& trusted) {
   if (volume_ == nullptr) return fail(Code::kInvalidArgument, "this engine does not serve the volume");
   return volume_->force(trusted);
+}
+
+Task<Result<void>> Volume::take_snapshot(Uuid id, Duration limit) {
+  if (volume_ == nullptr) co_return fail(Code::kInvalidArgument, "this engine does not serve the volume");
+  co_return co_await volume_->take_snapshot(id, limit);
+}
+
+Task<Result<void>> Volume::delete_snapshot(Uuid id, Duration limit) {
+  if (volume_ == nullptr) co_return fail(Code::kInvalidArgument, "this engine does not serve the volume");
+  co_return co_await volume_->delete_snapshot(id, limit);
+}
+
+Task<Result<void>> Volume::grow(uint64_t size_bytes, Duration limit) {
+  if (volume_ != nullptr) {
+    FL_CO_TRY_VOID(co_await volume_->grow(size_bytes, limit));
+  } else if (size_bytes < options_.mirror.size_bytes || size_bytes % options_.mirror.logical_block != 0) {
+    co_return fail(Code::kInvalidArgument, "a volume does not shrink, and is of whole blocks");
+  }
+  options_.mirror.size_bytes = size_bytes;
+  source_->set_size(size_bytes);
+  FL_CO_TRY_VOID(co_await target_.rescan_namespace(options_.nqn, 1));
+  co_return Result<void>();
 }
 
 Task<void> Volume::run() {

@@ -53,6 +53,12 @@ class Volume {
   mirror::TargetStatus status() const { return volume_ == nullptr ? mirror::TargetStatus{} : volume_->status(); }
   // As VolumeTarget::force(). Error besides: kInvalidArgument (this is not the target).
   Result<void> force(const mirror::ReplicaId& trusted);
+  // As VolumeTarget has them. Error besides: kInvalidArgument (this is not the target).
+  Task<Result<void>> take_snapshot(Uuid id, Duration limit);
+  Task<Result<void>> delete_snapshot(Uuid id, Duration limit);
+  // The same; an engine that stands by shows the new size from now on, and no host finds more there than it was told.
+  Task<Result<void>> grow(uint64_t size_bytes, Duration limit);
+  uint64_t size_bytes() const { return options_.mirror.size_bytes; }
   Event& changed() { return changed_; }
 
  private:
@@ -69,7 +75,7 @@ class Volume {
   mirror::Witness& witness_;
   LinkFactory& links_;
   mirror::CopyBudget& copies_;
-  const VolumeOptions options_;
+  VolumeOptions options_;
   std::shared_ptr<Source> source_;  // shared with the target and its devices
   std::unique_ptr<mirror::VolumeTarget> volume_;
   Event changed_;

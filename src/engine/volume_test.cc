@@ -81,6 +81,7 @@ class Volume {
 
   Reactor& reactor() { return engine_.reactor(); }
   TargetStatus status() const { return target_->status(); }
+  VolumeTarget& target() { return *target_; }
   BlockDevice& device() { return *devices_.front(); }
   // The most that any replica had to copy while has_members() waited.
   uint64_t most_to_copy() const { return most_to_copy_; }
@@ -156,9 +157,9 @@ class Volume {
   uint64_t most_to_copy_ = 0;
 };
 
-// A replica's bytes, past keepers and targets.
-Task<std::vector<std::byte>> bytes_of(TestEngine& engine) {
-  const auto source = co_await engine.pool().source(engine.name());
+// The bytes of an object of the pool, the replica for example, past keepers and targets.
+Task<std::vector<std::byte>> bytes_of(TestEngine& engine, std::string name) {
+  const auto source = co_await engine.pool().source(std::move(name));
   EXPECT_TRUE(source.has_value());
   auto device = (*source)->open(engine.home());
   EXPECT_TRUE(device.has_value());
@@ -172,7 +173,7 @@ Task<std::vector<std::byte>> bytes_of(TestEngine& engine) {
   co_return all;
 }
 Task<void> keep_bytes(EngineBed& bed, size_t& engine, std::vector<std::byte>& out) {
-  out = co_await bytes_of(*bed.engines[engine]);
+  out = co_await bytes_of(*bed.engines[engine], bed.engines[engine]->name());
 }
 void expect_identical(EngineBed& bed, const Ledger* ledger = nullptr) {
   std::vector<std::vector<std::byte>> all(bed.engines.size());
@@ -235,6 +236,63 @@ TEST_P(VolumeLosesOneTest, OnlyWhatItMissedIsCopied) {
 }
 INSTANTIATE_TEST_SUITE_P(Crashes, VolumeLosesOneTest,
                          testing::Values(sim::CrashKind::kProcessKilled, sim::CrashKind::kPowerLost));
+
+// ---- Snapshots
+
+std::string snapshot_name(const TestEngine& engine, const Uuid& snapshot) {
+  return to_string(snapshot) + "-" + engine.name().substr(0, 8);
+}
+
+// Two are taken while a replica is away, and it gets both by the network.
+Task<void> takes_snapshots(EngineBed& bed, Ledger& ledger) {
+  Volume volume(bed, 0);
+  co_await volume.start();
+  CO_ASSERT_TRUE(co_await volume.has_members(3));
+  for (uint64_t block = 0; block < kBlocks; block += 8) EXPECT_TRUE(co_await volume.write(block, ledger));
+  EXPECT_TRUE(co_await volume.target().take_snapshot(test_uuid(31), seconds(10)));
+  bed.crash(2, sim::CrashKind::kPowerLost);
+  for (uint64_t number = 32; number < 34; ++number) {
+    EXPECT_TRUE(co_await volume.write(number * 8, ledger));
+    EXPECT_TRUE(co_await volume.write(number * 8 + 1, ledger));
+    EXPECT_TRUE(co_await volume.target().take_snapshot(test_uuid(static_cast<uint8_t>(number)), seconds(10)));
+  }
+  EXPECT_TRUE(co_await volume.write(5, ledger));
+  bed.world.restart(bed.engines[2]->node());
+  CO_ASSERT_TRUE(co_await volume.has_members(3));
+  EXPECT_LE(volume.most_to_copy(), 2 * mirror::kExtentBytes);
+  EXPECT_EQ(volume.status().snapshots.size(), 3U);
+  // The first is deleted where it was taken, and where it was not read from either.
+  EXPECT_TRUE(co_await volume.target().delete_snapshot(test_uuid(31), seconds(10)));
+  EXPECT_TRUE(co_await volume.target().delete_snapshot(test_uuid(33), seconds(10))) << "it was shown";
+  EXPECT_EQ(volume.status().snapshots.size(), 1U);
+  co_await volume.verify(ledger);
+  co_await volume.stop();
+}
+struct Found {
+  std::vector<std::byte> bytes;
+  size_t objects = 0;
+};
+Task<void> find_snapshot(EngineBed& bed, size_t& engine, Found& found) {
+  TestEngine& at = *bed.engines[engine];
+  found.objects = at.pool().list().size();
+  found.bytes = co_await bytes_of(at, snapshot_name(at, test_uuid(32)));
+}
+TEST(VolumeTest, AReplicaGetsTheSnapshotsThatItMissed) {
+  EngineBed bed({.engines = 3});
+  Ledger ledger;
+  bed.run_at(0, takes_snapshots, ledger);
+  expect_identical(bed, &ledger);
+  Found found[3];
+  for (size_t i = 0; i < 3; ++i) {
+    bed.run_at(i, find_snapshot, i, found[i]);
+    EXPECT_EQ(found[i].objects, 2U) << "the replica and one snapshot";
+    EXPECT_TRUE(found[i].bytes == found[0].bytes) << i;
+  }
+  const auto at = [&](uint64_t block) { return std::span(found[0].bytes).subspan(block * kBlock, kBlock); };
+  EXPECT_TRUE(std::ranges::equal(at(32 * 8), block_bytes(32 * 8, 2)));
+  EXPECT_TRUE(std::ranges::equal(at(33 * 8), block_bytes(33 * 8, 1)));
+  EXPECT_TRUE(std::ranges::equal(at(5), block_bytes(5, 0)));
+}
 
 // ---- Under load
 

@@ -11,9 +11,10 @@ namespace {
 
 // What begins each message and state: version (2 bytes), what it is (1), the kind of body (1), reserved (4).
 constexpr uint16_t kVersion = 1;
-enum class What : uint8_t { kRequest = 1, kReply = 2, kState = 3 };
+enum class What : uint8_t { kRequest = 1, kReply = 2, kState = 3, kSnapshot = 4 };
 // More than all fields but the ranges and extents take.
 constexpr size_t kFixedBytesMax = 1024;
+constexpr size_t kSnapshotBytes = 56;
 
 // The numbers of the codes on the wire: places in this list, from 1 on. Append only.
 constexpr std::array kWireCodes = {Code::kInvalidArgument,
@@ -76,6 +77,12 @@ class Encoder {
     field(static_cast<uint32_t>(list.size()));
     reserved(4);
     for (const uint64_t extent : list) field(extent);
+  }
+  void snapshots(const std::vector<Snapshot>& list) {
+    FL_CHECK(list.size() <= kSnapshotsMax);
+    field(static_cast<uint32_t>(list.size()));
+    reserved(4);
+    for (const Snapshot& snapshot : list) field(snapshot);
   }
   void ranges(const std::vector<ByteSpan>& list, uint64_t next) {
     FL_CHECK(list.size() <= kRangesMax);
@@ -151,6 +158,13 @@ class Decoder {
     list.resize(count);
     for (uint64_t& extent : list) field(extent);
   }
+  void snapshots(std::vector<Snapshot>& list) {
+    list.resize(list_size(kSnapshotsMax, kSnapshotBytes));
+    for (size_t i = 0; i < list.size(); ++i) {
+      field(list[i]);
+      if (i > 0 && list[i].cut <= list[i - 1].cut) return fault("the snapshots are not ascending");
+    }
+  }
   void ranges(std::vector<ByteSpan>& list, uint64_t& next) {
     const size_t count = list_size(kRangesMax, 2 * sizeof(uint64_t));
     list.resize(count);
@@ -200,6 +214,7 @@ void fields(auto& io, Like<Record> auto& record) {
   io.field(record.at);
   io.members(record.members);
   io.members(record.prior);
+  io.field(record.last_snapshot);
 }
 void fields(auto& io, Like<Session> auto& session) {
   io.field(session.term);
@@ -223,8 +238,15 @@ void fields(auto& io, Like<LeaseRequest> auto& body) { io.field(body.lease_ns); 
 void fields(auto& io, Like<ChangedRequest> auto& body) {
   io.since(body.since);
   io.field(body.offset);
+  io.field(body.base);
+  io.field(body.of);
 }
 void fields(auto& io, Like<StampRequest> auto& body) { io.extents(body.extents); }
+void fields(auto& io, Like<SnapshotRequest> auto& body) { io.field(body.snapshot); }
+void fields(auto& io, Like<DeleteSnapshotRequest> auto& body) { io.field(body.id); }
+void fields(auto& /*io*/, Like<SnapshotsRequest> auto& /*body*/) {}
+void fields(auto& io, Like<ShowSnapshotRequest> auto& body) { io.field(body.id); }
+void fields(auto& io, Like<GrowRequest> auto& body) { io.field(body.size_bytes); }
 
 void fields(auto& /*io*/, Like<Done> auto& /*body*/) {}
 void fields(auto& io, Like<Fenced> auto& body) { io.field(body.promise); }
@@ -235,12 +257,14 @@ void fields(auto& io, Like<Prepared> auto& body) {
   io.flag(body.is_cold);
   fields(io, body.session);
   io.field(body.size_bytes);
+  io.field(body.last_snapshot);
 }
 void fields(auto& io, Like<Ranges> auto& body) { io.ranges(body.ranges, body.next); }
 void fields(auto& io, Like<Failed> auto& body) {
   io.code(body.code);
   io.reserved(7);
 }
+void fields(auto& io, Like<Snapshots> auto& body) { io.snapshots(body.list); }
 
 void envelope(auto& io, Like<Request> auto& request) {
   io.field(request.volume);
@@ -288,11 +312,13 @@ size_t list_bytes(const RequestBody& body) {
   return stamp == nullptr ? 0 : stamp->extents.size() * sizeof(uint64_t);
 }
 size_t list_bytes(const Reply& reply) {
-  const auto* ranges = std::get_if<Ranges>(&reply);
-  return ranges == nullptr ? 0 : ranges->ranges.size() * 2 * sizeof(uint64_t);
+  if (const auto* ranges = std::get_if<Ranges>(&reply)) return ranges->ranges.size() * 2 * sizeof(uint64_t);
+  if (const auto* snapshots = std::get_if<Snapshots>(&reply)) return snapshots->list.size() * kSnapshotBytes;
+  return 0;
 }
 static_assert(kStampsMax * sizeof(uint64_t) + 256 <= kRequestBytesMax);
 static_assert(kRangesMax * 2 * sizeof(uint64_t) + 256 <= kReplyBytesMax);
+static_assert(kSnapshotsMax * kSnapshotBytes + 256 <= kReplyBytesMax);
 
 }  // namespace
 
@@ -315,6 +341,13 @@ std::vector<std::byte> encode(const ReplicaState& state) {
   Encoder encoder(kFixedBytesMax);
   write_head(encoder, What::kState, 0);
   fields(encoder, state);
+  return encoder.finish();
+}
+
+std::vector<std::byte> encode(const Snapshot& snapshot) {
+  Encoder encoder(kFixedBytesMax);
+  write_head(encoder, What::kSnapshot, 0);
+  encoder.field(snapshot);
   return encoder.finish();
 }
 
@@ -345,6 +378,15 @@ Result<ReplicaState> decode_replica_state(std::span<const std::byte> bytes) {
   fields(decoder, state);
   if (const char* problem = decoder.problem()) return fail(Code::kCorrupt, problem);
   return state;
+}
+
+Result<Snapshot> decode_snapshot(std::span<const std::byte> bytes) {
+  Decoder decoder(bytes);
+  Snapshot snapshot;
+  if (read_head(decoder, What::kSnapshot) != 0) decoder.fault("an unknown kind");
+  decoder.field(snapshot);
+  if (const char* problem = decoder.problem()) return fail(Code::kCorrupt, problem);
+  return snapshot;
 }
 
 }  // namespace fairlead::mirror

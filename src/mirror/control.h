@@ -1,5 +1,5 @@
 // What a target asks of a replica, and what it answers: the messages of replication control, and their encoding, which
-// is also that of the state that a replica keeps. Hostile until decoded. Plain values.
+// is also that of what a replica keeps of itself and of its snapshots. Hostile until decoded. Plain values.
 #pragma once
 
 #include <optional>
@@ -42,21 +42,43 @@ struct LevelledRequest {};
 struct LeaseRequest {
   uint64_t lease_ns = 0;
 };
-// What changed: extents of `extent_bytes` that were written or unmapped under a stamp above `since`, of all that are
-// mapped when there is none. From `offset` on, in bytes, ascending; go on from Ranges::next.
+// What changed: extents of kExtentBytes that were written or unmapped under a stamp above `since`, of all that are
+// mapped when there is none; with `base`, those in which what is asked may differ from that snapshot, and `since` says
+// nothing. From `offset` on, in bytes, ascending; go on from Ranges::next.
 struct ChangedRequest {
   std::optional<Stamp> since;
   uint64_t offset = 0;
+  Uuid base = {};  // nil: none
+  Uuid of = {};    // a snapshot; nil: the replica as it is now
 };
 // Stamp these extents with the session's generation: their bytes were copied (rule 1).
 struct StampRequest {
   std::vector<uint64_t> extents;  // numbers of kExtentBytes each; kStampsMax at most
 };
 inline constexpr size_t kStampsMax = 400;
+// Take the snapshot: what was written until now. On stable storage when answered, with all that is in it. The replica
+// has none with a later cut. One that it has already: done.
+struct SnapshotRequest {
+  Snapshot snapshot;
+};
+// Also where there is none: done.
+struct DeleteSnapshotRequest {
+  Uuid id;
+};
+struct SnapshotsRequest {};
+// Let it be read by whoever has a connection, until it is deleted.
+struct ShowSnapshotRequest {
+  Uuid id;
+};
+// Never smaller.
+struct GrowRequest {
+  uint64_t size_bytes = 0;
+};
 
 // Their places here, and in Reply, are their numbers on the wire: append only.
 using RequestBody = std::variant<PrepareRequest, RecordRequest, GenerationRequest, NoteRequest, LevelledRequest,
-                                 LeaseRequest, ChangedRequest, StampRequest>;
+                                 LeaseRequest, ChangedRequest, StampRequest, SnapshotRequest, DeleteSnapshotRequest,
+                                 SnapshotsRequest, ShowSnapshotRequest, GrowRequest>;
 struct Request {
   Uuid volume;
   ReplicaId replica;
@@ -79,6 +101,7 @@ struct Prepared {
   bool is_cold = false;
   Session session;
   uint64_t size_bytes = 0;
+  Snapshot last_snapshot = {};  // of those that it has; none: Snapshot{}
 };
 struct ByteSpan {
   uint64_t begin = 0;
@@ -92,16 +115,21 @@ struct Ranges {
 struct Failed {
   Code code = Code::kInternal;
 };
-using Reply = std::variant<Done, Fenced, Prepared, Ranges, Failed>;
+struct Snapshots {
+  std::vector<Snapshot> list;  // by cut, ascending; kSnapshotsMax at most
+};
+using Reply = std::variant<Done, Fenced, Prepared, Ranges, Failed, Snapshots>;
 
 // Requires: the limits above hold.
 std::vector<std::byte> encode(const Request& request);
 std::vector<std::byte> encode(const Reply& reply);
 std::vector<std::byte> encode(const ReplicaState& state);
-// All or error kProtocol (a message) or kCorrupt (a state): unknown version or kind, too short or too long, sets that
-// are not ascending or too large, ranges that are not, a reserved byte that is not zero.
+std::vector<std::byte> encode(const Snapshot& snapshot);
+// All or error kProtocol (a message) or kCorrupt (what is kept): unknown version or kind, too short or too long, sets
+// that are not ascending or too large, ranges that are not, a reserved byte that is not zero.
 Result<Request> decode_request(std::span<const std::byte> bytes);
 Result<Reply> decode_reply(std::span<const std::byte> bytes);
 Result<ReplicaState> decode_replica_state(std::span<const std::byte> bytes);
+Result<Snapshot> decode_snapshot(std::span<const std::byte> bytes);
 
 }  // namespace fairlead::mirror

@@ -46,14 +46,20 @@ class Draw {
   Record record() {
     const Stamp at = stamp();
     const MemberSet members_now = members();
-    return {.at = at, .members = members_now, .prior = members()};
+    const MemberSet prior = members();
+    return {.at = at, .members = members_now, .prior = prior, .last_snapshot = snapshot()};
+  }
+  Snapshot snapshot() {
+    const Uuid id = uuid();
+    const Stamp cut = stamp();
+    return {.id = id, .cut = cut, .size_bytes = number()};
   }
   Session session() { return {.term = term(), .number = number(), .boot_id = uuid()}; }
   ReplicaState state() {
     return {.promise = term(), .record = record(), .session = session(), .note = stamp(), .is_cold = flag()};
   }
   RequestBody body() {
-    switch (below(8)) {
+    switch (below(13)) {
       case 0:
         return PrepareRequest{term()};
       case 1:
@@ -67,7 +73,18 @@ class Draw {
       case 5:
         return LeaseRequest{number()};
       case 6:
-        return ChangedRequest{.since = flag() ? std::optional(stamp()) : std::nullopt, .offset = number()};
+        return ChangedRequest{
+            .since = flag() ? std::optional(stamp()) : std::nullopt, .offset = number(), .base = uuid(), .of = uuid()};
+      case 7:
+        return SnapshotRequest{snapshot()};
+      case 8:
+        return DeleteSnapshotRequest{uuid()};
+      case 9:
+        return SnapshotsRequest{};
+      case 10:
+        return ShowSnapshotRequest{uuid()};
+      case 11:
+        return GrowRequest{number()};
       default: {
         StampRequest stamps;
         for (uint64_t left = below(kStampsMax + 1); left > 0; --left) stamps.extents.push_back(number());
@@ -79,7 +96,7 @@ class Draw {
     return {.volume = uuid(), .replica = uuid(), .term = term(), .session = number(), .body = body()};
   }
   Reply reply() {
-    switch (below(5)) {
+    switch (below(6)) {
       case 0:
         return Done{};
       case 1:
@@ -90,7 +107,8 @@ class Draw {
                         .note = stamp(),
                         .is_cold = flag(),
                         .session = session(),
-                        .size_bytes = number()};
+                        .size_bytes = number(),
+                        .last_snapshot = snapshot()};
       case 3: {
         Ranges ranges;
         uint64_t at = 0;
@@ -101,6 +119,12 @@ class Draw {
         }
         ranges.next = flag() ? 0 : at + below(1 << 20);
         return ranges;
+      }
+      case 4: {
+        Snapshots snapshots;
+        for (uint64_t left = below(kSnapshotsMax + 1); left > 0; --left) snapshots.list.push_back(snapshot());
+        std::ranges::sort(snapshots.list, {}, &Snapshot::cut);
+        return snapshots;
       }
       default:
         return Failed{static_cast<Code>(below(static_cast<uint64_t>(kCodeCount)))};
@@ -133,6 +157,9 @@ TEST(ControlTest, WhatIsEncodedDecodesToTheSame) {
     const auto state_again = decode_replica_state(encode(state));
     ASSERT_TRUE(state_again.has_value()) << state_again.error().what;
     ASSERT_EQ(*state_again, state);
+
+    const Snapshot snapshot = draw.snapshot();
+    ASSERT_EQ(decode_snapshot(encode(snapshot)), snapshot);
   }
 }
 
@@ -157,6 +184,12 @@ TEST(ControlTest, FieldsComeBackInTheirPlaces) {
   EXPECT_TRUE(prepared.is_cold);
   EXPECT_EQ(prepared.session, session());
   EXPECT_EQ(prepared.size_bytes, 1U << 30);
+  EXPECT_EQ(prepared.last_snapshot, snapshot());
+  EXPECT_EQ(std::get<ChangedRequest>(request_again.body).base, uuid(8));
+  EXPECT_EQ(std::get<ChangedRequest>(request_again.body).of, uuid(9));
+  EXPECT_EQ(std::get<SnapshotRequest>(decode_request(encode(request(bodies()[8])))->body).snapshot, snapshot());
+  const Reply snapshots_again = decode_reply(encode(replies()[5])).value();
+  EXPECT_EQ(std::get<Snapshots>(snapshots_again).list, std::vector<Snapshot>{snapshot()});
   const Reply ranges_again = decode_reply(encode(replies()[3])).value();
   EXPECT_EQ(std::get<Ranges>(ranges_again).ranges, (std::vector<ByteSpan>{{0, 4096}, {1 << 20, 3 << 20}}));
   EXPECT_EQ(std::get<Ranges>(ranges_again).next, 5U << 20);
@@ -177,6 +210,14 @@ TEST(ControlTest, EachLimitCanBeReached) {
   const Bytes reply = encode(Reply(ranges));
   EXPECT_LE(reply.size(), kReplyBytesMax);
   EXPECT_TRUE(decode_reply(reply).has_value());
+  Snapshots snapshots;
+  for (uint64_t i = 0; i < kSnapshotsMax; ++i) {
+    snapshots.list.push_back({.id = samples::uuid(1), .cut = {.term = {}, .generation = i}, .size_bytes = 1});
+  }
+  EXPECT_LE(encode(Reply(snapshots)).size(), kReplyBytesMax);
+  EXPECT_TRUE(decode_reply(encode(Reply(snapshots))).has_value());
+  std::swap(snapshots.list[3], snapshots.list[4]);
+  EXPECT_EQ(decode_reply(encode(Reply(snapshots))).error().code, Code::kProtocol) << "not ascending";
   ranges.ranges = {{0, 1}, {1, 2}};  // they may touch
   EXPECT_TRUE(decode_reply(encode(Reply(ranges))).has_value());
 }
@@ -197,8 +238,8 @@ TEST(ControlTest, TheStateOnTheDiskIsThatOfVersionOne) {
       "03"
       "00"
       "00000000" +
-      term + stamp + "0200000000000000" + id(3) + id(4) + "0300000000000000" + id(3) + id(4) + id(5) + term +
-      "0900000000000000" + id(6) + stamp + "0100000000000000";
+      term + stamp + "0200000000000000" + id(3) + id(4) + "0300000000000000" + id(3) + id(4) + id(5) + id(8) + stamp +
+      "0000002000000000" + term + "0900000000000000" + id(6) + stamp + "0100000000000000";
   EXPECT_EQ(hex(encode(samples::state())), expected);
 }
 

@@ -38,7 +38,8 @@ class Copier {
 
   // shared_ptr: a replica gets another device with each session, and what is under way at the old one goes on there.
   using Device = std::shared_ptr<BlockDevice>;
-  // Requires of both: the range is locked; the bytes are of its length.
+  // Requires of both: nobody else writes there, for the range is locked, or the source never changes and the sinks are
+  // written to by nobody else; the bytes are of its length.
   Task<Result<void>> read(ByteRange range, std::span<std::byte> bytes, Device source);
   // By sink.
   Task<std::vector<Result<void>>> write(ByteRange range, std::span<const std::byte> bytes, std::vector<Device> sinks);

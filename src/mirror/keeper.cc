@@ -12,6 +12,7 @@ namespace {
 
 Reply failed(Code code) { return Failed{code}; }
 Reply failed(const Error& error) { return Failed{error.code}; }
+Reply done_or(const Result<void>& outcome) { return outcome ? Reply(Done{}) : failed(outcome.error()); }
 
 }  // namespace
 
@@ -160,12 +161,15 @@ Task<Reply> Keeper::save_session(const Prepare& prepare, Prepared& prepared) {
   if (const Result<void> saved = co_await store_.save(state); !saved) co_return failed(saved.error());
   if (auto refused = refusal(prepare)) co_return *refused;
   const Stamp begun = store_.generation().value_or(Stamp{});
+  const std::vector<Snapshot> snapshots = store_.snapshots();
+  const Snapshot last = snapshots.empty() ? Snapshot{} : snapshots.back();
   prepared = {.record = state.record,
-              .newest = std::max({state.record.at, state.note, begun}),
+              .newest = std::max({state.record.at, state.note, begun, last.cut}),
               .note = state.note,
               .is_cold = state.is_cold,
               .session = state.session,
-              .size_bytes = store_.size_bytes()};
+              .size_bytes = store_.size_bytes(),
+              .last_snapshot = last};
   co_return Done{};
 }
 
@@ -212,11 +216,12 @@ Task<Reply> Keeper::execute(CallerId caller, const Request& request, Instant rec
   if (const auto* lease = std::get_if<LeaseRequest>(&request.body))
     co_return give_lease(*lease, request.term, received);
   if (const auto* changed = std::get_if<ChangedRequest>(&request.body)) {
-    const Result<Ranges> ranges = co_await store_.changed(changed->since, changed->offset);
+    const Result<Ranges> ranges = co_await store_.changed(*changed);
     if (auto refused = refusal(caller, request)) co_return *refused;
     if (!ranges) co_return failed(ranges.error());
     co_return *ranges;
   }
+  if (std::holds_alternative<SnapshotsRequest>(request.body)) co_return Snapshots{store_.snapshots()};
   const Mutex::Guard guard = co_await changes_.lock();
   if (auto refused = refusal(caller, request)) co_return *refused;
   co_return co_await change(request);
@@ -238,10 +243,18 @@ Task<Reply> Keeper::change(const Request& request) {
     co_return co_await begin_generation({.term = request.term, .generation = generation->generation});
   } else if (const auto* stamp = std::get_if<StampRequest>(&request.body)) {
     co_return co_await put_stamps(request.term, stamp->extents);
+  } else if (const auto* taken = std::get_if<SnapshotRequest>(&request.body)) {
+    co_return co_await take_snapshot(taken->snapshot);
+  } else if (const auto* deleted = std::get_if<DeleteSnapshotRequest>(&request.body)) {
+    co_return co_await delete_snapshot(deleted->id);
+  } else if (const auto* shown = std::get_if<ShowSnapshotRequest>(&request.body)) {
+    co_return co_await show_snapshot(shown->id);
+  } else if (const auto* size = std::get_if<GrowRequest>(&request.body)) {
+    co_return co_await grow(size->size_bytes);
   }
   if (answer) co_return *answer;
   const Result<void> saved = co_await store_.save(state);
-  co_return saved ? Reply(Done{}) : failed(saved.error());
+  co_return done_or(saved);
 }
 
 std::optional<Reply> Keeper::apply(ReplicaState& state, const Record& record) const {
@@ -266,7 +279,7 @@ Task<Reply> Keeper::begin_generation(Stamp stamp) {
   if (stamp == current) co_return Done{};
   if (stamp < current) co_return failed(Code::kInvalidArgument);
   const Result<void> begun = co_await store_.begin_generation(stamp);
-  co_return begun ? Reply(Done{}) : failed(begun.error());
+  co_return done_or(begun);
 }
 
 Task<Reply> Keeper::put_stamps(Term term, std::vector<uint64_t> extents) {
@@ -275,8 +288,45 @@ Task<Reply> Keeper::put_stamps(Term term, std::vector<uint64_t> extents) {
   const bool is_inside = std::ranges::all_of(extents, [count](uint64_t extent) { return extent < count; });
   // With an older term's stamp a copy would look older than what it was copied over (hole H8).
   if (!is_inside || !current || current->term != term) co_return failed(Code::kInvalidArgument);
-  const Result<void> stamped = co_await store_.stamp(std::move(extents));
-  co_return stamped ? Reply(Done{}) : failed(stamped.error());
+  co_return done_or(co_await store_.stamp(std::move(extents)));
+}
+
+bool Keeper::has_snapshot(const Uuid& id) const {
+  const std::vector<Snapshot> all = store_.snapshots();
+  return std::ranges::find(all, id, &Snapshot::id) != all.end();
+}
+
+Task<Reply> Keeper::take_snapshot(Snapshot snapshot) {
+  const std::vector<Snapshot> all = store_.snapshots();
+  if (std::ranges::find(all, snapshot) != all.end()) co_return Done{};
+  const bool is_last = all.empty() || all.back().cut < snapshot.cut;
+  if (!is_last || snapshot.id.is_nil() || has_snapshot(snapshot.id) || snapshot.size_bytes == 0 ||
+      snapshot.size_bytes > store_.size_bytes()) {
+    co_return failed(Code::kInvalidArgument);
+  }
+  if (all.size() >= kSnapshotsMax) co_return failed(Code::kResourceExhausted);
+  co_return done_or(co_await store_.take_snapshot(snapshot));
+}
+
+Task<Reply> Keeper::delete_snapshot(Uuid id) {
+  if (!has_snapshot(id)) co_return Done{};
+  co_await gate_.hide(id);
+  co_return done_or(co_await store_.delete_snapshot(id));
+}
+
+Task<Reply> Keeper::show_snapshot(Uuid id) {
+  if (!has_snapshot(id)) co_return failed(Code::kNotFound);
+  co_return done_or(co_await gate_.show(id));
+}
+
+Task<Reply> Keeper::grow(uint64_t size_bytes) {
+  if (size_bytes < store_.size_bytes()) co_return failed(Code::kInvalidArgument);
+  if (size_bytes > store_.size_bytes()) {
+    if (const Result<void> grown = co_await store_.grow(size_bytes); !grown) co_return failed(grown.error());
+  }
+  // Also when it is so already: whoever made it so may have died before it was told.
+  co_await gate_.tell_size();
+  co_return Done{};
 }
 
 Reply Keeper::give_lease(const LeaseRequest& request, const Term& term, Instant received) {

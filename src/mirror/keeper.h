@@ -47,6 +47,10 @@ class Keeper {
   //   changes.
   //   Lease, longer than lease_max: Failed kInvalidArgument, for the caller counts on what it asked for. A shorter one
   //   than is out already changes nothing, but 0 gives it back.
+  //   Snapshot, whose cut is not above those of all that there are, or larger than the replica: Failed
+  //   kInvalidArgument; the same as one that there is: Done; more than kSnapshotsMax: Failed kResourceExhausted.
+  //   ShowSnapshot of none: Failed kNotFound. DeleteSnapshot of one that is read in this process: Failed kBusy.
+  //   Grow, to less than it is: Failed kInvalidArgument.
   //   Stamp, beyond the end, or before the session's term began a generation: Failed kInvalidArgument.
   // Requests for another volume or replica: Failed kNotFound. Where the store fails: Failed with its error, and what
   // was promised in memory stays promised; what was to be saved may be found after the next start.
@@ -92,6 +96,11 @@ class Keeper {
   std::optional<Reply> apply(ReplicaState& state, const NoteRequest& note) const;
   Task<Reply> begin_generation(Stamp stamp);
   Task<Reply> put_stamps(Term term, std::vector<uint64_t> extents);
+  Task<Reply> take_snapshot(Snapshot snapshot);
+  Task<Reply> delete_snapshot(Uuid id);
+  Task<Reply> show_snapshot(Uuid id);
+  Task<Reply> grow(uint64_t size_bytes);
+  bool has_snapshot(const Uuid& id) const;
   Reply give_lease(const LeaseRequest& request, const Term& term, Instant received);
 
   void end_session();

@@ -128,8 +128,18 @@ TEST(KeeperTest, EveryKindOfRequestOfAnOldSessionIsRefused) {
     }(bed);
     EXPECT_EQ(next.session.number, 2U);
     const std::vector<RequestBody> bodies = {
-        RecordRequest{bed.record(9)}, GenerationRequest{9}, NoteRequest{{term(5), 3}},      LevelledRequest{},
-        LeaseRequest{1'000'000},      ChangedRequest{},     StampRequest{.extents = {0, 1}}};
+        RecordRequest{bed.record(9)},
+        GenerationRequest{9},
+        NoteRequest{{term(5), 3}},
+        LevelledRequest{},
+        LeaseRequest{1'000'000},
+        ChangedRequest{},
+        StampRequest{.extents = {0, 1}},
+        SnapshotRequest{{.id = term(1).writer, .cut = {term(5), 3}, .size_bytes = 4096}},
+        DeleteSnapshotRequest{},
+        SnapshotsRequest{},
+        ShowSnapshotRequest{},
+        GrowRequest{1 << 30}};
     for (const RequestBody& body : bodies) {
       EXPECT_EQ(name(co_await bed.ask(1, body)), "fenced 5") << body.index();
     }
@@ -514,6 +524,48 @@ TEST(KeeperTest, CopiesGetTheStampOfTheSessionsGeneration) {
     EXPECT_EQ(name(co_await bed.ask(StampRequest{.extents = {0, 7}})), "done");
     EXPECT_EQ(bed.medium.stamp(0), (Stamp{term(6), 4}));
     EXPECT_EQ(bed.medium.stamp(7), std::nullopt) << "nothing is there";
+  });
+}
+
+TEST(KeeperTest, SnapshotsAreTakenInOrderShownAndDeleted) {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
+    (void)co_await bed.prepare(1, term(5));
+    const auto snapshot = [&](uint8_t id, uint64_t generation) {
+      return SnapshotRequest{{.id = uuid(id), .cut = {term(5), generation}, .size_bytes = bed.medium.size_bytes()}};
+    };
+    SnapshotRequest large = snapshot(50, 1);
+    large.snapshot.size_bytes += 4096;
+    EXPECT_EQ(name(co_await bed.ask(large)), "invalid_argument") << "larger than the replica";
+    EXPECT_EQ(name(co_await bed.ask(snapshot(50, 2))), "done");
+    EXPECT_EQ(name(co_await bed.ask(snapshot(50, 2))), "done") << "the same again";
+    EXPECT_EQ(name(co_await bed.ask(snapshot(50, 3))), "invalid_argument") << "another one of that id";
+    EXPECT_EQ(name(co_await bed.ask(snapshot(51, 2))), "invalid_argument") << "not after the last";
+    EXPECT_EQ(name(co_await bed.ask(snapshot(51, 3))), "done");
+    const Reply list = co_await bed.ask(SnapshotsRequest{});
+    const auto* const snapshots = std::get_if<Snapshots>(&list);
+    EXPECT_TRUE(snapshots != nullptr && snapshots->list.size() == 2 && snapshots->list[0].id == uuid(50));
+    EXPECT_EQ((co_await bed.prepare(2, term(6))).last_snapshot.id, uuid(51));
+    EXPECT_EQ(name(co_await bed.ask(ShowSnapshotRequest{uuid(52)})), "not_found");
+    EXPECT_EQ(name(co_await bed.ask(ShowSnapshotRequest{uuid(51)})), "done");
+    EXPECT_TRUE(bed.gate->shows(uuid(51)));
+    EXPECT_EQ(name(co_await bed.ask(DeleteSnapshotRequest{uuid(51)})), "done");
+    EXPECT_FALSE(bed.gate->shows(uuid(51)));
+    EXPECT_EQ(name(co_await bed.ask(DeleteSnapshotRequest{uuid(51)})), "done") << "there is none";
+    EXPECT_EQ(name(co_await bed.ask(ChangedRequest{.since = {}, .offset = 0, .base = uuid(51), .of = {}})),
+              "not_found");
+    EXPECT_EQ(bed.medium.snapshots().size(), 1U);
+  });
+}
+
+TEST(KeeperTest, GrowsAndNeverShrinks) {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
+    (void)co_await bed.prepare(1, term(5));
+    const uint64_t size = bed.medium.size_bytes();
+    EXPECT_EQ(name(co_await bed.ask(GrowRequest{size - 4096})), "invalid_argument");
+    EXPECT_EQ(name(co_await bed.ask(GrowRequest{size})), "done");
+    EXPECT_EQ(name(co_await bed.ask(GrowRequest{2 * size})), "done");
+    EXPECT_EQ(bed.medium.size_bytes(), 2 * size);
+    EXPECT_EQ((co_await bed.prepare(1, term(6))).size_bytes, 2 * size);
   });
 }
 

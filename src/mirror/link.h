@@ -41,6 +41,9 @@ class ReplicaLink {
   // Way of a shard to the replica's data, on its thread. Error kUnreachable: no connection. Its I/O fails with kFenced
   // where it is not let through.
   virtual Result<std::unique_ptr<BlockDevice>> open(Shard& shard) = 0;
+  // Way of the home shard to a snapshot that the replica shows, read-only; its I/O is never refused. Errors:
+  // kUnreachable, kTimedOut (nothing of it was seen here).
+  virtual Task<Result<std::unique_ptr<BlockDevice>>> open_snapshot(Uuid snapshot) = 0;
 };
 
 // What the witness answers to a prepare.

@@ -18,8 +18,14 @@ enum class Mutant : uint8_t {
   kFaultsAlone,        // rule 3: what is lost is needed no more, before a record says so
   kComparesOneSide,    // rule 4: what the returning replica wrote itself is not copied
   kNotesWithoutFlush,  // rule 5
+  // Hole H16: a snapshot is taken while hosts write; not flushed before; what came to nothing stays; a replica that
+  // returns gets the newest bytes and no snapshot.
+  kCutsWithoutHold,
+  kCutsWithoutFlush,
+  kKeepsFailedSnapshots,
+  kReturnsWithoutSnapshots,
 };
-inline constexpr Mutant kLastMutant = Mutant::kNotesWithoutFlush;
+inline constexpr Mutant kLastMutant = Mutant::kReturnsWithoutSnapshots;
 
 #ifdef FAIRLEAD_MUTANTS
 inline Mutant active_mutant = Mutant::kNone;

@@ -9,13 +9,15 @@
 namespace fairlead::mirror {
 
 Reign::Reign(Shard& home, const MirrorOptions& options, Term term, std::optional<ReplicaId> trusted,
-             std::vector<Peer*> peers, Witness& witness, Sides& sides, CopyBudget& copies, Event& changed)
+             std::vector<Peer*> peers, Witness& witness, Sides& sides, CopyBudget& copies, VolumeJobs& jobs,
+             Event& changed)
     : home_(home),
       options_(options),
       term_(term),
       trusted_(trusted),
       witness_(witness),
       sides_(sides),
+      jobs_(jobs),
       era_(sides.next_era()),
       outer_changed_(changed),
       changed_(home.reactor),
@@ -76,6 +78,7 @@ Task<Reign::End> Reign::reign() {
   scope_.spawn(upkeep());
   scope_.spawn(watch());
   scope_.spawn(leveller());
+  scope_.spawn(do_jobs());
   co_return co_await govern();
 }
 
@@ -211,6 +214,7 @@ void Reign::lose(Seat& seat, Error error) {
     sides_.configuration().slots[seat.peer.slot].use = SlotUse::kOff;
   }
   seat.standing = Standing::kAway;
+  seat.stage = Seat::Stage::kNone;
   seat.last_error = error;
   seat.lease_until = {};
   count_leases();
@@ -227,6 +231,14 @@ void Reign::lose(Seat& seat, Error error) {
   if (seat.peer.link->connection() == seat.connection) seat.peer.link->drop();
   seat.peer.link->changed().release_waiters();
   note_change();
+}
+
+// Its return begins anew, through no fault of its own.
+void Reign::send_back(Seat& seat, const char* what_for) {
+  const Peer before{.link = nullptr, .slot = 0, .failures = seat.peer.failures, .failed_at = seat.peer.failed_at};
+  lose(seat, Error{.code = Code::kCancelled, .what = what_for});
+  seat.peer.failures = before.failures;
+  seat.peer.failed_at = before.failed_at;
 }
 
 void Reign::slot_failed(Slot slot, uint64_t incarnation, const Error& error) {
@@ -271,6 +283,7 @@ Decision Reign::override_decision() const {
   decision.lack = Decision::Lack::kMajority;
   const Seat* const seat = find(*trusted_);
   if (seat == nullptr || !seat->has_session) return decision;
+  decision.newest.last_snapshot = seat->prepared.last_snapshot;
   decision.source = *trusted_;
   decision.missing = {};
   decision.lack = Decision::Lack::kNothing;

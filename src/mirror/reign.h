@@ -26,6 +26,7 @@
 #include "mirror/options.h"
 #include "mirror/quorum.h"
 #include "mirror/sides.h"
+#include "mirror/volume_job.h"
 
 namespace fairlead::mirror {
 
@@ -49,9 +50,10 @@ class Reign {
   enum class Phase : uint8_t { kGathering, kRecording, kServing };
 
   // All borrowed for life. `trusted`: serves with this replica alone, whatever the others say, because a person told it
-  // to (rule 7). `changed` is released whenever what status is made of may be another.
+  // to (rule 7). `jobs`: to be done while it serves. `changed` is released whenever what status is made of may be
+  // another.
   Reign(Shard& home, const MirrorOptions& options, Term term, std::optional<ReplicaId> trusted,
-        std::vector<Peer*> peers, Witness& witness, Sides& sides, CopyBudget& copies, Event& changed);
+        std::vector<Peer*> peers, Witness& witness, Sides& sides, CopyBudget& copies, VolumeJobs& jobs, Event& changed);
   ~Reign();  // Requires: run() returned.
   Reign(const Reign&) = delete;
   Reign& operator=(const Reign&) = delete;
@@ -67,6 +69,9 @@ class Reign {
     note_change();
   }
 
+  // There is another job.
+  void look_for_jobs() { note_change(); }
+
   // Of the data path.
   void slot_failed(Slot slot, uint64_t incarnation, const Error& error);
   void lease_wanted();
@@ -81,6 +86,8 @@ class Reign {
   // The highest term that refused us.
   const Term& refusal() const { return refusal_; }
   bool is_witness_away() const { return is_witness_away_; }
+  // Those that exist, by cut, ascending. While it serves.
+  const std::vector<Snapshot>& snapshots() const { return snapshots_; }
 
   enum class Standing : uint8_t {
     kAway,       // not reached, or it has no session
@@ -103,9 +110,12 @@ class Reign {
     bool is_renewing = false;
     Stamp sent_record;  // the newest that it was sent
     Instant copying_since;
-    uint64_t copied = 0;      // in its last return: extents,
-    uint64_t to_copy = 0;     // of so many
-    uint32_t sourcing = 0;    // copies that are being read from it
+    uint64_t copied = 0;    // in its last return: extents,
+    uint64_t to_copy = 0;   // of so many
+    uint32_t sourcing = 0;  // copies that are being read from it
+    // kReturning: what it has got so far.
+    enum class Stage : uint8_t { kNone, kSnapshots, kHead } stage = Stage::kNone;
+    Uuid base;                // the newest snapshot that it has as the members have it, its note being older; nil: none
     bool is_refused = false;  // it obeys a higher term
     Error last_error = {};
   };
@@ -122,6 +132,10 @@ class Reign {
   Ballot ballot() const;
   Decision override_decision() const;
   Task<Result<Reply>> call(Seat& seat, RequestBody body);
+  // Whether the seat's session is that one still.
+  bool is_in(const Seat& seat, uint64_t session) const {
+    return !is_ending() && seat.has_session && seat.prepared.session.number == session;
+  }
   // What it was asked it did; anything else loses the seat its session.
   Task<bool> ask(Seat& seat, RequestBody body);
   bool is_done(Seat& seat, const Result<Reply>& reply);
@@ -130,6 +144,7 @@ class Reign {
   void lose(Seat& seat, uint64_t session, Error error) {
     if (seat.prepared.session.number == session) lose(seat, error);
   }
+  void send_back(Seat& seat, const char* what_for);
   Seat* find(const ReplicaId& id) const;
   Seat* find(Slot slot) const;
   bool is_ending() const { return ending_.is_cancelled(); }
@@ -154,11 +169,12 @@ class Reign {
 
   // reign_copy.cc
   Task<bool> find_unlevel();
-  Task<bool> add_changes(Seat& of, std::optional<Stamp> since, ExtentBits& into);
+  Task<bool> add_changes(Seat& of, ChangedRequest what, ExtentBits& into);
   Task<void> leveller();
   Task<void> tell_level(Seat& seat);
   Task<void> bring_back(Seat& seat);
   Task<bool> bring_back_now(Seat& seat);
+  static ChangedRequest changes_of(const Seat& seat);
   Task<bool> stamp_all(Seat& seat, std::vector<uint64_t> extents);
   Seat* source_for(const Seat& seat) const;
 
@@ -180,6 +196,28 @@ class Reign {
   Task<void> make_way(Duration took);
   Task<void> repair(Seat& seat, ByteRange range);
 
+  // reign_snapshot.cc
+  Task<bool> make_large(Seat& seat);
+  Task<bool> await_size(Seat& seat, uint64_t size_bytes);
+  Task<bool> learn_snapshots();
+  Task<std::optional<std::vector<Snapshot>>> snapshots_of(Seat& seat);
+  Task<bool> copy_snapshots(Seat& seat);
+  Task<bool> copy_snapshot(Seat& seat, Seat& source, Snapshot snapshot);
+  Task<bool> copy_layer(Seat& seat, const ExtentBits& wanted, Copier::Device from, uint64_t size_bytes);
+  Task<bool> begin_head(Seat& seat, Snapshot seen);
+  Task<void> do_jobs();
+  Task<std::optional<Result<void>>> perform(const VolumeJob& job);
+  Task<std::optional<Result<void>>> take_snapshot(Uuid id);
+  Task<bool> cut(Snapshot snapshot, MemberSet members);
+  Task<bool> ask_all(MemberSet members, RequestBody body);
+  Task<void> ask_one(Seat& seat, RequestBody body, bool& is_done_by_all);
+  Task<bool> flush_all(MemberSet members);
+  Task<void> flush_one(Seat& seat, bool& is_done_by_all);
+  Task<std::optional<Result<void>>> delete_snapshot(Uuid id);
+  Task<std::optional<Result<void>>> grow(uint64_t size_bytes);
+  bool is_steady() const;
+  bool are_members(const MemberSet& members) const;
+
   // reign_upkeep.cc
   Task<void> upkeep();
   Task<void> watch();
@@ -194,6 +232,8 @@ class Reign {
   Task<void> lose_patience();
 
   void note_change();
+  // Whether hosts are to wait.
+  bool is_held() const { return is_told_to_stop_ || is_cutting_; }
 
   Shard& home_;
   const MirrorOptions& options_;
@@ -201,6 +241,7 @@ class Reign {
   const std::optional<ReplicaId> trusted_;
   Witness& witness_;
   Sides& sides_;
+  VolumeJobs& jobs_;
   const uint64_t era_;
   Event& outer_changed_;
   Event changed_;  // anything that a coroutine here may wait for
@@ -239,6 +280,11 @@ class Reign {
   bool is_level_ = false;
   std::set<Seat*> has_generation_;  // in the session that they have
   Mutex generation_changing_;
+
+  std::vector<Snapshot> snapshots_;
+  Snapshot last_snapshot_;        // of the records to come
+  bool is_cutting_ = false;       // hosts wait for a snapshot to be taken
+  size_t copying_snapshots_ = 0;  // seats
 
   Instant leases_wanted_until_;
   bool is_keeping_leases_ = false;

@@ -9,36 +9,41 @@
 namespace fairlead::mirror {
 
 // Adds what the replica says that it has written, or unmapped, since; false: it failed.
-Task<bool> Reign::add_changes(Seat& of, std::optional<Stamp> since, ExtentBits& into) {
+Task<bool> Reign::add_changes(Seat& of, ChangedRequest what, ExtentBits& into) {
   const uint64_t session = of.prepared.session.number;
-  uint64_t offset = 0;
   do {
-    const Result<Reply> reply = co_await call(of, ChangedRequest{.since = since, .offset = offset});
+    const Result<Reply> reply = co_await call(of, what);
+    // A snapshot was deleted meanwhile.
+    if (const Failed* failed = reply ? std::get_if<Failed>(&*reply) : nullptr;
+        failed != nullptr && failed->code == Code::kNotFound) {
+      co_return false;
+    }
     const Ranges* const ranges = reply ? std::get_if<Ranges>(&*reply) : nullptr;
-    if (ranges == nullptr || (ranges->next != 0 && ranges->next <= offset)) {
+    if (ranges == nullptr || (ranges->next != 0 && ranges->next <= what.offset)) {
       lose(of, session, reply ? Error{.code = Code::kProtocol} : reply.error());
       co_return false;
     }
     for (const ByteSpan& range : ranges->ranges) {
-      const uint64_t end = std::min(range.end, options_.size_bytes);
-      for (uint64_t at = range.begin / kExtentBytes; at * kExtentBytes < end; ++at) into.set(at);
+      const uint64_t end = std::min((range.end + kExtentBytes - 1) / kExtentBytes, into.extents());
+      for (uint64_t at = range.begin / kExtentBytes; at < end; ++at) into.set(at);
     }
-    offset = ranges->next;
-  } while (offset != 0);
+    what.offset = ranges->next;
+  } while (what.offset != 0);
   co_return true;
 }
 
 // Everything that any of those present was asked to write after its own note may be there and not elsewhere.
 Task<bool> Reign::find_unlevel() {
   ExtentBits& unlevel = sides_.shared().unlevel;
-  for (uint64_t at = unlevel.next(0); at < unlevel.extents(); at = unlevel.next(at)) unlevel.clear(at);
+  unlevel.reset(sides_.shared().extents());
+  sides_.shared().touched.reset(unlevel.extents());
   if (is_mutant(Mutant::kDoesNotLevel)) co_return true;
   Seat& source = *find(source_);
   for (const ReplicaId& id : decision_.present.ids()) {
     if (id == source_) continue;
     Seat& seat = *find(id);
-    if (!co_await add_changes(seat, seat.prepared.note, unlevel)) co_return false;
-    if (!co_await add_changes(source, seat.prepared.note, unlevel)) co_return false;
+    const ChangedRequest since{.since = seat.prepared.note};
+    if (!co_await add_changes(seat, since, unlevel) || !co_await add_changes(source, since, unlevel)) co_return false;
   }
   co_return true;
 }
@@ -85,6 +90,14 @@ Task<void> Reign::bring_back(Seat& seat) {
   lose(seat, seat.last_error);
 }
 
+// In what it may differ from the members: since its note, or the snapshot that it has got since.
+ChangedRequest Reign::changes_of(const Seat& seat) {
+  ChangedRequest changes;
+  changes.base = seat.base;
+  if (seat.prepared.note != Stamp{}) changes.since = seat.prepared.note;
+  return changes;
+}
+
 Task<bool> Reign::bring_back_now(Seat& seat) {
   const auto is_good = [this, &seat, session = seat.prepared.session.number] {
     return !is_ending() && seat.has_session && seat.prepared.session.number == session;
@@ -94,13 +107,17 @@ Task<bool> Reign::bring_back_now(Seat& seat) {
   // What was left of an earlier session has ended by now.
   co_await sides_.detach(seat.peer.slot);
   if (!is_good()) co_return false;
-  {
-    const Mutex::Guard guard = co_await generation_changing_.lock();
-    if (!is_good() || !co_await ask(seat, GenerationRequest{generation_})) co_return false;
-    has_generation_.insert(&seat);
-  }
+  // First the snapshots, oldest first, while nobody else writes there.
+  seat.stage = Seat::Stage::kSnapshots;
+  seat.base = {};
+  Snapshot seen;
+  do {
+    seen = last_snapshot_;
+    if (!co_await copy_snapshots(seat) || !is_good()) co_return false;
+  } while (!co_await begin_head(seat, seen));
+  if (!is_good()) co_return false;
   const Result<void> attached = co_await sides_.attach(seat.peer.slot, *seat.peer.link);
-  if (!attached || !is_good()) co_return false;
+  if (!attached || !is_good() || !co_await await_size(seat, sides_.shared().size_bytes)) co_return false;
   // From here on it receives every write; those that began before end first.
   SlotConfiguration& slot = sides_.configuration().slots[seat.peer.slot];
   slot.use = SlotUse::kCopied;
@@ -109,11 +126,10 @@ Task<bool> Reign::bring_back_now(Seat& seat) {
   if (!co_await sides_.drain(era_) || !is_good()) co_return false;
   Seat* const source = source_for(seat);
   if (source == nullptr) co_return false;
-  ExtentBits wanted(sides_.shared().unlevel.extents());
-  const bool is_new = seat.prepared.note == Stamp{};
-  const std::optional<Stamp> since = is_new ? std::nullopt : std::optional(seat.prepared.note);
-  if (!is_mutant(Mutant::kComparesOneSide) && !co_await add_changes(seat, since, wanted)) co_return false;
-  if (!co_await add_changes(*source, since, wanted)) co_return false;
+  ExtentBits wanted(sides_.shared().extents());
+  const ChangedRequest changes = changes_of(seat);
+  if (!is_mutant(Mutant::kComparesOneSide) && !co_await add_changes(seat, changes, wanted)) co_return false;
+  if (!co_await add_changes(*source, changes, wanted)) co_return false;
   log_info("mirror.replica_returns", {{"volume", to_string(options_.volume)},
                                       {"replica", to_string(seat.peer.link->replica())},
                                       {"since", to_string(seat.prepared.note)},
@@ -128,6 +144,7 @@ Task<bool> Reign::bring_back_now(Seat& seat) {
   co_await tell_level(seat);
   if (!is_good()) co_return false;
   seat.standing = Standing::kReady;
+  seat.stage = Seat::Stage::kNone;
   note_change();
   co_return true;
 }

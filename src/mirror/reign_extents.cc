@@ -145,7 +145,7 @@ Task<bool> Reign::level(uint64_t extent) {
   for (const auto& seat : seats_) {
     if (seat.get() != source && seat->standing == Standing::kMember) to.push_back(seat.get());
   }
-  const Result<void> copied = co_await copy(range_of(extent, options_.size_bytes), std::move(to), source);
+  const Result<void> copied = co_await copy(range_of(extent, sides_.shared().size_bytes), std::move(to), source);
   if (is_ending()) co_return false;
   if (!copied) {
     if (copied.error().code != Code::kBusy) lose(*source, session, copied.error());
@@ -199,7 +199,7 @@ Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, 
     const Instant began = home_.reactor.now();
     sides_.shared().has_io.store(false, std::memory_order_relaxed);
     std::vector<Seat*> to = {&seat};
-    const Result<void> copied = co_await copy(range_of(extent, options_.size_bytes), std::move(to), nullptr);
+    const Result<void> copied = co_await copy(range_of(extent, sides_.shared().size_bytes), std::move(to), nullptr);
     place.reset();
     if (is_ending()) co_return;
     if (copied && is_same()) {

@@ -16,14 +16,18 @@ Task<bool> Reign::serve_first() {
   counter_ = decision_.above.generation + 1;
   generation_ = counter_;
   if (!co_await seat_members()) co_return false;
+  last_snapshot_ = found.last_snapshot;
+  if (!co_await learn_snapshots()) co_return false;
   if (!co_await find_unlevel()) co_return false;
   in_force_ = found;
   if (!found.is_settled()) {
     // Hole H2: whoever comes after a half-way stop must hear of the record that we build on.
-    const Record again{.at = {term_, ++counter_}, .members = found.members, .prior = found.prior};
+    const Record again{
+        .at = {term_, ++counter_}, .members = found.members, .prior = found.prior, .last_snapshot = last_snapshot_};
     if (!co_await bring_into_force(again)) co_return false;
   }
-  const Record own{.at = {term_, ++counter_}, .members = members, .prior = found.members};
+  const Record own{
+      .at = {term_, ++counter_}, .members = members, .prior = found.members, .last_snapshot = last_snapshot_};
   if (!co_await bring_into_force(own)) co_return false;
   co_await adopt(own);
   co_return true;
@@ -34,13 +38,14 @@ Task<bool> Reign::seat_members() {
   for (const ReplicaId& id : decision_.present.ids()) {
     Seat* const seat = find(id);
     if (!seat->has_session) co_return false;
+    if (!co_await make_large(*seat)) co_return false;
     if (!co_await ask(*seat, GenerationRequest{generation_})) co_return false;
     const Result<void> attached = co_await sides_.attach(seat->peer.slot, *seat->peer.link);
     if (!attached) {
       lose(*seat, attached.error());
       co_return false;
     }
-    if (!seat->has_session) co_return false;
+    if (!seat->has_session || !co_await await_size(*seat, sides_.shared().size_bytes)) co_return false;
     has_generation_.insert(seat);
     seat->standing = Standing::kMember;
   }
@@ -113,8 +118,10 @@ Task<Reign::End> Reign::govern() {
     // A proposal that did not come into force is withdrawn by another that does.
     const bool is_open =
         std::ranges::any_of(proposed_since_.ids(), [this](const ReplicaId& id) { return !in_force_.members.has(id); });
-    if (wanted != in_force_.members || !in_force_.is_settled() || is_open) {
-      const Record record{.at = {term_, ++counter_}, .members = wanted, .prior = in_force_.members};
+    const bool has_snapshot = in_force_.last_snapshot == last_snapshot_;
+    if (wanted != in_force_.members || !in_force_.is_settled() || is_open || !has_snapshot) {
+      const Record record{
+          .at = {term_, ++counter_}, .members = wanted, .prior = in_force_.members, .last_snapshot = last_snapshot_};
       if (co_await bring_into_force(record)) co_await adopt(record);
       continue;
     }
@@ -244,7 +251,7 @@ Task<void> Reign::adopt(Record record) {
       slot.use = SlotUse::kOff;
     }
   }
-  configuration.is_held = is_told_to_stop_;
+  configuration.is_held = is_held();
   count_leases();
   if (is_witness_abstaining_) scope_.spawn(restore_witness(record));
   co_await sides_.publish();

@@ -29,10 +29,19 @@ class ReplicaStore {
   virtual Task<Result<void>> begin_generation(Stamp stamp) = 0;
   // Whether any extent has a stamp above that.
   virtual Task<Result<bool>> has_changed_since(Stamp stamp) = 0;
-  // As ChangedRequest says.
-  virtual Task<Result<Ranges>> changed(std::optional<Stamp> since, uint64_t offset) = 0;
+  // As it says. Error kNotFound: no such snapshot.
+  virtual Task<Result<Ranges>> changed(ChangedRequest request) = 0;
   // The extents of kExtentBytes, where something is mapped or was unmapped, have the stamp of now, on stable storage.
   virtual Task<Result<void>> stamp(std::vector<uint64_t> extents) = 0;
+
+  // By cut, ascending.
+  virtual std::vector<Snapshot> snapshots() const = 0;
+  // As SnapshotRequest says; its size is that of the replica at most. Requires: no I/O is under way.
+  virtual Task<Result<void>> take_snapshot(Snapshot snapshot) = 0;
+  // Error kBusy: a device of it is open. Requires: there is one.
+  virtual Task<Result<void>> delete_snapshot(Uuid id) = 0;
+  // Requires: larger than it is.
+  virtual Task<Result<void>> grow(uint64_t size_bytes) = 0;
 };
 
 // A connection, or a local target: what a session belongs to. Never used twice in the life of a process; 0 is nobody.
@@ -46,6 +55,13 @@ class ReplicaGate {
   virtual Task<void> close() = 0;
   // Requires: closed.
   virtual Task<void> open(CallerId caller) = 0;
+
+  // Snapshots never change: one that is shown is read by whoever has a connection. Both do nothing when it is so
+  // already. hide() returns when nobody reads it any more, but for those in this process, who keep their devices.
+  virtual Task<Result<void>> show(Uuid snapshot) = 0;
+  virtual Task<void> hide(Uuid snapshot) = 0;
+  // The replica has grown: those who use it hear of it.
+  virtual Task<void> tell_size() = 0;
 };
 
 }  // namespace fairlead::mirror

@@ -11,6 +11,12 @@ namespace fairlead::mirror {
 
 ExtentBits::ExtentBits(uint64_t extents) : extents_(extents), words_((extents + 63) / 64) {}
 
+void ExtentBits::reset(uint64_t extents) {
+  extents_ = extents;
+  words_ = std::vector<std::atomic<uint64_t>>((extents + 63) / 64);
+  count_ = 0;
+}
+
 bool ExtentBits::test(uint64_t extent) const {
   return extent < extents_ && (words_[extent / 64].load() >> extent % 64 & 1) != 0;
 }
@@ -48,9 +54,9 @@ uint64_t ExtentBits::find(uint64_t from, uint64_t end) const {
 uint64_t ExtentBits::next(uint64_t from) const { return find(from, extents_); }
 
 uint64_t ExtentBits::next_not_in(const ExtentBits& other) const {
-  FL_CHECK(extents_ == other.extents_);
   for (size_t i = 0; i < words_.size(); ++i) {
-    const uint64_t word = words_[i].load() & ~other.words_[i].load();
+    const uint64_t others = i < other.words_.size() ? other.words_[i].load() : 0;
+    const uint64_t word = words_[i].load() & ~others;
     if (word != 0) return i * 64 + static_cast<uint64_t>(std::countr_zero(word));
   }
   return extents_;

@@ -16,6 +16,8 @@ namespace fairlead::mirror {
 class ExtentBits {
  public:
   explicit ExtentBits(uint64_t extents);
+  // As if it had been made so, none set. Requires: nobody else looks at it now.
+  void reset(uint64_t extents);
   uint64_t extents() const { return extents_; }
   bool test(uint64_t extent) const;
   // Whether any of the extents that the range touches is set.
@@ -29,7 +31,7 @@ class ExtentBits {
   uint64_t count() const { return count_.load(); }
   // The first that is set at or after that; extents(): none.
   uint64_t next(uint64_t from) const;
-  // The first that is set here and not there; extents(): none. Requires: both have as many.
+  // The first that is set here and not there; extents(): none.
   uint64_t next_not_in(const ExtentBits& other) const;
 
  private:
@@ -48,6 +50,7 @@ struct MirrorShared {
 
   const uint32_t logical_block;      // bytes; 512 or 4096
   std::atomic<uint64_t> size_bytes;  // of the volume; may grow: devices see it by refresh_size()
+  uint64_t extents() const { return (size_bytes.load() + kExtentBytes - 1) / kExtentBytes; }
   RangeTable locks;
   // Extents in which members may differ: nobody reads them, or writes there, until they were copied (rule 1).
   ExtentBits unlevel;

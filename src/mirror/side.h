@@ -114,6 +114,10 @@ class MirrorSide {
   // Requires: the slot is kOff or is_broken, and stays so until this returned. (A member whose device is replaced stays
   // kNeeded and is_broken: kOff would let writes be answered without it.)
   Task<void> detach(Slot slot);
+  // Whether the slot's device is of at least so many bytes. Requires: there is one.
+  bool is_grown(Slot slot, uint64_t size_bytes) const {
+    return slots_[slot].device->refresh_size().value_or(0) >= size_bytes;
+  }
   // A lease came, an extent is level, a range is free.
   void look_again();
   // Ends what waits or is parked, and what comes, with this error; what is under way as soon as it would be parked.

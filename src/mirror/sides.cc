@@ -91,6 +91,16 @@ Task<void> Sides::detach(Slot slot) {
   for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, detach_on(here, slot));
 }
 
+Task<bool> Sides::is_grown_on(OnShard& here, Slot slot, uint64_t size_bytes) {
+  co_return here.side->is_grown(slot, size_bytes);
+}
+Task<bool> Sides::is_grown(Slot slot, uint64_t size_bytes) {
+  for (OnShard& here : on_shards_) {
+    if (!co_await call_on(home(), here.shard->reactor, is_grown_on(here, slot, size_bytes))) co_return false;
+  }
+  co_return true;
+}
+
 Task<bool> Sides::drain_on(OnShard& here, uint64_t era) { return here.side->drain(era); }
 Task<bool> Sides::drain(uint64_t era) {
   for (OnShard& here : on_shards_) {

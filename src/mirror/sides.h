@@ -47,6 +47,8 @@ class Sides {
   // The slot is kOff on every shard, and its devices are gone, when this returns. The link must have been dropped, or
   // to answer, for what is under way there to end.
   Task<void> detach(Slot slot);
+  // Whether the slot's devices on all shards are of at least so many bytes. Requires: attached.
+  Task<bool> is_grown(Slot slot, uint64_t size_bytes);
   // Returns when all that had begun on any shard has been answered. False: the era was abandoned.
   Task<bool> drain(uint64_t era);
   // Drains of this era and earlier ones end, those that wait and those to come.
@@ -110,6 +112,7 @@ class Sides {
   static Task<void> end_on(OnShard& here);
   static Task<Result<void>> attach_on(OnShard& here, Slot slot, ReplicaLink& link);
   static Task<void> detach_on(OnShard& here, Slot slot);
+  static Task<bool> is_grown_on(OnShard& here, Slot slot, uint64_t size_bytes);
   static Task<void> configure_on(OnShard& here, SideConfiguration configuration);
   static Task<bool> drain_on(OnShard& here, uint64_t era);
   static Task<void> abandon_on(OnShard& here, uint64_t era);

@@ -46,6 +46,22 @@ struct Stamp {
   }
 };
 
+// A snapshot of a volume, the same on each replica that has it: every write stamped with `cut`, or older, is in it, and
+// no later one.
+struct Snapshot {
+  Uuid id;
+  Stamp cut;
+  uint64_t size_bytes = 0;  // of the volume then
+  friend bool operator==(const Snapshot&, const Snapshot&) = default;
+  template <typename Io, typename Self>
+  static void describe(Io& io, Self& self) {
+    io.field(self.id);
+    io.field(self.cut);
+    io.field(self.size_bytes);
+  }
+};
+inline constexpr size_t kSnapshotsMax = 500;  // of a volume
+
 // A set of replicas, in ascending order; kMembersMax at most.
 class MemberSet {
  public:
@@ -84,6 +100,8 @@ struct Record {
   Stamp at;
   MemberSet members;
   MemberSet prior;
+  // The last one that was taken; every member took it. What a replica has of later ones came to nothing (hole H16).
+  Snapshot last_snapshot = {};
   bool is_settled() const { return members == prior; }
   friend bool operator==(const Record&, const Record&) = default;
 };

@@ -45,11 +45,50 @@ Result<void> VolumeTarget::force(const ReplicaId& trusted) {
   return {};
 }
 
+Task<Result<void>> VolumeTarget::take_snapshot(Uuid id, Duration limit) {
+  return run({.kind = VolumeJob::Kind::kSnapshot, .snapshot = id}, limit);
+}
+Task<Result<void>> VolumeTarget::delete_snapshot(Uuid id, Duration limit) {
+  return run({.kind = VolumeJob::Kind::kDeleteSnapshot, .snapshot = id}, limit);
+}
+Task<Result<void>> VolumeTarget::grow(uint64_t size_bytes, Duration limit) {
+  const uint64_t size = shared_->size_bytes;
+  if (size_bytes < size) co_return fail(Code::kInvalidArgument, "a volume does not shrink");
+  if (size_bytes % options_.logical_block != 0) co_return fail(Code::kInvalidArgument, "a size is in whole blocks");
+  co_return co_await run({.kind = VolumeJob::Kind::kGrow, .snapshot = {}, .size_bytes = size_bytes}, limit);
+}
+
+Task<Result<void>> VolumeTarget::run(VolumeJob job, Duration limit) {
+  struct Alarm : Timer {
+    explicit Alarm(Event& event)
+        : Timer([](Runnable& self) { static_cast<Alarm&>(self).rings.release_waiters(); }), rings(event) {}
+    Event& rings;
+  } alarm(changed_);
+  Reactor& reactor = shards_.front()->reactor;
+  const auto mine = std::make_shared<VolumeJob>(job);
+  const Instant until = reactor.now() + limit;
+  jobs_.push_back(mine);
+  if (reign_) reign_->look_for_jobs();
+  reactor.arm(alarm, until);
+  while (!mine->outcome && !is_superseded_ && !stopping_.is_cancelled() && reactor.now() < until) {
+    co_await changed_.wait();
+  }
+  reactor.disarm(alarm);
+  std::erase(jobs_, mine);
+  changed_.release_waiters();
+  if (mine->outcome) co_return *mine->outcome;
+  if (is_superseded_) co_return fail(Code::kFenced, "another target has the volume");
+  if (stopping_.is_cancelled()) co_return fail(Code::kShuttingDown, "the volume is given up");
+  co_return fail(Code::kTimedOut, "the volume could not be served as that needs it");
+}
+
 Task<void> VolumeTarget::stop_serving(Code code) {
   if (!is_started_ || is_stopped_) co_return;
   stopping_.cancel();
+  changed_.release_waiters();
   if (reign_) reign_->stop();
   co_await scope_.close();
+  while (!jobs_.empty()) co_await changed_.wait();
   if (is_stopped_) co_return;
   is_stopped_ = true;
   co_await sides_.fail_waiting(Error{.code = code});
@@ -83,8 +122,8 @@ Task<void> VolumeTarget::rule() {
     std::vector<Peer*> peers;
     for (const auto& peer : peers_) peers.push_back(peer.get());
     const std::optional<ReplicaId> trusted = trusted_;
-    reign_ =
-        std::make_unique<Reign>(home, options_, term, trusted, std::move(peers), witness_, sides_, copies_, changed_);
+    reign_ = std::make_unique<Reign>(home, options_, term, trusted, std::move(peers), witness_, sides_, copies_, jobs_,
+                                     changed_);
     if (stopping_.is_cancelled()) reign_->stop();
     const Reign::End end = co_await reign_->run();
     highest_ = std::max(highest_, reign_->refusal());
@@ -214,6 +253,7 @@ TargetStatus VolumeTarget::status() const {
   } else if (reign.decision().lack != Decision::Lack::kNothing) {
     status.state = State::kSuspended;
   }
+  status.snapshots = reign.snapshots();
   for (const auto& seat : reign.seats()) status.replicas.push_back(status_of(*seat));
   return status;
 }

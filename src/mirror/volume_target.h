@@ -41,7 +41,8 @@ struct TargetStatus {
   bool is_degraded = false;  // fewer members than replicas
   uint64_t unlevel_bytes = 0;
   std::vector<ReplicaStatus> replicas;
-  std::string why;  // for people; empty when all is well
+  std::vector<Snapshot> snapshots;  // by cut, ascending; while it serves
+  std::string why;                  // for people; empty when all is well
 };
 
 class VolumeTarget final : private SidesObserver {
@@ -56,6 +57,19 @@ class VolumeTarget final : private SidesObserver {
 
   // Returns when shards are ready for source(); taking over goes on in the background.
   Task<void> start();
+  // Each waits until the volume is served by this target, for `limit` at most, and is done after those before it.
+  // Errors of all: kTimedOut (it is tried no more; what was begun may yet be done by whoever serves the volume next:
+  // ask again), kShuttingDown, kFenced (another target has the volume).
+  //
+  // One cut through all that hosts do: what was answered before is in it, what comes after it is done is not. Hosts
+  // wait for a moment. Every replica has it, or gets it when it is back. One that there is: done. Error
+  // kResourceExhausted: kSnapshotsMax.
+  Task<Result<void>> take_snapshot(Uuid id, Duration limit);
+  // One that there is not: done.
+  Task<Result<void>> delete_snapshot(Uuid id, Duration limit);
+  // Errors: kInvalidArgument (smaller than it is, or not whole blocks); what a replica says: kNoSpace.
+  Task<Result<void>> grow(uint64_t size_bytes, Duration limit);
+
   // A person's word, when nothing else helps: goes on with this replica alone, whatever it may lack, and brings the
   // others back to what it has. What only they have is lost; should any of them serve the volume elsewhere, there are
   // two. Error kNotFound.
@@ -77,6 +91,7 @@ class VolumeTarget final : private SidesObserver {
   Event& changed() { return changed_; }
 
  private:
+  Task<Result<void>> run(VolumeJob job, Duration limit);
   Task<void> rule();
   Task<Term> next_term();
   void slot_failed(Slot slot, uint64_t incarnation, Error error) override;
@@ -97,6 +112,7 @@ class VolumeTarget final : private SidesObserver {
   Scope scope_;
   CancelSource stopping_;
   std::vector<std::unique_ptr<Peer>> peers_;
+  VolumeJobs jobs_;
   std::unique_ptr<Reign> reign_;
   Term highest_;                      // that was heard of
   std::optional<ReplicaId> trusted_;  // for the next reign

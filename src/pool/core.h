@@ -112,7 +112,7 @@ class PoolCore final : public JournalSink {
   std::vector<ObjectInfo> list() const;
   Result<ObjectInfo> info(std::string_view name) const;
   Task<Result<Uuid>> create_replica(ReplicaOptions options);
-  Task<Result<Uuid>> snapshot(std::string replica, std::string name);
+  Task<Result<Uuid>> snapshot(std::string replica, SnapshotOptions options);
   Task<Result<Uuid>> clone(std::string snapshot, ReplicaOptions options);
   Task<Result<void>> remove(std::string name);
   Task<Result<void>> resize(std::string replica, uint64_t size_bytes, Pool::Shrink shrink);

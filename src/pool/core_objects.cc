@@ -139,7 +139,7 @@ Task<Result<Uuid>> PoolCore::add_object(ObjectState state, LayerId parent) {
 }
 
 // Writes under way end, those that come wait, and between the two the head becomes a layer that never changes again.
-Task<Result<Uuid>> PoolCore::snapshot(std::string replica, std::string name) {
+Task<Result<Uuid>> PoolCore::snapshot(std::string replica, SnapshotOptions options) {
   const Mutex::Guard guard = co_await administration_.lock();
   Object* const object = find_object(replica);
   if (object == nullptr) co_return fail(Code::kNotFound, "no replica of this name");
@@ -147,13 +147,19 @@ Task<Result<Uuid>> PoolCore::snapshot(std::string replica, std::string name) {
     co_return fail(Code::kInvalidArgument, "snapshots are taken of replicas; a clone of a snapshot is one");
   }
   ObjectState taken = object->state;
-  taken.id = home().shard.random.uuid();
-  taken.name = name;
+  taken.id = options.id.is_nil() ? home().shard.random.uuid() : options.id;
+  taken.name = options.name;
+  if (options.size_bytes > 0) taken.size_bytes = options.size_bytes;
+  if (taken.size_bytes > object->state.size_bytes) {
+    co_return fail(Code::kInvalidArgument, "a snapshot is not larger than its replica");
+  }
+  if (!options.properties.empty()) taken.properties = std::move(options.properties);
   taken.kind = ObjectKind::kSnapshot;
   taken.is_thick = false;
   taken.origin = object->state.id;
   taken.created_ms = home().shard.clock.wall_ms();
   FL_CO_TRY_VOID(check_new(taken.name, taken.id));
+  FL_CO_TRY_VOID(check_state(taken));
   FL_CO_TRY_VOID(check_room_for_object());
   if (object->state.is_thick &&
       extent_count(object->state.size_bytes) + metadata_reserve() + reserved_extents() - reserved_extents(*object) >

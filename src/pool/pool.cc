@@ -340,8 +340,8 @@ Task<Outcome<void>> Pool::add_disk(PoolDisk disk, Blank blank) {
 std::vector<ObjectInfo> Pool::list() const { return core_->list(); }
 Result<ObjectInfo> Pool::find(std::string_view name) const { return core_->info(name); }
 Task<Result<Uuid>> Pool::create_replica(ReplicaOptions options) { return core_->create_replica(std::move(options)); }
-Task<Result<Uuid>> Pool::snapshot(std::string replica, std::string name) {
-  return core_->snapshot(std::move(replica), std::move(name));
+Task<Result<Uuid>> Pool::snapshot(std::string replica, SnapshotOptions options) {
+  return core_->snapshot(std::move(replica), std::move(options));
 }
 Task<Result<Uuid>> Pool::clone(std::string snapshot, ReplicaOptions options) {
   return core_->clone(std::move(snapshot), std::move(options));

@@ -76,6 +76,13 @@ struct ReplicaOptions {
   std::vector<Label> labels = {};
 };
 
+struct SnapshotOptions {
+  std::string name;
+  Uuid id = {};                           // nil: drawn
+  uint64_t size_bytes = 0;                // the replica's first so many; 0: all of it
+  std::vector<Property> properties = {};  // instead of the replica's
+};
+
 // [begin, end), bytes.
 struct ByteRange {
   uint64_t begin = 0;
@@ -136,7 +143,11 @@ class Pool {
   Result<ObjectInfo> find(std::string_view name) const;
   Task<Result<Uuid>> create_replica(ReplicaOptions options);
   // While I/O runs: writes that were acknowledged are in it, writes under way are or are not, later ones are not.
-  Task<Result<Uuid>> snapshot(std::string replica, std::string name);
+  Task<Result<Uuid>> snapshot(std::string replica, SnapshotOptions options);
+  Task<Result<Uuid>> snapshot(std::string replica, std::string name) {
+    return snapshot(std::move(replica),
+                    SnapshotOptions{.name = std::move(name), .id = {}, .size_bytes = 0, .properties = {}});
+  }
   // A replica that starts as the snapshot is. Thin.
   Task<Result<Uuid>> clone(std::string snapshot, ReplicaOptions options);
   // Error kBusy: a device is open. Its room comes back in the background.

@@ -28,6 +28,7 @@ void write_all(const std::string& directory) {
     write(fmt::format("{}/reply_{}", directory, reply.index() + 1), 1, encode(reply));
   }
   write(directory + "/state", 2, encode(samples::state()));
+  write(directory + "/snapshot", 3, encode(samples::snapshot()));
   write(directory + "/state_new", 2, encode(ReplicaState{}));
 }
 

@@ -1,7 +1,7 @@
-// Any bytes as a message of replication control, or as the state that a replica keeps. What decodes must encode to the
-// same bytes again.
+// Any bytes as a message of replication control, or as what a replica keeps of itself or of a snapshot. What decodes
+// must encode to the same bytes again.
 //
-// Input: byte 0 picks the decoder: 0 request, 1 reply, 2 state.
+// Input: byte 0 picks the decoder: 0 request, 1 reply, 2 state, 3 snapshot.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -26,13 +26,15 @@ void check(const Result<T>& decoded, std::span<const std::byte> input, Code refu
 void run(std::span<const std::byte> input) {
   if (input.empty()) return;
   const std::span<const std::byte> rest = input.subspan(1);
-  switch (static_cast<uint8_t>(input[0]) % 3) {
+  switch (static_cast<uint8_t>(input[0]) % 4) {
     case 0:
       return check(decode_request(rest), rest, Code::kProtocol);
     case 1:
       return check(decode_reply(rest), rest, Code::kProtocol);
-    default:
+    case 2:
       return check(decode_replica_state(rest), rest, Code::kCorrupt);
+    default:
+      return check(decode_snapshot(rest), rest, Code::kCorrupt);
   }
 }
 

@@ -46,6 +46,9 @@ struct MirrorPlan {
   Duration delay_max{};     // each way, on each link
   Duration trouble_every{};
   size_t troubles = 10;
+  size_t snapshots = 0;  // at most
+  size_t grows = 0;      // at most, by an extent each
+  uint64_t kinds_of_trouble = 12;
   MirrorOptions options;
 };
 
@@ -73,6 +76,12 @@ MirrorPlan draw_plan(uint64_t seed) {
   options.renew_delay = milliseconds(random.between(10, 6000));
   options.copies_in_flight = random.between(1, 4);
   options.copy_share_percent = static_cast<uint32_t>(random.between(1, 100));
+  // Every other seed has none: each bounds what a take-over compares, and so hides what that may do wrong.
+  if (seed % 2 == 1) {
+    plan.snapshots = random.between(1, 8);
+    plan.grows = random.below(3);
+    plan.kinds_of_trouble = 15;
+  }
   return plan;
 }
 
@@ -83,6 +92,14 @@ struct Target {
   std::vector<std::unique_ptr<BlockDevice>> devices;  // by shard
   size_t users = 0;
   bool is_ending = false;
+};
+
+// A snapshot, as whoever asked for it knows it.
+struct Taken {
+  Uuid id;
+  std::optional<BlockHistory> holds = {};  // it was taken, and may be so
+  uint64_t size_bytes = 0;
+  bool is_deleting = false;  // somebody asked for that
 };
 
 class MirrorRun {
@@ -97,6 +114,12 @@ class MirrorRun {
   Task<void> end_target(std::shared_ptr<Target> target);
   static Task<void> open_on(Target& target, Shard& shard);
   static Task<void> close_on(Target& target, size_t shard);
+  std::shared_ptr<Target> draw_target();
+  Task<void> take_snapshot();
+  Task<void> delete_snapshot();
+  Task<void> grow();
+  Task<void> finish_deletions();
+  void verify_snapshots();
   Task<void> make_trouble();
   Task<void> trouble_replica(MemoryReplica& replica);
   void trouble_link(MemoryLink& link);
@@ -124,6 +147,8 @@ class MirrorRun {
   bool is_healing_ = false;
   size_t working_ = 0;
   uint64_t acknowledged_ = 0;
+  uint64_t size_bytes_;                        // of the volume, as far as hosts know
+  std::vector<std::unique_ptr<Taken>> taken_;  // unique_ptr: tasks refer to them
   Prng random_;
   std::unique_ptr<MemoryWitness> witness_;
   std::vector<std::unique_ptr<MemoryReplica>> replicas_;
@@ -136,7 +161,8 @@ class MirrorRun {
 
 MirrorRun::MirrorRun(uint64_t seed, const RunOptions& options)
     : plan_(draw_plan(seed)),
-      history_(clock_, plan_.options.size_bytes / kBlock),
+      history_(clock_, (plan_.options.size_bytes + plan_.grows * mirror::kExtentBytes) / kBlock),
+      size_bytes_(plan_.options.size_bytes),
       random_(sim::mix_hash(0x74726f75626c65U, seed)),
       world_(std::make_unique<sim::SimWorld>(seed, plan_.settings)) {
   world_->trace().set_listener(options.listener);
@@ -146,7 +172,7 @@ MirrorRun::MirrorRun(uint64_t seed, const RunOptions& options)
 // ---- Clients
 
 BlockRange MirrorRun::draw_range(Prng& random) const {
-  const uint64_t blocks = history_.blocks();
+  const uint64_t blocks = size_bytes_ / kBlock;
   const uint64_t count = std::min(random.skewed(1, plan_.block_max), blocks);
   // Some places are liked by all.
   const uint64_t first =
@@ -198,6 +224,7 @@ Task<void> MirrorRun::change(Target& target, size_t shard, BlockRange range, Prn
 }
 
 Task<void> MirrorRun::do_one(Target& target, size_t shard, Prng& random) {
+  (void)target.devices[shard]->refresh_size();
   const uint64_t what = random.below(20);
   if (what == 0) {
     (void)co_await block_flush(node_->shard(shard).reactor, *target.devices[shard]);
@@ -258,7 +285,9 @@ Task<void> MirrorRun::start_target() {
   }
   std::vector<Shard*> shards;
   for (size_t i = 0; i < plan_.shards; ++i) shards.push_back(&node_->shard(i));
-  target->volume = std::make_unique<VolumeTarget>(shards, std::move(links), *witness_, plan_.options);
+  MirrorOptions options = plan_.options;
+  options.size_bytes = size_bytes_;
+  target->volume = std::make_unique<VolumeTarget>(shards, std::move(links), *witness_, options);
   co_await target->volume->start();
   targets_.push_back(target);
   for (size_t i = 0; i < plan_.shards; ++i) {
@@ -279,6 +308,84 @@ Task<void> MirrorRun::end_target(std::shared_ptr<Target> target) {
     co_await call_on(reactor(), node_->shard(i).reactor, close_on(*target, i));
   }
   co_await target->volume->stop();
+}
+
+// ---- Snapshots, and growth
+
+std::shared_ptr<Target> MirrorRun::draw_target() {
+  if (random_.coin() && current_ != nullptr) return current_;
+  return targets_[random_.below(targets_.size())];
+}
+
+// Asked for again and again, of different targets: it is the same one.
+Task<void> MirrorRun::take_snapshot() {
+  if (taken_.size() >= plan_.snapshots) co_return;
+  taken_.push_back(std::make_unique<Taken>());
+  Taken& taken = *taken_.back();
+  taken.id = uuid_from_random(world_->seed(), 1000 + taken_.size());
+  const uint64_t began = clock_.begin_read();
+  for (int i = 0; i < 3 && taken.size_bytes == 0; ++i) {
+    const std::shared_ptr<Target> target = draw_target();
+    if (target->is_ending) continue;
+    world_->mark("snapshot.ask", taken_.size());
+    const Result<void> done = co_await target->volume->take_snapshot(taken.id, milliseconds(random_.skewed(1, 20'000)));
+    if (!done) continue;
+    for (const auto& replica : replicas_) {
+      const auto* const frozen = replica->medium().find_snapshot(taken.id);
+      if (frozen != nullptr) taken.size_bytes = frozen->snapshot.size_bytes;
+    }
+    if (taken.size_bytes == 0 && !taken.is_deleting) fail("nobody has a snapshot that was taken");
+    taken.holds = history_.frozen(began);
+    world_->mark("snapshot.taken", taken_.size());
+  }
+  clock_.end_read(began);
+}
+
+Task<void> MirrorRun::delete_snapshot() {
+  if (taken_.empty()) co_return;
+  Taken& taken = *taken_[random_.below(taken_.size())];
+  const std::shared_ptr<Target> target = draw_target();
+  if (target->is_ending || !taken.holds) co_return;
+  taken.is_deleting = true;
+  (void)co_await target->volume->delete_snapshot(taken.id, milliseconds(random_.skewed(1, 20'000)));
+}
+
+Task<void> MirrorRun::grow() {
+  const std::shared_ptr<Target> target = draw_target();
+  const uint64_t wanted = size_bytes_ + mirror::kExtentBytes;
+  if (target->is_ending || wanted > history_.blocks() * kBlock) co_return;
+  if (co_await target->volume->grow(wanted, milliseconds(random_.skewed(1, 20'000)))) {
+    size_bytes_ = std::max(size_bytes_, wanted);
+  }
+}
+
+// What was asked for and not done on all is asked for again, as whoever wants it gone would.
+Task<void> MirrorRun::finish_deletions() {
+  for (const auto& taken : taken_) {
+    if (!taken->is_deleting || !failure_.empty()) continue;
+    const Result<void> done = co_await current_->volume->delete_snapshot(taken->id, seconds(60));
+    if (!done) fail(fmt::format("a snapshot is not deleted: {}", to_string(done.error())));
+  }
+}
+
+void MirrorRun::verify_snapshots() {
+  const auto& first = replicas_.front()->medium().snapshots();
+  for (const auto& replica : replicas_) {
+    const auto& own = replica->medium().snapshots();
+    const auto is_same = [](const auto& a, const auto& b) { return a.snapshot == b.snapshot && a.bytes == b.bytes; };
+    if (!std::ranges::equal(own, first, is_same)) return fail("members have different snapshots");
+  }
+  for (const auto& taken : taken_) {
+    const auto* const frozen = replicas_.front()->medium().find_snapshot(taken->id);
+    if (taken->is_deleting && frozen != nullptr) return fail("a snapshot is there that was deleted");
+    if (taken->is_deleting || !taken->holds) continue;
+    if (frozen == nullptr) return fail("a snapshot is lost");
+    const uint64_t began = clock_.begin_read();
+    const std::string wrong =
+        taken->holds->check_read(began, {0, frozen->bytes.size() / kBlock}, frozen->bytes, kBlock);
+    clock_.end_read(began);
+    if (!wrong.empty()) return fail("a snapshot: " + wrong);
+  }
 }
 
 // ---- Troubles
@@ -362,8 +469,14 @@ void MirrorRun::trouble_link(MemoryLink& link) {
 }
 
 Task<void> MirrorRun::make_trouble() {
-  const uint64_t what = random_.below(12);
-  if (what < 4) {
+  const uint64_t what = random_.below(plan_.kinds_of_trouble);
+  if (what == 12) {
+    scope_->spawn(take_snapshot());
+  } else if (what == 13) {
+    scope_->spawn(delete_snapshot());
+  } else if (what == 14) {
+    scope_->spawn(grow());
+  } else if (what < 4) {
     co_await trouble_replica(*replicas_[random_.below(replicas_.size())]);
   } else if (what < 8) {
     Target& target = *targets_[random_.below(targets_.size())];
@@ -425,7 +538,7 @@ Task<void> MirrorRun::heal() {
 void MirrorRun::verify() {
   std::vector<std::byte> first(kBlock);
   std::vector<std::byte> other(kBlock);
-  for (uint64_t block = 0; block < history_.blocks() && failure_.empty(); ++block) {
+  for (uint64_t block = 0; block < size_bytes_ / kBlock && failure_.empty(); ++block) {
     replicas_.front()->medium().read(block * kBlock, first);
     for (const auto& replica : replicas_) {
       replica->medium().read(block * kBlock, other);
@@ -469,8 +582,10 @@ Task<void> MirrorRun::main(MirrorRun& run) {
   co_await sleep(run.reactor(), seconds(2));
   run.is_over_ = true;
   while (run.working_ > 0) co_await sleep(run.reactor(), milliseconds(1));
-  if (run.failure_.empty()) co_await run.read(*run.current_, 0, {0, run.history_.blocks()});
+  if (run.failure_.empty()) co_await run.read(*run.current_, 0, {0, run.size_bytes_ / kBlock});
+  if (run.failure_.empty()) co_await run.finish_deletions();
   if (run.failure_.empty()) run.verify();
+  if (run.failure_.empty()) run.verify_snapshots();
   co_await run.end_target(run.current_);
   for (const auto& replica : run.replicas_) co_await replica->stop();
   run.targets_.clear();

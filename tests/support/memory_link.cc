@@ -61,9 +61,15 @@ struct MemoryLink::Lane {
 
 class MemoryLink::Device final : public BlockDevice {
  public:
-  Device(MemoryLink& link, Lane& lane, const BlockGeometry& geometry)
-      : BlockDevice(geometry), link_(link), lane_(lane), connection_(link.connection_) {
+  // `snapshot`: nil for the replica as it is.
+  Device(MemoryLink& link, Lane& lane, const BlockGeometry& geometry, Uuid snapshot)
+      : BlockDevice(geometry), link_(link), lane_(lane), connection_(link.connection_), snapshot_(snapshot) {
     takes_writes_at_once_ = true;
+  }
+
+  Result<uint64_t> refresh_size() override {
+    if (snapshot_.is_nil()) geometry_.size_bytes = link_.replica_.medium().size_bytes();
+    return geometry_.size_bytes;
   }
 
  private:
@@ -79,7 +85,8 @@ class MemoryLink::Device final : public BlockDevice {
                            .durability = request.durability,
                            .offset = request.offset.value,
                            .length = request.length,
-                           .bytes = {}};
+                           .bytes = {},
+                           .snapshot = snapshot_};
     if (request.op == IoOp::kWrite) {
       transfer->operation.bytes.resize(request.length);
       copy_from_buffers(request.buffers, 0, transfer->operation.bytes);
@@ -91,7 +98,24 @@ class MemoryLink::Device final : public BlockDevice {
   MemoryLink& link_;
   Lane& lane_;
   const uint64_t connection_;
+  const Uuid snapshot_;
 };
+
+namespace {
+
+BlockGeometry geometry_of(uint64_t size_bytes) {
+  constexpr uint32_t kBlock = MemoryMedium::kBlockBytes;
+  return {.size_bytes = size_bytes,
+          .logical_block = kBlock,
+          .physical_block = kBlock,
+          .optimal_io = 0,
+          .discard_granularity = kBlock,
+          .discard_zeroes = true,
+          .volatile_cache = true,
+          .read_only = false};
+}
+
+}  // namespace
 
 MemoryLink::MemoryLink(MemoryReplica& replica, MemoryLinkOptions options)
     : home_(replica.home()),
@@ -201,18 +225,20 @@ Task<void> MemoryLink::carry(std::shared_ptr<Exchange> exchange, std::vector<std
 
 Result<std::unique_ptr<BlockDevice>> MemoryLink::open(Shard& shard) {
   if (connection_ == 0) return fail(Code::kUnreachable, "no connection to the replica");
+  return std::make_unique<Device>(*this, lane_of(shard), geometry_of(replica_.medium().size_bytes()), Uuid());
+}
+
+Task<Result<std::unique_ptr<BlockDevice>>> MemoryLink::open_snapshot(Uuid snapshot) {
+  (void)co_await sleep(home_.reactor, draw_delay());
+  const MemoryMedium::Frozen* const frozen = replica_.medium().find_snapshot(snapshot);
+  if (connection_ == 0 || frozen == nullptr) co_return fail(Code::kUnreachable, "no way to the snapshot");
+  co_return std::make_unique<Device>(*this, lane_of(home_), geometry_of(frozen->snapshot.size_bytes), snapshot);
+}
+
+MemoryLink::Lane& MemoryLink::lane_of(Shard& shard) {
   std::unique_ptr<Lane>& lane = lanes_[shard.id.value];
   if (lane == nullptr) lane = std::make_unique<Lane>(shard);
-  constexpr uint32_t kBlock = MemoryMedium::kBlockBytes;
-  const BlockGeometry geometry = {.size_bytes = replica_.options().size_bytes,
-                                  .logical_block = kBlock,
-                                  .physical_block = kBlock,
-                                  .optimal_io = 0,
-                                  .discard_granularity = kBlock,
-                                  .discard_zeroes = true,
-                                  .volatile_cache = true,
-                                  .read_only = false};
-  return std::make_unique<Device>(*this, *lane, geometry);
+  return *lane;
 }
 
 Task<void> MemoryLink::carry(Lane& lane, std::shared_ptr<Transfer> transfer) {

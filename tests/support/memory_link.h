@@ -58,6 +58,7 @@ class MemoryLink final : public mirror::ReplicaLink {
   void drop() override;
   Task<Result<mirror::Reply>> call(mirror::Request request) override;
   Result<std::unique_ptr<BlockDevice>> open(Shard& shard) override;
+  Task<Result<std::unique_ptr<BlockDevice>>> open_snapshot(Uuid snapshot) override;
 
   // ---- For the replica.
   void look_for_replica();
@@ -76,6 +77,7 @@ class MemoryLink final : public mirror::ReplicaLink {
   bool loses_requests() const { return cut_ == Cut::kRequests || cut_ == Cut::kBoth; }
   bool loses_replies() const { return cut_ == Cut::kReplies || cut_ == Cut::kBoth; }
   Duration draw_delay();
+  Lane& lane_of(Shard& shard);
   void connect();
   Task<void> carry(std::shared_ptr<Exchange> exchange, std::vector<std::byte> request);
   Task<void> carry(Lane& lane, std::shared_ptr<Transfer> transfer);

@@ -27,6 +27,7 @@ void MemoryMedium::note_change(uint64_t offset, uint64_t length) {
   if (!generation) ++unstamped;
   for (uint64_t i = offset / kExtentBytes; i <= (offset + length - 1) / kExtentBytes; ++i) {
     extents_[i].stamp = std::max(extents_[i].stamp, generation);
+    by_extent_.emplace(i, epoch_);
   }
   for (uint64_t i = offset / kBlockBytes; i <= (offset + length - 1) / kBlockBytes; ++i) volatile_blocks_.insert(i);
 }
@@ -72,7 +73,42 @@ void MemoryMedium::cut_power(Random& random) {
       std::copy(stable_.begin() + begin, stable_.begin() + end, bytes_.begin() + begin);
     }
   }
+  for (Frozen& frozen : frozen_) {
+    for (const uint64_t block : std::exchange(frozen.volatile_blocks, {})) {
+      if (random.one_in(2)) continue;
+      const uint64_t begin = block * kBlockBytes;
+      const uint64_t end = std::min(begin + kBlockBytes, frozen.bytes.size());
+      if (begin < end) std::copy_n(&frozen.stable[begin], end - begin, &frozen.bytes[begin]);
+    }
+  }
   boot_id = random.uuid();
+}
+
+void MemoryMedium::take_snapshot(const mirror::Snapshot& snapshot) {
+  Frozen frozen;
+  frozen.snapshot = snapshot;
+  frozen.epoch = epoch_++;
+  frozen.bytes.assign(bytes_.begin(), bytes_.begin() + static_cast<ptrdiff_t>(snapshot.size_bytes));
+  frozen.stable = stable_;
+  frozen.volatile_blocks = volatile_blocks_;
+  for (const Extent& extent : extents_) frozen.mapped.push_back(extent.is_mapped);
+  frozen_.push_back(std::move(frozen));
+}
+void MemoryMedium::delete_snapshot(const Uuid& id) {
+  std::erase_if(frozen_, [&](const Frozen& frozen) { return frozen.snapshot.id == id; });
+}
+const MemoryMedium::Frozen* MemoryMedium::find_snapshot(const Uuid& id) const {
+  const auto found = std::ranges::find(frozen_, id, [](const Frozen& frozen) { return frozen.snapshot.id; });
+  return found == frozen_.end() ? nullptr : &*found;
+}
+bool MemoryMedium::has_changed(uint64_t extent, uint64_t after, uint64_t until) const {
+  const auto found = by_extent_.lower_bound({extent, after + 1});
+  return found != by_extent_.end() && found->first == extent && found->second <= until;
+}
+void MemoryMedium::grow(uint64_t size_bytes) {
+  extents_.resize((size_bytes + kExtentBytes - 1) / kExtentBytes);
+  bytes_.resize(size_bytes);
+  stable_.resize(size_bytes);
 }
 
 void MemoryMedium::poke(uint64_t offset, std::span<const std::byte> from) {
@@ -128,12 +164,23 @@ Task<Result<bool>> MemoryReplicaStore::has_changed_since(mirror::Stamp stamp) {
   co_return false;
 }
 
-Task<Result<mirror::Ranges>> MemoryReplicaStore::changed(std::optional<mirror::Stamp> since, uint64_t offset) {
+Task<Result<mirror::Ranges>> MemoryReplicaStore::changed(mirror::ChangedRequest request) {
   FL_CO_TRY_VOID(co_await touch());
+  const MemoryMedium::Frozen* const base = medium_.find_snapshot(request.base);
+  const MemoryMedium::Frozen* const of = medium_.find_snapshot(request.of);
+  if ((base == nullptr && !request.base.is_nil()) || (of == nullptr && !request.of.is_nil())) {
+    co_return fail(Code::kNotFound, "no such snapshot");
+  }
+  const uint64_t until = of == nullptr ? medium_.epoch() : of->epoch;
+  const auto is_in = [&](uint64_t i) {
+    if (base != nullptr) return medium_.has_changed(i, base->epoch, until);
+    // Of a snapshot it may say too much: that it was written later.
+    if (request.since) return medium_.stamp(i) > request.since;
+    return of == nullptr ? medium_.is_mapped(i) : i < of->mapped.size() && of->mapped[i];
+  };
   mirror::Ranges found;
-  for (uint64_t i = offset / kExtentBytes; i < medium_.extents(); ++i) {
-    const bool is_in = since ? medium_.stamp(i) > since : medium_.is_mapped(i);
-    if (!is_in) continue;
+  for (uint64_t i = request.offset / kExtentBytes; i < medium_.extents(); ++i) {
+    if (!is_in(i)) continue;
     const uint64_t begin = i * kExtentBytes;
     const uint64_t end = std::min(begin + kExtentBytes, medium_.size_bytes());
     if (!found.ranges.empty() && found.ranges.back().end == begin) {
@@ -158,7 +205,43 @@ Task<Result<void>> MemoryReplicaStore::stamp(std::vector<uint64_t> extents) {
   co_return Result<void>();
 }
 
+std::vector<mirror::Snapshot> MemoryReplicaStore::snapshots() const {
+  std::vector<mirror::Snapshot> all;
+  for (const MemoryMedium::Frozen& frozen : medium_.snapshots()) all.push_back(frozen.snapshot);
+  return all;
+}
+
+Task<Result<void>> MemoryReplicaStore::take_snapshot(mirror::Snapshot snapshot) {
+  FL_CO_TRY_VOID(co_await touch());
+  medium_.take_snapshot(snapshot);
+  co_return Result<void>();
+}
+
+Task<Result<void>> MemoryReplicaStore::delete_snapshot(Uuid id) {
+  FL_CO_TRY_VOID(co_await touch());
+  medium_.delete_snapshot(id);
+  co_return Result<void>();
+}
+
+Task<Result<void>> MemoryReplicaStore::grow(uint64_t size_bytes) {
+  FL_CHECK(size_bytes > medium_.size_bytes());
+  FL_CO_TRY_VOID(co_await touch());
+  medium_.grow(size_bytes);
+  co_return Result<void>();
+}
+
 // ---- MemoryGate
+
+Task<Result<void>> MemoryGate::show(Uuid snapshot) {
+  co_await yield(reactor_);
+  shown_.insert(snapshot);
+  co_return Result<void>();
+}
+
+Task<void> MemoryGate::hide(Uuid snapshot) {
+  co_await yield(reactor_);
+  shown_.erase(snapshot);
+}
 
 Result<void> MemoryGate::enter(mirror::CallerId caller) {
   FL_CHECK(caller != 0);
@@ -241,11 +324,25 @@ Task<std::optional<mirror::Reply>> MemoryReplica::ask(mirror::CallerId caller, m
 
 Task<Result<void>> MemoryReplica::execute(mirror::CallerId caller, MemoryOperation& operation) {
   if (!callers_.contains(caller)) co_return fail(Code::kConnectionLost, "the replica has gone");
+  if (!operation.snapshot.is_nil()) co_return co_await read_snapshot(operation);
   MemoryGate& gate = *gate_;
   FL_CO_TRY_VOID(gate.enter(caller));
   const Result<void> done = co_await perform(operation);
   gate.leave();
   co_return done;
+}
+
+Task<Result<void>> MemoryReplica::read_snapshot(MemoryOperation& operation) {
+  if (delay_ > Duration(0)) (void)co_await sleep(home_.reactor, delay_);
+  if (const Fault& fault = at(IoOp::kRead); fault.error) co_return fail(*fault.error, "a medium that fails");
+  const MemoryMedium::Frozen* const frozen = medium_.find_snapshot(operation.snapshot);
+  // The reader's mistake: it was to be shown first.
+  if (frozen == nullptr || !is_up_ || !gate_->shows(operation.snapshot)) {
+    co_return fail(Code::kNotFound, "no such snapshot is shown");
+  }
+  const auto begin = frozen->bytes.begin() + static_cast<ptrdiff_t>(operation.offset);
+  operation.bytes.assign(begin, begin + static_cast<ptrdiff_t>(operation.length));
+  co_return Result<void>();
 }
 
 Task<Result<void>> MemoryReplica::perform(MemoryOperation& operation) {

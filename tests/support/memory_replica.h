@@ -39,6 +39,24 @@ class MemoryMedium {
   // As a disk that lies: no stamp.
   void poke(uint64_t offset, std::span<const std::byte> from);
 
+  // ---- Snapshots: what was not flushed when one was taken is not in it for sure.
+  struct Frozen {
+    mirror::Snapshot snapshot;
+    uint64_t epoch = 0;
+    std::vector<std::byte> bytes;
+    std::vector<std::byte> stable;
+    std::set<uint64_t> volatile_blocks;
+    std::vector<bool> mapped;  // by extent
+  };
+  void take_snapshot(const mirror::Snapshot& snapshot);
+  void delete_snapshot(const Uuid& id);
+  const Frozen* find_snapshot(const Uuid& id) const;
+  const std::vector<Frozen>& snapshots() const { return frozen_; }  // by cut
+  // Whether the extent was written, or unmapped, after epoch `after` and in epoch `until` at most.
+  bool has_changed(uint64_t extent, uint64_t after, uint64_t until) const;
+  uint64_t epoch() const { return epoch_; }
+  void grow(uint64_t size_bytes);
+
   bool is_mapped(uint64_t extent) const { return extents_[extent].is_mapped; }
   std::optional<mirror::Stamp> stamp(uint64_t extent) const { return extents_[extent].stamp; }
   void set_stamp(uint64_t extent, mirror::Stamp stamp) { extents_[extent].stamp = stamp; }
@@ -60,6 +78,9 @@ class MemoryMedium {
   std::vector<std::byte> bytes_;
   std::vector<std::byte> stable_;
   std::set<uint64_t> volatile_blocks_;
+  std::vector<Frozen> frozen_;
+  uint64_t epoch_ = 1;                                 // one more with each snapshot
+  std::set<std::pair<uint64_t, uint64_t>> by_extent_;  // extents, and epochs in which they changed
 };
 
 // A pool's part, over a medium. Checks what a keeper owes it: one save at a time, generations that grow.
@@ -89,8 +110,12 @@ class MemoryReplicaStore final : public mirror::ReplicaStore {
   std::optional<mirror::Stamp> generation() const override { return medium_.generation; }
   Task<Result<void>> begin_generation(mirror::Stamp stamp) override;
   Task<Result<bool>> has_changed_since(mirror::Stamp stamp) override;
-  Task<Result<mirror::Ranges>> changed(std::optional<mirror::Stamp> since, uint64_t offset) override;
+  Task<Result<mirror::Ranges>> changed(mirror::ChangedRequest request) override;
   Task<Result<void>> stamp(std::vector<uint64_t> extents) override;
+  std::vector<mirror::Snapshot> snapshots() const override;
+  Task<Result<void>> take_snapshot(mirror::Snapshot snapshot) override;
+  Task<Result<void>> delete_snapshot(Uuid id) override;
+  Task<Result<void>> grow(uint64_t size_bytes) override;
 
  private:
   Task<Result<void>> touch();
@@ -123,9 +148,14 @@ class MemoryGate final : public mirror::ReplicaGate {
 
   Task<void> close() override;
   Task<void> open(mirror::CallerId caller) override;
+  Task<Result<void>> show(Uuid snapshot) override;
+  Task<void> hide(Uuid snapshot) override;
+  Task<void> tell_size() override { co_await yield(reactor_); }
+  bool shows(const Uuid& snapshot) const { return shown_.contains(snapshot); }
 
  private:
   Reactor& reactor_;
+  std::set<Uuid> shown_;
   mirror::CallerId open_for_ = 0;
   size_t inside_ = 0;
   uint64_t openings_ = 0;
@@ -147,6 +177,7 @@ struct MemoryOperation {
   uint64_t offset = 0;
   uint64_t length = 0;
   std::vector<std::byte> bytes;  // to be written, or read
+  Uuid snapshot = {};            // to be read; nil: the replica as it is
 };
 
 class MemoryReplica {
@@ -199,6 +230,7 @@ class MemoryReplica {
   };
   Fault& at(IoOp op) { return faults_[static_cast<size_t>(op)]; }
   Task<Result<void>> perform(MemoryOperation& operation);
+  Task<Result<void>> read_snapshot(MemoryOperation& operation);
 
   Shard& home_;
   const MemoryReplicaOptions options_;
