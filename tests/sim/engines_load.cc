@@ -106,7 +106,7 @@ Task<bool> EngineNode::show(EngineVolume& volume) {
   auto shown = std::make_unique<Shown>(*this, volume);
   shown->witness = control_.connect(index_);
   shown->shown =
-      std::make_unique<engine::Volume>(shards(), *target_, *shown->witness, *shown,
+      std::make_unique<engine::Volume>(shards(), *target_, *shown->witness, *shown, *copies_,
                                        engine::VolumeOptions{.mirror = volume.plan.options,
                                                              .nqn = engine::volume_nqn(volume.plan.options.volume),
                                                              .allowed_hosts = {},
@@ -163,8 +163,8 @@ Task<void> EngineNode::close_device(Serving& serving, size_t shard) {
 Task<void> EngineNode::open_target(Serving& serving) {
   std::vector<std::unique_ptr<mirror::ReplicaLink>> links = make_links(serving.volume);
   serving.witness = control_.connect(index_);
-  serving.target =
-      std::make_unique<mirror::VolumeTarget>(shards(), std::move(links), *serving.witness, serving.volume.plan.options);
+  serving.target = std::make_unique<mirror::VolumeTarget>(shards(), std::move(links), *serving.witness,
+                                                          serving.volume.plan.options, copies_.get());
   co_await serving.target->start();
   for (Shard* const shard : shards()) {
     co_await call_on(reactor(), shard->reactor, open_device(serving, *shard));

@@ -304,6 +304,7 @@ Task<bool> EngineNode::open() {
   }
   pool_ = std::move(*pool);
   target_ = std::make_unique<target::Target>(shards(), plan_.target);
+  copies_ = std::make_unique<mirror::CopyBudget>(reactor(), engine::EngineOptions{}.copies_max);
   for (Held& held : held_) {
     auto replica =
         co_await engine::Replica::open(shards(), *pool_, target_.get(), {.id = held.id, .lease_max = kEngineLeaseMax});
@@ -332,6 +333,7 @@ Task<void> EngineNode::close() {
     held.replica.reset();
   }
   if (target_ != nullptr) (void)co_await target_->stop();
+  copies_.reset();
   target_.reset();
   if (pool_ != nullptr) {
     const Result<void> closed = co_await pool_->close();

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/engine.h"
 #include "engine/local_link.h"
 #include "engine/remote_link.h"
 #include "engine/replica.h"
@@ -213,6 +214,7 @@ class EngineNode {
   std::vector<Held> held_;
   std::unique_ptr<pool::Pool> pool_;
   std::unique_ptr<target::Target> target_;
+  std::unique_ptr<mirror::CopyBudget> copies_;  // of all volumes here
   std::vector<target::PortIndex> ports_;
   std::vector<std::shared_ptr<Serving>> servings_;  // shared with their tasks
   std::vector<std::unique_ptr<Shown>> shown_;       // volumes with a host
