@@ -204,6 +204,8 @@ class Reign {
   Task<bool> copy_snapshots(Seat& seat);
   Task<bool> copy_snapshot(Seat& seat, Seat& source, Snapshot snapshot);
   Task<bool> copy_layer(Seat& seat, const ExtentBits& wanted, Copier::Device from, uint64_t size_bytes);
+  struct LayerCopy;
+  Task<void> layer_worker(LayerCopy& copy);
   Task<bool> begin_head(Seat& seat, Snapshot seen);
   Task<void> do_jobs();
   Task<std::optional<Result<void>>> perform(const VolumeJob& job);

@@ -318,39 +318,58 @@ Task<bool> Reign::copy_snapshot(Seat& seat, Seat& source, Snapshot snapshot) {
   co_return true;
 }
 
+// Of a layer, by several workers.
+struct Reign::LayerCopy {
+  Seat& seat;
+  const uint64_t session;
+  const std::vector<uint64_t> extents;
+  const Copier::Device from;
+  const uint64_t size_bytes;
+  size_t next = 0;
+  bool is_good = true;
+};
+
 Task<bool> Reign::copy_layer(Seat& seat, const ExtentBits& wanted, Copier::Device from, uint64_t size_bytes) {
-  const uint64_t session = seat.prepared.session.number;
   std::vector<uint64_t> extents;
   for (uint64_t at = wanted.next(0); at < wanted.extents(); at = wanted.next(at + 1)) extents.push_back(at);
   seat.copied = 0;
   seat.copying_since = home_.reactor.now();
   seat.to_copy = extents.size();
-  size_t next = 0;
-  bool is_good = true;
-  const auto worker = [&]() -> Task<void> {
-    while (is_good && is_in(seat, session) && next < extents.size()) {
-      std::optional<CopyBudget::Place> place = co_await copies_.take(CopyBudget::Kind::kReturn, ending_);
-      if (!place || !is_good || !is_in(seat, session) || next >= extents.size()) break;
-      const uint64_t begin = extents[next++] * kExtentBytes;
-      const ByteRange range{begin, std::min(begin + kExtentBytes, size_bytes)};
-      const Instant began = home_.reactor.now();
-      sides_.shared().has_io.store(false, std::memory_order_relaxed);
-      const AlignedBytes memory = make_aligned_bytes(range.end - range.begin);
-      const std::span<std::byte> bytes(memory.get(), range.end - range.begin);
-      Result<void> done = co_await copier_.read(range, bytes, from);
-      if (done && is_in(seat, session)) done = (co_await copier_.write(range, bytes, {seat.device})).front();
-      place.reset();
-      if (!is_in(seat, session)) break;
-      if (!done) seat.last_error = done.error();
-      is_good = is_good && done;
+  LayerCopy copy{seat, seat.prepared.session.number, std::move(extents), std::move(from), size_bytes};
+  Scope workers(home_.reactor);
+  for (size_t i = 0; i < options_.copies_in_flight; ++i) workers.spawn(layer_worker(copy));
+  co_await workers.close();
+  co_return copy.is_good&& is_in(seat, copy.session) && co_await stamp_all(seat, copy.extents);
+}
+
+Task<void> Reign::layer_worker(LayerCopy& copy) {
+  Seat& seat = copy.seat;
+  while (copy.is_good && copy.next < copy.extents.size()) {
+    std::optional<CopyBudget::Place> place = co_await copies_.take(CopyBudget::Kind::kReturn, ending_);
+    if (!place || !is_in(seat, copy.session)) copy.is_good = false;
+    if (!copy.is_good || copy.next >= copy.extents.size()) co_return;
+    const uint64_t begin = copy.extents[copy.next++] * kExtentBytes;
+    const ByteRange range{begin, std::min(begin + kExtentBytes, copy.size_bytes)};
+    const Instant began = home_.reactor.now();
+    sides_.shared().has_io.store(false, std::memory_order_relaxed);
+    const AlignedBytes memory = make_aligned_bytes(range.end - range.begin);
+    const std::span<std::byte> bytes(memory.get(), range.end - range.begin);
+    Result<void> done = co_await copier_.read(range, bytes, copy.from);
+    if (done && is_in(seat, copy.session)) {
+      std::vector<Copier::Device> sinks = {seat.device};
+      done = (co_await copier_.write(range, bytes, std::move(sinks))).front();
+    }
+    place.reset();
+    if (!is_in(seat, copy.session)) {
+      copy.is_good = false;
+    } else if (!done) {
+      seat.last_error = done.error();
+      copy.is_good = false;
+    } else {
       ++seat.copied;
       co_await make_way(home_.reactor.now() - began);
     }
-  };
-  Scope workers(home_.reactor);
-  for (size_t i = 0; i < options_.copies_in_flight; ++i) workers.spawn(worker());
-  co_await workers.close();
-  co_return is_good&& is_in(seat, session) && co_await stamp_all(seat, std::move(extents));
+  }
 }
 
 // From here on hosts write there too. False: there is another snapshot meanwhile, and none was begun.
