@@ -78,14 +78,12 @@ class PoolTarget(ServeTarget):
         return self.statistics()["used_bytes"]
 
     def wait_used_below(self, bytes_max):
-        """Waits until the background has given back what it can, and returns what is used then, at most that."""
+        """Waits until the background has given back what it can, to the disks too, and at most that is used."""
         deadline = time.monotonic() + SETTLE_SECONDS_MAX
-        while (used := self.used_bytes()) > bytes_max:
+        while (now := self.statistics())["used_bytes"] > bytes_max or now["releasing_bytes"] > 0:
             if time.monotonic() > deadline:
-                raise TargetError(f"{used} bytes of the pool are used, {bytes_max} expected: {self.statistics()}; "
-                                  f"{self.ask('list')}")
+                raise TargetError(f"at most {bytes_max} used bytes expected: {now}; {self.ask('list')}")
             time.sleep(0.2)
-        return used
 
     def allocated_bytes(self):
         """How much of the pool's files is really there."""

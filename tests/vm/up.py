@@ -34,8 +34,8 @@ LOADS = (
     # what, fio's options
     ("random writes, 4 KiB to 1 MiB, verified", "--rw=randwrite --bsrange=4k-1m --size=64m --iodepth=16 "
                                                 "--verify=crc32c --verify_fatal=1"),
-    ("4 KiB random reads, 32 in flight", "--rw=randread --bs=4k --size=64m --io_size=16m --iodepth=32"),
-    ("4 KiB random writes, 32 in flight", "--rw=randwrite --bs=4k --size=64m --io_size=16m --iodepth=32"),
+    ("4 KiB random reads, 32 in flight", "--rw=randread --bs=4k --size=64m --io_size=8m --iodepth=32"),
+    ("4 KiB random writes, 32 in flight", "--rw=randwrite --bs=4k --size=64m --io_size=8m --iodepth=32"),
     ("128 KiB reads in order", "--rw=read --bs=128k --size=64m --iodepth=8"),
     ("128 KiB writes in order", "--rw=write --bs=128k --size=64m --iodepth=8"),
 )
@@ -112,7 +112,7 @@ class Demonstration:
         self.step("Connect to all three: the volume appears as one local NVMe device with three paths")
         for engine in cluster.engines:
             self.run_in_guest(guest, f"nvme connect -t tcp -a {guests.HOST_ADDRESS} -s {engine.port} -n {cluster.nqn} "
-                                     "--reconnect-delay=1")
+                                     "--reconnect-delay=1 --keep-alive-tmo=30")
             if engine is cluster.engines[0]:
                 guest.sh("for try in $(seq 300); do [ -b /dev/nvme0n1 ] && exit 0; sleep 0.1; done; exit 1")
         self.run_in_guest(guest, "nvme list")
