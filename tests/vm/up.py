@@ -26,6 +26,7 @@ MIB = 1 << 20
 UP = images.BUILD.parent / "up"
 VOLUME_SIZE = "1GiB"
 POOL_SIZE = "2GiB"
+ENGINE_OPTIONS = ("--checkpoint-interval", "1s")  # what was written since the last one is copied as well
 MOUNT = "/run/disk"
 COMMAND_SECONDS_MAX = 300
 FIO = ("fio --direct=1 --ioengine=libaio --thread --verify_state_save=0 --output-format=json --randseed=7 "
@@ -92,7 +93,7 @@ class Demonstration:
         UP.mkdir(parents=True)
         try:
             cluster = engines.Cluster(self._fairlead, os.path.relpath(UP), size=VOLUME_SIZE, pool_size=POOL_SIZE,
-                                      host="127.0.0.1", advertise=guests.HOST_ADDRESS)
+                                      options=ENGINE_OPTIONS, host="127.0.0.1", advertise=guests.HOST_ADDRESS)
         except OSError as error:
             raise UpError(f"{self._fairlead} cannot be run: {error.strerror}") from error
         for engine in cluster.engines:
@@ -138,7 +139,7 @@ class Demonstration:
         target, standby, _ = cluster.engines
         self.step(f"Kill the engine that serves, under load: writes to {KILL_LOAD_MIB} MiB, each read back and verified")
         load = guest.start(f"{FIO}load {KILL_LOAD}")
-        go_on(guest, load)
+        go_on(guest, load, KILL_LOAD_MIB)
         self.show(f"host$ kill -9 {target.pid}   # engine {target.number}")
         target.kill()
         self.serve_on(cluster, standby)
@@ -234,10 +235,11 @@ def fio_result(said, what):
     return result
 
 
-def go_on(guest, load):
-    """Waits until the load has written on; it must not have ended."""
-    guest.sh("""written() { awk '{print $7}' /sys/block/nvme0n1/stat; }
-                end=$(($(written) + 2048))
+def go_on(guest, load, mib=1):
+    """Waits until the load has written so much more; it must not have ended."""
+    guest.sh(f"end={mib * 2048}" """
+                written() { awk '{print $7}' /sys/block/nvme0n1/stat; }
+                end=$(($(written) + end))
                 for try in $(seq 600); do [ "$(written)" -ge $end ] && exit 0; sleep 0.1; done
                 echo "no writes"; exit 1""", COMMAND_SECONDS_MAX)
     if load.ended:
