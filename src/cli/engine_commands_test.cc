@@ -46,6 +46,7 @@ Task<int> answer(Runtime& runtime, std::string disk, std::vector<std::string> li
 TEST(EngineCommandsTest, EachLineHasItsAnswer) {
   const std::string volume = kVolume;
   const std::string replica = kReplica;
+  const std::string snapshot = "00000000-0000-4000-8000-0000000000a1";
   const struct {
     std::string line;
     std::string answer;  // begins with
@@ -76,7 +77,20 @@ TEST(EngineCommandsTest, EachLineHasItsAnswer) {
       {"replica delete db", "error db is in use"},
       {"volume serve " + volume, "ok " + volume},
       {"volume status " + volume, R"(ok {"volume":")" + volume},
+      {"volume snapshot " + volume + " s1", "error SNAPSHOT s1"},
+      {"volume snapshot " + replica + " " + snapshot, "error " + replica + " does not exist"},
+      {"volume grow " + volume + " 16MiB1", "error SIZE 16MiB1"},
+      {"volume snapshot " + volume + " " + snapshot, "ok " + volume},
+      {"volume grow " + volume + " 16MiB", "ok " + volume},
+      {"volume grow " + volume + " 8MiB", "error " + volume + " is not valid"},
+      {"volume status " + volume, R"(ok {"volume":")" + volume},
+      {"replica clone copy " + replica + " " + volume + " " + snapshot + " " + snapshot + " " + snapshot,
+       "error copy does not exist"},
+      {"replica clone copy " + replica + " " + snapshot + " " + snapshot + " " + snapshot + " " + snapshot, "ok copy"},
+      {"volume delete-snapshot " + volume + " " + snapshot, "ok " + volume},
+      {"replica delete copy", "ok copy"},
       {"volume stand-by " + volume, "ok " + volume},
+      {"volume snapshot " + volume + " " + snapshot, "error " + volume + " is not valid"},
       {"volume close " + volume, "ok " + volume},
       {"volume close " + volume, "error " + volume + " does not exist"},
       {"replica delete db", "ok db"},
@@ -107,6 +121,8 @@ TEST(EngineCommandsTest, EachLineHasItsAnswer) {
     EXPECT_THAT(answers[i], StartsWith(kTable[i].answer)) << kTable[i].line;
     EXPECT_THAT(answers[i], Not(HasSubstr("\n")));
   }
+  EXPECT_THAT(answers[31], HasSubstr(R"("snapshots":[{"snapshot":")" + snapshot));
+  EXPECT_THAT(answers[31], HasSubstr(R"("size_bytes":16777216)"));
   EXPECT_THAT(answers[19], HasSubstr(R"("state":"standby")"));
 }
 

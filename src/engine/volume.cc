@@ -153,19 +153,26 @@ Result<void> Volume::force(const mirror::ReplicaId& trusted) {
   return volume_->force(trusted);
 }
 
-Task<Result<void>> Volume::take_snapshot(Uuid id, Duration limit) {
+Task<Result<mirror::VolumeTarget*>> Volume::served() {
+  while (is_serving_ && volume_ == nullptr) co_await changed_.wait();
   if (volume_ == nullptr) co_return fail(Code::kInvalidArgument, "this engine does not serve the volume");
-  co_return co_await volume_->take_snapshot(id, limit);
+  co_return volume_.get();
+}
+
+Task<Result<void>> Volume::take_snapshot(Uuid id, Duration limit) {
+  FL_CO_TRY(mirror::VolumeTarget* const volume, co_await served());
+  co_return co_await volume->take_snapshot(id, limit);
 }
 
 Task<Result<void>> Volume::delete_snapshot(Uuid id, Duration limit) {
-  if (volume_ == nullptr) co_return fail(Code::kInvalidArgument, "this engine does not serve the volume");
-  co_return co_await volume_->delete_snapshot(id, limit);
+  FL_CO_TRY(mirror::VolumeTarget* const volume, co_await served());
+  co_return co_await volume->delete_snapshot(id, limit);
 }
 
 Task<Result<void>> Volume::grow(uint64_t size_bytes, Duration limit) {
-  if (volume_ != nullptr) {
-    FL_CO_TRY_VOID(co_await volume_->grow(size_bytes, limit));
+  if (is_serving_) {
+    FL_CO_TRY(mirror::VolumeTarget* const volume, co_await served());
+    FL_CO_TRY_VOID(co_await volume->grow(size_bytes, limit));
   } else if (size_bytes < options_.mirror.size_bytes || size_bytes % options_.mirror.logical_block != 0) {
     co_return fail(Code::kInvalidArgument, "a volume does not shrink, and is of whole blocks");
   }

@@ -64,6 +64,8 @@ class Volume {
  private:
   class Device;
   class Source;
+  // Once it has begun to serve. Error kInvalidArgument: it does not.
+  Task<Result<mirror::VolumeTarget*>> served();
   Task<void> run();
   Task<void> plug(std::shared_ptr<BlockSource> from);
   Task<void> show(target::AnaState state);
