@@ -130,7 +130,9 @@ void PoolCore::set_entry(Layer& layer, MapPage& page, size_t index, const Entry&
   }
   const Entry before_it = shown.is_borrowed ? Entry() : shown.entry;
   const Place before = before_it.place;
-  if (entry.stamp.value != 0 && entry.stamp != before_it.stamp && !is_replaying_) page.set_stamped_by(applying_);
+  if (entry.stamp.value != 0 && entry.stamp != before_it.stamp && !is_replaying_) {
+    page.stamps.add(index, applying_, journal_->durable());
+  }
   retire(page.store_own(index, entry));
   cache_bytes_ += page.memory_bytes();
   if (before == entry.place) {

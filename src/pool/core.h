@@ -103,9 +103,9 @@ class PoolCore final : public JournalSink {
   Task<Result<void>> write(Object& object, const IoRequest& request);
   Task<Result<void>> flush();
   bool needs_journal_flush() const { return is_dirty_.load(std::memory_order_acquire); }
-  // Any shard. Whether the stamps that the page shows are on stable storage; false may be out of date.
-  bool is_stamped_durably(const MapPage& page) const {
-    return page.stamped_by().value <= durable_.load(std::memory_order_acquire);
+  // Any shard. Whether the stamp that the page shows of an entry is on stable storage; false may be out of date.
+  bool is_stamped_durably(const MapPage& page, size_t index) const {
+    return page.stamps.is_durable(index, Sequence(durable_.load(std::memory_order_acquire)));
   }
 
   // core_objects.cc
@@ -195,9 +195,10 @@ class PoolCore final : public JournalSink {
   struct Piece;
   Task<Result<void>> write_extent(Object& object, Piece piece);
   Task<Result<Place>> place_for_write(const Object& object, ExtentLocks::Lock& lock, const MapPage& page, size_t index);
-  Task<Result<void>> stamp_before_write(const Object& object, ExtentLocks::Lock& lock, const MapPage& page,
+  Task<Result<void>> stamp_before_write(const Object& object, ExtentLocks::Lock& lock, MapPage& page,
                                         ExtentIndex extent, Place place);
-  Task<Result<void>> flush_stamps(const MapPage& page);
+  void stamp_ahead(const Object& object, MapPage& page, size_t index, std::vector<ExtentLocks::Lock>& locks,
+                   std::vector<Record>& records);
   Task<Result<void>> restamp_leaf(const Object& object, uint32_t leaf, std::bitset<kEntriesPerPage> wanted);
   Task<Result<void>> append_entry(ExtentLocks::Lock& lock, LayerId layer, ExtentIndex extent, Entry entry);
   Task<Result<void>> fill_edges(Layer& layer, Piece& piece, UnitSet missing);

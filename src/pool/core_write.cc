@@ -144,6 +144,7 @@ Task<Result<void>> PoolCore::write_extent(Object& object, Piece piece) {
   FL_CO_TRY_VOID(
       co_await block_write(reactor(), home().disk(at.disk), ByteOffset(at.offset + piece.from), piece.buffers));
   now = latest(lock, *pin, index);
+  pin->note_write(index);
   if (now.place == place && now.held.contains(missing)) co_return Result<void>();
   now.place = place;
   now.held = layout_.normal(now.held | missing);
@@ -173,31 +174,62 @@ Task<Result<Place>> PoolCore::place_for_write(const Object& object, ExtentLocks:
 
 // The extent has the stamp of today on stable storage before any data is written under it: what a disk's cache loses
 // can be told then (docs/internals/replication.md, rule 2).
-Task<Result<void>> PoolCore::stamp_before_write(const Object& object, ExtentLocks::Lock& lock, const MapPage& page,
+Task<Result<void>> PoolCore::stamp_before_write(const Object& object, ExtentLocks::Lock& lock, MapPage& page,
                                                 ExtentIndex extent, Place place) {
   const StampOrdinal stamp = object.state.stamp;
-  Entry now = latest(lock, page, index_of(extent));
+  const size_t index = index_of(extent);
+  Entry now = latest(lock, page, index);
   if (stamp.value == 0) {
     if (now.place.value == 0 || now.stamp == stamp) co_return Result<void>();
     now.stamp = stamp;
     co_return co_await append_entry(lock, object.layer->id, extent, now);
   }
   // What another write has appended may not be applied yet, and only what is applied will be flushed.
-  if (page.own(index_of(extent)).stamp != stamp) {
+  if (page.own(index).stamp != stamp) {
     now.stamp = stamp;
     if (!is_hole(now)) {
       now.place = place;
       lock->place = {};
     }
-    FL_CO_TRY_VOID(co_await append_entry(lock, object.layer->id, extent, now));
+    lock->entry = now;
+    std::vector<Record> records;
+    records.emplace_back(EntryRecord{object.layer->id, extent, now});
+    std::vector<ExtentLocks::Lock> ahead;
+    stamp_ahead(object, page, index, ahead, records);
+    FL_CO_TRY_VOID(co_await journal_->write(std::move(records)));
   }
-  co_return co_await flush_stamps(page);
+  if (page.stamps.is_durable(index, journal_->durable())) co_return Result<void>();
+  co_return co_await flush();
 }
 
-// Those that the page shows.
-Task<Result<void>> PoolCore::flush_stamps(const MapPage& page) {
-  if (page.stamped_by() <= journal_->durable()) co_return Result<void>();
-  co_return co_await flush();
+// The other extents of the page that were written in both of the generations before get the stamp of today along with
+// the one at `index`, in the same batch: steady writes to them pay for one flush in each generation of a page, not of
+// an extent. They count as changed though nobody may write to them any more, for this one generation. Those that
+// someone uses stamp themselves. The locks are for as long as the records are under way.
+void PoolCore::stamp_ahead(const Object& object, MapPage& page, size_t index, std::vector<ExtentLocks::Lock>& locks,
+                           std::vector<Record>& records) {
+  const StampOrdinal stamp = object.state.stamp;
+  const UnitSet hot = page.take_hot();
+  const auto extent_at = [&page](size_t i) {
+    return ExtentIndex(page.leaf * static_cast<uint32_t>(kEntriesPerPage) + static_cast<uint32_t>(i));
+  };
+  UnitSet stamped;
+  for (size_t i = hot.next(0); i < kEntriesPerPage; i = hot.next(i + 1)) {
+    Entry entry = page.own(i);
+    const bool is_of_generation = entry.place.value != 0 && entry.stamp.value != 0 && entry.stamp != stamp;
+    if (!is_of_generation || locks_.is_used(page.layer, extent_at(i))) continue;
+    locks.push_back(locks_.lock_unused(page.layer, extent_at(i)));
+    entry.stamp = stamp;
+    locks.back()->entry = entry;
+    stamped |= UnitSet::range(i, i + 1);
+  }
+  if (locks.empty()) return;
+  // It has its record already; here it joins the runs on both sides.
+  stamped |= UnitSet::range(index, index + 1);
+  for_each_run(stamped, kEntriesPerPage, [&](uint32_t first, uint32_t end) {
+    if (end - first == 1 && first == index) return;
+    records.emplace_back(RestampRecord{page.layer, extent_at(first), end - first, stamp});
+  });
 }
 
 Task<Result<void>> PoolCore::append_entry(ExtentLocks::Lock& lock, LayerId layer, ExtentIndex extent, Entry entry) {
@@ -298,7 +330,8 @@ Task<Result<void>> PoolCore::drop_extents(Object& object, uint32_t leaf, uint32_
   if (layer.find(leaf) == nullptr && !has_metadata_room()) co_return fail(Code::kNoSpace, "the pool is full");
   for (size_t i = 0; i < locks.size(); ++i) locks[i]->entry = std::get<EntryRecord>(records[i]).entry;
   FL_CO_TRY_VOID(co_await journal_->write(std::move(records)));
-  co_return co_await flush_stamps(*pin);
+  if (pin->stamps.is_all_durable(journal_->durable())) co_return Result<void>();
+  co_return co_await flush();
 }
 
 // Whole units of one extent leave the map; what is left at the edges is written as zeroes, unless it was only a hint.
@@ -340,7 +373,9 @@ Task<Result<bool>> PoolCore::drop_units(Object& object, ExtentIndex extent, uint
   // While others write to the extent it keeps its place.
   if (!now.held.any() && lock.is_alone()) now.place = {};
   FL_CO_TRY_VOID(co_await append_entry(lock, layer.id, extent, now));
-  FL_CO_TRY_VOID(co_await flush_stamps(*pin));
+  if (!pin->stamps.is_durable(index, journal_->durable())) {
+    FL_CO_TRY_VOID(co_await flush());
+  }
   // Overwrites of these units that are under way land before anyone has them again in the same place: they would come
   // out over the zeroes around what is written then.
   const Mutex::Guard draining = co_await releasing_lock_.lock();

@@ -150,7 +150,7 @@ ObjectDevice::Plan ObjectDevice::find_run(const IoRequest& request, uint64_t don
   const uint64_t extent = position >> at.extent_shift();
   const auto leaf = static_cast<uint32_t>(extent / kEntriesPerPage);
   missing_leaf = leaf;
-  const MapPage* const page = side_->view->slots[leaf].load(std::memory_order_acquire);
+  MapPage* const page = side_->view->slots[leaf].load(std::memory_order_acquire);
   if (page == nullptr || !page->is_resolved()) return Plan::kNeedsPage;
   if (!page->is_referenced.load(std::memory_order_relaxed)) page->is_referenced.store(true, std::memory_order_relaxed);
   const size_t index = extent % kEntriesPerPage;
@@ -164,8 +164,9 @@ ObjectDevice::Plan ObjectDevice::find_run(const IoRequest& request, uint64_t don
   auto next = static_cast<uint32_t>(held.next_missing(first));  // the first unit that the entry does not hold
 
   if (request.op == IoOp::kWrite) {
-    const bool is_stamped = shown.entry.stamp == side_->stamp && core_.is_stamped_durably(*page);
+    const bool is_stamped = shown.entry.stamp == side_->stamp && core_.is_stamped_durably(*page, index);
     if (shown.is_borrowed || shown.entry.place.value == 0 || !is_stamped || next <= last) return Plan::kNeedsHome;
+    page->note_write(index);
   }
   Place place = shown.entry.place;
   if (next == first) {

@@ -72,6 +72,16 @@ class ExtentLocks {
     co_return Lock(*this, key, state, units);
   }
 
+  // All units of an extent that nobody uses. Requires: !is_used().
+  Lock lock_unused(LayerId layer, ExtentIndex extent) {
+    const uint64_t key = uint64_t{layer.value} << 32 | extent.value;
+    const auto [state, is_new] = states_.try_emplace(key, reactor_);
+    FL_CHECK(is_new);
+    state->second.users = 1;
+    state->second.locked = UnitSet::all();
+    return Lock(*this, key, state->second, UnitSet::all());
+  }
+
   bool is_used(LayerId layer, ExtentIndex extent) const {
     return states_.contains(uint64_t{layer.value} << 32 | extent.value);
   }

@@ -11,11 +11,13 @@
 #include <atomic>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
 #include "base/intrusive_list.h"
 #include "pool/format.h"
+#include "pool/stamp_marks.h"
 
 namespace fairlead::pool {
 
@@ -79,10 +81,18 @@ class MapPage : public ListNode<MapPage> {
   // What it shows of ancestors is out of date. It still reads the same, until the places that they gave up are used
   // again: for those who are looking at it now.
   void set_unresolved() { is_resolved_.store(false, std::memory_order_release); }
-  // An entry gets a stamp by that batch. Before the entry is stored: who sees it sees this too.
-  void set_stamped_by(Sequence batch) { stamped_by_.store(batch.value, std::memory_order_relaxed); }
-  // Any shard, after load(): the last batch that gave an entry of the page another stamp.
-  Sequence stamped_by() const { return Sequence(stamped_by_.load(std::memory_order_relaxed)); }
+  // Any shard. The extent is written.
+  void note_write(size_t index) {
+    if (!written_.has(index, std::memory_order_relaxed)) written_.set(index, std::memory_order_relaxed);
+  }
+  // Home shard, while nobody writes.
+  void begin_generation() {
+    const UnitSet written = written_.take();
+    hot_ = written & written_before_;
+    written_before_ = written;
+  }
+  // Home shard. Written in both of the generations before this one, and not taken yet.
+  UnitSet take_hot() { return std::exchange(hot_, {}); }
 
   // As it is stored: what is borrowed is absent.
   void encode(std::span<std::byte, kMapPageBytes> bytes) const;
@@ -93,6 +103,7 @@ class MapPage : public ListNode<MapPage> {
 
   const LayerId layer;
   const uint32_t leaf;
+  StampMarks stamps;                              // of its entries
   mutable std::atomic<bool> is_referenced{true};  // looked at since the cache's hand passed; any shard
   // The rest is the home shard's alone.
   bool is_dirty = false;
@@ -123,7 +134,9 @@ class MapPage : public ListNode<MapPage> {
   std::unique_ptr<Extras> owned_extras_;
   std::atomic<Extras*> extras_{nullptr};
   std::atomic<bool> is_resolved_{false};
-  std::atomic<uint64_t> stamped_by_{0};
+  EntryBits written_;       // in this generation
+  UnitSet written_before_;  // in the one before
+  UnitSet hot_;
   size_t extra_bytes_ = 0;
 };
 

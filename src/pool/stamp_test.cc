@@ -45,11 +45,11 @@ Task<void> reimport(Bed& bed, std::unique_ptr<Pool>& pool) {
 
 // ---- What a write stamps is there whatever becomes of its data
 
-constexpr uint64_t kOldExtents = 4;  // written in the generation before, the last two of them unmapped in this one
+constexpr uint64_t kOldExtents = 4;  // written in the generations before, the last two of them unmapped in this one
 
 struct Acknowledged {
   uint64_t cut_at = 0;
-  std::vector<uint64_t> offsets;  // written or unmapped, in generation 2
+  std::vector<uint64_t> offsets;  // written or unmapped, in generation 3
 };
 
 struct Change {
@@ -79,9 +79,11 @@ Task<void> change_one(Bed& bed, BlockDevice& device, Change change, Acknowledged
 Task<void> write_and_cut(Bed& bed, Acknowledged& acknowledged) {
   auto pool = co_await new_pool(bed);
   CO_ASSERT_TRUE(pool != nullptr);
-  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(1)));
-  co_await write(bed, *pool, "db", 0, kOldExtents * kExtent);
-  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(2)));
+  for (const uint64_t generation : {uint64_t{1}, uint64_t{2}}) {
+    EXPECT_TRUE(co_await pool->begin_generation("db", stamp(generation)));
+    co_await write(bed, *pool, "db", 0, kOldExtents * kExtent);
+  }
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(3)));
   EXPECT_TRUE(co_await pool->checkpoint());
   {
     auto here = co_await bed.must_open(*pool, "db");
@@ -118,7 +120,7 @@ Task<void> write_and_cut(Bed& bed, Acknowledged& acknowledged) {
 Task<void> expect_stamps(Bed& bed, Acknowledged& acknowledged) {
   auto pool = co_await bed.must_import();
   CO_ASSERT_TRUE(pool != nullptr);
-  const auto changed = co_await pool->changed_since("db", stamp(1), kAll);
+  const auto changed = co_await pool->changed_since("db", stamp(2), kAll);
   CO_ASSERT_TRUE(changed.has_value());
   for (const uint64_t offset : acknowledged.offsets) {
     EXPECT_TRUE(touches(*changed, offset)) << "extent " << offset / kExtent << ", cut at " << acknowledged.cut_at;
@@ -142,6 +144,74 @@ TEST(StampTest, APowerCutTakesNoStampOfAWriteThatWasAnswered) {
   }
   EXPECT_EQ(most, 34U);
 }
+
+// ---- Ahead of a write
+
+// The first write to a page in a generation stamps what was written there in both of the generations before.
+Task<void> stamps_ahead(Bed& bed) {
+  auto pool = co_await new_pool(bed);
+  CO_ASSERT_TRUE(pool != nullptr);
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(1)));
+  co_await write(bed, *pool, "db", 0, 10 * kExtent);
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(2)));
+  for (const uint64_t extent : {uint64_t{1}, uint64_t{2}, uint64_t{3}, uint64_t{5}}) {
+    co_await write(bed, *pool, "db", extent * kExtent, kUnit);
+  }
+  EXPECT_EQ(co_await pool->changed_since("db", stamp(1), kAll),
+            (Ranges{{kExtent, 4 * kExtent}, {5 * kExtent, 6 * kExtent}}))
+      << "written once is not again and again";
+
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(3)));
+  EXPECT_EQ(co_await pool->changed_since("db", stamp(2), kAll), Ranges()) << "nothing, as nobody writes";
+  co_await write(bed, *pool, "db", 8 * kExtent, kUnit);
+  const Ranges hot = {{kExtent, 4 * kExtent}, {5 * kExtent, 6 * kExtent}, {8 * kExtent, 9 * kExtent}};
+  EXPECT_EQ(co_await pool->changed_since("db", stamp(2), kAll), hot);
+
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(4)));
+  co_await write(bed, *pool, "db", 0, kUnit);
+  EXPECT_EQ(co_await pool->changed_since("db", stamp(3), kAll), (Ranges{{0, kExtent}})) << "stamped is not written";
+  co_await reimport(bed, pool);
+  CO_ASSERT_TRUE(pool != nullptr);
+  EXPECT_EQ(co_await pool->changed_since("db", stamp(2), kAll),
+            (Ranges{{0, 4 * kExtent}, {5 * kExtent, 6 * kExtent}, {8 * kExtent, 9 * kExtent}}));
+  EXPECT_TRUE(co_await pool->close());
+  pool.reset();
+  co_await bed.expect_clean();
+}
+TEST(StampTest, WhatIsWrittenAgainAndAgainIsStampedAhead) { Bed().run(stamps_ahead); }
+
+Task<void> no_stamp_ahead_of_what_is_gone(Bed& bed) {
+  auto pool = co_await new_pool(bed);
+  CO_ASSERT_TRUE(pool != nullptr);
+  for (const uint64_t generation : {uint64_t{1}, uint64_t{2}}) {
+    EXPECT_TRUE(co_await pool->begin_generation("db", stamp(generation)));
+    co_await write(bed, *pool, "db", 0, 4 * kExtent);
+  }
+  {
+    auto device = co_await bed.must_open(*pool, "db");
+    EXPECT_TRUE(co_await block_discard(bed.reactor(), *device, ByteOffset(kExtent), kExtent));
+  }
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(3)));
+  co_await write(bed, *pool, "db", 0, 4 * kExtent);
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(4)));
+  {
+    auto device = co_await bed.must_open(*pool, "db");
+    EXPECT_TRUE(co_await block_discard(bed.reactor(), *device, ByteOffset(2 * kExtent), kExtent));
+  }
+  co_await write(bed, *pool, "db", 0, kUnit, 3);
+  EXPECT_EQ(co_await pool->changed_since("db", stamp(3), kAll), (Ranges{{0, 4 * kExtent}}));
+  EXPECT_EQ(co_await pool->mapped("db", kAll), (Ranges{{0, 2 * kExtent}, {3 * kExtent, 4 * kExtent}}));
+  // What a snapshot has is not the replica's own any more.
+  co_await write(bed, *pool, "db", 3 * kExtent, kUnit, 3);
+  EXPECT_TRUE((co_await pool->snapshot("db", "s")).has_value());
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(5)));
+  co_await write(bed, *pool, "db", 0, kUnit, 4);
+  EXPECT_EQ(co_await pool->changed_since("db", stamp(4), kAll), (Ranges{{0, kExtent}}));
+  EXPECT_TRUE(co_await pool->close());
+  pool.reset();
+  co_await bed.expect_clean();
+}
+TEST(StampTest, OnlyWhatTheReplicaHoldsItselfIsStampedAhead) { Bed().run(no_stamp_ahead_of_what_is_gone); }
 
 // ---- Without a write
 
