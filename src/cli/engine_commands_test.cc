@@ -43,14 +43,15 @@ Task<int> answer(Runtime& runtime, std::string disk, std::vector<std::string> li
   co_return 0;
 }
 
-TEST(EngineCommandsTest, EachLineHasItsAnswer) {
+struct Line {
+  std::string line;
+  std::string answer;  // begins with
+};
+std::vector<Line> conversation() {
   const std::string volume = kVolume;
   const std::string replica = kReplica;
   const std::string snapshot = "00000000-0000-4000-8000-0000000000a1";
-  const struct {
-    std::string line;
-    std::string answer;  // begins with
-  } kTable[] = {
+  return {
       {"replica list", "ok []"},
       {"replica create db 8MiB " + volume, "error expected replica create NAME SIZE VOLUME REPLICA"},
       {"replica create db 8MB1 " + volume + " " + replica, "error SIZE 8MB1"},
@@ -104,8 +105,12 @@ TEST(EngineCommandsTest, EachLineHasItsAnswer) {
       {"volume dance", "error volume: no such command"},
       {"", "error an empty line"},
   };
+}
+
+TEST(EngineCommandsTest, EachLineHasItsAnswer) {
+  const std::vector<Line> table = conversation();
   std::vector<std::string> lines;
-  for (const auto& each : kTable) lines.push_back(each.line);
+  for (const auto& each : table) lines.push_back(each.line);
   const std::string disk = fmt::format("{}/engine_commands_test.{}", testing::TempDir(), ::getpid());
   std::vector<std::string> answers;
   {
@@ -114,11 +119,11 @@ TEST(EngineCommandsTest, EachLineHasItsAnswer) {
     EXPECT_EQ(runtime.run(answer(runtime, disk, lines, answers)), 0);
   }
   std::filesystem::remove(disk);
-  ASSERT_EQ(answers.size(), std::size(kTable) + 1);
+  ASSERT_EQ(answers.size(), table.size() + 1);
   EXPECT_THAT(answers.back(), HasSubstr("--faulty"));
   answers.pop_back();
   for (size_t i = 0; i < answers.size(); ++i) {
-    EXPECT_THAT(answers[i], StartsWith(kTable[i].answer)) << kTable[i].line;
+    EXPECT_THAT(answers[i], StartsWith(table[i].answer)) << table[i].line;
     EXPECT_THAT(answers[i], Not(HasSubstr("\n")));
   }
   EXPECT_THAT(answers[31], HasSubstr(R"("snapshots":[{"snapshot":")" + snapshot));
