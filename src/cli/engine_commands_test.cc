@@ -126,7 +126,7 @@ TEST(EngineCommandsTest, EachLineHasItsAnswer) {
     EXPECT_THAT(answers[i], StartsWith(table[i].answer)) << table[i].line;
     EXPECT_THAT(answers[i], Not(HasSubstr("\n")));
   }
-  EXPECT_THAT(answers[31], HasSubstr(R"("snapshots":[{"snapshot":")" + snapshot));
+  EXPECT_THAT(answers[31], HasSubstr(R"("snapshots":[{"snapshot":"00000000-0000-4000-8000-0000000000a1")"));
   EXPECT_THAT(answers[31], HasSubstr(R"("size_bytes":16777216)"));
   EXPECT_THAT(answers[19], HasSubstr(R"("state":"standby")"));
 }
