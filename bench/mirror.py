@@ -22,6 +22,7 @@ RAW = "bare io_uring on the same file"
 LIMITS = "latency=80us,iops=400k"  # an NVMe disk
 MIB = 1 << 20
 TAKEOVERS = 50
+SNAPSHOTS = 10
 TOUCHES = 40_000  # ten for each MiB of 4 GiB
 AWAY_SECONDS = 60
 JOINED_MIB = 1024
@@ -117,6 +118,40 @@ def mirror3_write(bench):
     return [Result("mirror3-write", "IOPS", iops(three), [each / 3 for each in iops(one)],
                    "one replica by the same path, divided by 3 for the work; all engines share a processor", at_least=0.8,
                    details=details(three, one))]
+
+
+@benchmark
+def mirror_snapshot(bench):
+    """Time: the longest that a host waits, 32 writes in flight, while snapshots of three replicas are taken"""
+    with _cluster(bench, 3, size="256MiB", disk="memory:2GiB", options=("--shards", 1)) as made:
+        target = made.engines[0]
+        made.serve_on(target)
+        made.await_members(target, 3)
+        _write_all(bench, made.url(target), 256)
+        pauses, before = [], []
+        for run in range(bench.runs):
+            before.append(_longest_wait(made))
+            pauses.append(_longest_wait(made, lambda run=run: _take_snapshots(made, target, run)))
+    return [Result("mirror-snapshot", "ms max", pauses, 20, f"the promise: below 20 ms, with {SNAPSHOTS} taken in 2 s; "
+                   f"without any the longest wait is {min(before):.1f} to {max(before):.1f} ms", at_most=1)]
+
+
+def _longest_wait(made, meanwhile=lambda: None):
+    """In milliseconds, of a load of 3 s."""
+    load = made.load("--rw", "randwrite", "--bs", "4k", "--qd", 32, "--runtime", "3s")
+    time.sleep(0.5)
+    meanwhile()
+    said, complained = load.communicate(timeout=60)
+    result = json.loads(said)
+    if load.returncode != 0 or result["errors"]:
+        raise RuntimeError(f"the load failed: {said}{complained}")
+    return result["write"]["latency_ns"]["max"] / 1e6
+
+
+def _take_snapshots(made, target, run):
+    for number in range(SNAPSHOTS):
+        target.ask(f"volume snapshot {made.volume} 00000000-0000-4000-8000-{run * SNAPSHOTS + number + 1:012x}")
+        time.sleep(2 / SNAPSHOTS)
 
 
 # ---- When one is lost

@@ -1,5 +1,5 @@
 // Returns: what a replica missed is copied from whom, in which order, and how much at once.
-#include "mirror/test_volume_bed.h"
+#include "tests/support/volume_bed.h"
 
 namespace fairlead::mirror {
 namespace {

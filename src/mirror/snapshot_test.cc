@@ -1,5 +1,5 @@
 // Snapshots of a volume, and its growth: on all replicas at once, on those that return, across take-overs.
-#include "mirror/test_volume_bed.h"
+#include "tests/support/volume_bed.h"
 
 namespace fairlead::mirror {
 namespace {

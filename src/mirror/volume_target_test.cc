@@ -1,5 +1,5 @@
 // A volume's target with replicas in memory: take-over, faults, returns, levelling, leases, hand-over.
-#include "mirror/test_volume_bed.h"
+#include "tests/support/volume_bed.h"
 
 namespace fairlead::mirror {
 namespace {

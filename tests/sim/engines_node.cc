@@ -370,23 +370,26 @@ Task<void> EngineNode::check_disks(std::optional<Result<pool::CheckReport>>* rep
   report->emplace(co_await pool::check_pool(shard, std::move(*sources), shard.storage.boot_id()));
 }
 
+// Empty: it cannot be read.
+Task<std::vector<std::byte>> EngineNode::read_object(std::string name, uint64_t size) {
+  const auto source = co_await pool_->source(std::move(name));
+  if (!source) co_return std::vector<std::byte>();
+  auto device = (*source)->open(node_.shard(0));
+  FL_CHECK(device.has_value());
+  PlacedBytes memory(size, 0);
+  const std::span<std::byte> bytes = memory.bytes();
+  constexpr uint64_t kPiece = 256 * kKiB;
+  for (uint64_t at = 0; at < size; at += kPiece) {
+    iovec piece{bytes.data() + at, std::min(kPiece, size - at)};
+    const Result<void> read = co_await block_read(reactor(), **device, ByteOffset(at), {&piece, 1});
+    if (!read) co_return std::vector<std::byte>();
+  }
+  co_return std::vector<std::byte>(bytes.begin(), bytes.end());
+}
+
 Task<void> EngineNode::read_replica(EngineVolume& volume, std::vector<std::byte>* out, bool* is_done) {
   ++users_;
-  const uint64_t size = volume.plan.options.size_bytes;
-  const auto source = co_await pool_->source(to_string(find(volume)->id));
-  if (source) {
-    auto device = (*source)->open(node_.shard(0));
-    FL_CHECK(device.has_value());
-    PlacedBytes memory(size, 0);
-    const std::span<std::byte> bytes = memory.bytes();
-    constexpr uint64_t kPiece = 256 * kKiB;
-    bool is_read = true;
-    for (uint64_t at = 0; at < size && is_read; at += kPiece) {
-      iovec piece{bytes.data() + at, std::min(kPiece, size - at)};
-      is_read = (co_await block_read(reactor(), **device, ByteOffset(at), {&piece, 1})).has_value();
-    }
-    if (is_read) out->assign(bytes.begin(), bytes.end());
-  }
+  *out = co_await read_object(to_string(find(volume)->id), volume.plan.options.size_bytes);
   --users_;
   *is_done = true;
 }

@@ -41,6 +41,14 @@ struct EngineVolume {
   // Of a write or, `is_zeroes`, of zeroes. Returns its number, which is its content too.
   uint64_t begin_write(test::BlockRange range, bool is_zeroes);
   void end_write(uint64_t request, const Result<void>& result, test::BlockHistory::Surely surely, bool is_durable);
+  // A snapshot that somebody asked for.
+  struct Taken {
+    Uuid id;
+    std::optional<test::BlockHistory> holds = {};  // it was taken, and may be so
+    bool is_deleting = false;                      // somebody asked for that
+  };
+  std::vector<std::unique_ptr<Taken>> taken;  // unique_ptr: tasks refer to them
+
   // Whether a part of it is.
   bool is_being_written(test::BlockRange range) const;
   std::string describe_writes() const;
@@ -162,6 +170,17 @@ class EngineNode {
   Task<void> read_all(EngineVolume& volume, bool* is_done);
   // The replica's bytes, past its keeper; empty when they cannot be read.
   Task<void> read_replica(EngineVolume& volume, std::vector<std::byte>* out, bool* is_done);
+  // engines_snapshots.cc. Of the target that is here; nothing when it is gone.
+  Task<void> take_snapshot(EngineVolume& volume, EngineVolume::Taken& taken, Duration limit);
+  // Sets *is_done when it was done, and leaves it otherwise.
+  Task<void> delete_snapshot(EngineVolume& volume, Uuid id, Duration limit, bool* is_done);
+  // What the replica has of snapshots, past its keeper: their ids, and bytes.
+  struct FoundSnapshot {
+    Uuid id;
+    std::vector<std::byte> bytes;  // empty: they cannot be read
+    friend bool operator==(const FoundSnapshot&, const FoundSnapshot&) = default;
+  };
+  Task<void> read_snapshots(EngineVolume& volume, std::vector<FoundSnapshot>* out, bool* is_done);
   Task<void> check_disks(std::optional<Result<pool::CheckReport>>* report);
 
   // None: it holds no replica of it.
@@ -183,6 +202,8 @@ class EngineNode {
   Reactor& reactor() { return node_.shard(0).reactor; }
   Result<std::vector<pool::PoolDisk>> disks();
   Held* find(const EngineVolume& volume);
+  Task<Result<void>> tell(const EngineVolume& volume, mirror::VolumeJob job, Duration limit);
+  Task<std::vector<std::byte>> read_object(std::string name, uint64_t size_bytes);
   void look_at(Held& held);
   Task<void> live();
   Task<bool> open();

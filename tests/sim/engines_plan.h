@@ -53,6 +53,7 @@ struct EnginesPlan {
   sim::DiskRates sickness;  // while it lasts
   Duration trouble_every{};
   size_t troubles = 10;
+  uint64_t kinds_of_trouble = 18;  // 28: with snapshots
 };
 inline constexpr Duration kEngineLeaseMax = std::chrono::milliseconds(500);
 inline constexpr Duration kEngineStallMax = std::chrono::seconds(3);  // of a shard

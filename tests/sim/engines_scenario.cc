@@ -32,7 +32,7 @@ constexpr Duration kStopMax = minutes(5);
 constexpr Duration kLook = milliseconds(2);
 constexpr size_t kTargetsMax = 3;  // of one volume at once, as far as control knows
 
-constexpr std::array<std::pair<uint64_t EngineCounts::*, std::string_view>, 18> kCounts = {
+constexpr std::array<std::pair<uint64_t EngineCounts::*, std::string_view>, 20> kCounts = {
     {{&EngineCounts::kills, "kills"},
      {&EngineCounts::power_losses, "power_losses"},
      {&EngineCounts::blackouts, "blackouts"},
@@ -47,6 +47,8 @@ constexpr std::array<std::pair<uint64_t EngineCounts::*, std::string_view>, 18> 
      {&EngineCounts::targets, "targets"},
      {&EngineCounts::take_overs, "take_overs"},
      {&EngineCounts::returns, "returns"},
+     {&EngineCounts::snapshots, "snapshots"},
+     {&EngineCounts::deletions, "deletions"},
      {&EngineCounts::acknowledged, "acknowledged"},
      {&EngineCounts::flushes, "flushes"},
      {&EngineCounts::reads, "reads"},
@@ -83,6 +85,11 @@ class EnginesRun {
   void fall_sick();
   void spoil(EngineNode& node);
   void mend();
+  EngineNode* target_node(const EngineVolume& volume);
+  void take_snapshot();
+  void delete_snapshot();
+  void finish_deletions(EngineVolume& volume);
+  void compare_snapshots(EngineVolume& volume);
   bool is_unreadable() const;
   size_t targets_of(const EngineVolume& volume) const;
 
@@ -397,8 +404,74 @@ bool EnginesRun::is_unreadable() const {
   });
 }
 
+// ---- Snapshots
+
+EngineNode* EnginesRun::target_node(const EngineVolume& volume) {
+  const auto at = std::ranges::find_if(engines_.nodes, [&](const auto& node) { return node->has_target(volume); });
+  return at == engines_.nodes.end() ? nullptr : at->get();
+}
+
+void EnginesRun::take_snapshot() {
+  EngineVolume& volume = any_volume();
+  EngineNode* const node = target_node(volume);
+  if (node == nullptr) return;
+  constexpr size_t kSnapshots = 6;
+  if (volume.taken.size() >= kSnapshots) return;
+  const Uuid id = uuid_from_random(world_->seed(), 1000 + 100 * volume.index + volume.taken.size());
+  volume.taken.push_back(std::make_unique<EngineVolume::Taken>());
+  volume.taken.back()->id = id;
+  world_->spawn(node->node(), 0, node->take_snapshot(volume, *volume.taken.back(), draw_span(1, 20'000)));
+}
+
+void EnginesRun::delete_snapshot() {
+  EngineVolume& volume = any_volume();
+  EngineNode* const node = target_node(volume);
+  if (node == nullptr || volume.taken.empty()) return;
+  EngineVolume::Taken& taken = *volume.taken[random().below(volume.taken.size())];
+  if (!taken.holds) return;
+  taken.is_deleting = true;
+  world_->spawn(node->node(), 0, node->delete_snapshot(volume, taken.id, draw_span(1, 20'000), nullptr));
+}
+
+// As whoever wants it gone would, until it is. Of one that nobody heard of again nobody knows whether it is there.
+void EnginesRun::finish_deletions(EngineVolume& volume) {
+  for (const auto& taken : volume.taken) {
+    EngineNode* const node = target_node(volume);
+    if (!go_on() || !taken->is_deleting) continue;
+    if (node == nullptr) return engines_.fail("a target has gone");
+    is_read_ = false;
+    world_->spawn(node->node(), 0, node->delete_snapshot(volume, taken->id, kReadMax, &is_read_));
+    wait([&] { return is_read_; }, kReadMax, "deleting a snapshot");
+  }
+}
+
+void EnginesRun::compare_snapshots(EngineVolume& volume) {
+  using Found = std::vector<EngineNode::FoundSnapshot>;
+  std::optional<Found> first;
+  for (const size_t engine : volume.plan.engines) {
+    Found found;
+    is_read_ = false;
+    world_->spawn(engines_.nodes[engine]->node(), 0, engines_.nodes[engine]->read_snapshots(volume, &found, &is_read_));
+    wait([&] { return is_read_; }, kReadMax, "reading snapshots");
+    if (!go_on()) return;
+    if (!first) first = found;
+    if (found != first) return engines_.fail(fmt::format("volume {}: members have other snapshots", volume.index));
+  }
+  for (const auto& taken : volume.taken) {
+    const auto found = std::ranges::find(*first, taken->id, &EngineNode::FoundSnapshot::id);
+    const bool is_there = found != first->end();
+    if (taken->is_deleting && is_there) return engines_.fail("a snapshot is there that was deleted");
+    if (taken->is_deleting || !taken->holds) continue;
+    if (!is_there || found->bytes.empty()) return engines_.fail("a snapshot is lost");
+    const uint64_t began = volume.clock.begin_read();
+    const std::string wrong = taken->holds->check_read(began, {0, volume.plan.blocks}, found->bytes, kEngineBlock);
+    volume.clock.end_read(began);
+    if (!wrong.empty()) return engines_.fail(fmt::format("volume {}: a snapshot: {}", volume.index, wrong));
+  }
+}
+
 void EnginesRun::cause() {
-  const uint64_t what = random().below(18);
+  const uint64_t what = random().below(plan_.kinds_of_trouble);
   world_->mark("trouble", what);
   if (what < 4) return crash_some();
   if (what < 6) return cut_some();
@@ -419,6 +492,8 @@ void EnginesRun::cause() {
   if (what == 11) return any_node().end_a_target(random().below(8));
   if (what == 12) return hang(any_node());
   if (what == 13 || what == 14) return fall_sick();
+  if (what >= 18 && what < 26) return take_snapshot();
+  if (what >= 26) return delete_snapshot();
   start_some();
 }
 
@@ -552,12 +627,14 @@ void EnginesRun::verify() {
     if (host->volume().working > 0) engines_.failure += "; " + host->describe();
   }
   for (const auto& volume : engines_.volumes) read_back(*volume);
+  for (const auto& volume : engines_.volumes) finish_deletions(*volume);
   if (!go_on()) return;
   for (const auto& node : engines_.nodes) node->end_targets();
   wait([&] { return std::ranges::all_of(engines_.nodes, [](const auto& node) { return node->targets() == 0; }); },
        kEndMax, "targets do not end at last");
   for (const auto& volume : engines_.volumes) {
     if (go_on()) compare(*volume);
+    if (go_on()) compare_snapshots(*volume);
   }
   for (const auto& host : engines_.hosts) {
     if (go_on() && !world_->stop(host->node(), kStopMax)) engines_.fail("a host did not stop");

@@ -30,6 +30,8 @@ struct EngineCounts {
   uint64_t targets = 0;     // started
   uint64_t take_overs = 0;  // that came to serve
   uint64_t returns = 0;     // of replicas, to a target that served
+  uint64_t snapshots = 0;  // that were taken
+  uint64_t deletions = 0;
   uint64_t acknowledged = 0;
   uint64_t flushes = 0;
   uint64_t reads = 0;
