@@ -145,7 +145,7 @@ Task<Result<std::unique_ptr<BlockDevice>>> RemoteLink::open_snapshot(Uuid snapsh
   std::shared_ptr<BlockSource> found;
   while (number != 0 && connection() == number && reactor_.now() < until) {
     for (const host::NamespaceInfo& shown : subsystem_->namespaces()) {
-      if (shown.identity.uuid != snapshot) continue;
+      if (shown.identity.uuid != snapshot || shown.identity.nsid == kReplicaNsid) continue;
       Result<std::shared_ptr<BlockSource>> source = subsystem_->source(shown.identity.nsid);
       if (source) found = std::move(*source);
     }

@@ -417,6 +417,7 @@ void EnginesRun::take_snapshot() {
   if (node == nullptr) return;
   constexpr size_t kSnapshots = 6;
   if (volume.taken.size() >= kSnapshots) return;
+  // Whoever gives ids may give one twice, to things of different kinds: some are replicas' too.
   const Uuid id = uuid_from_random(world_->seed(), 1000 + 100 * volume.index + volume.taken.size());
   volume.taken.push_back(std::make_unique<EngineVolume::Taken>());
   volume.taken.back()->id = id;
