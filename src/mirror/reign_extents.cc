@@ -170,9 +170,7 @@ Task<bool> Reign::copy_all(Seat& seat, ExtentBits& wanted) {
   const MirrorShared::Returning returning(sides_.shared());
   std::vector<uint64_t> extents;
   for (uint64_t at = wanted.next(0); at < wanted.extents(); at = wanted.next(at + 1)) extents.push_back(at);
-  seat.copied = 0;
-  seat.copying_since = home_.reactor.now();
-  seat.to_copy = extents.size();
+  seat.to_copy += extents.size();
   bool is_good = true;
   Scope workers(home_.reactor);
   for (size_t i = 0; i < options_.copies_in_flight; ++i) {

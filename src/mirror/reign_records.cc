@@ -266,6 +266,7 @@ void Reign::start_returns() {
     if (proposed_since_.has(id)) continue;  // writes need it: first a record without it
     seat->standing = Standing::kReturning;
     seat->copied = seat->to_copy = 0;
+    seat->copying_since = home_.reactor.now();
     scope_.spawn(bring_back(*seat));
   }
 }

@@ -332,9 +332,7 @@ struct Reign::LayerCopy {
 Task<bool> Reign::copy_layer(Seat& seat, const ExtentBits& wanted, Copier::Device from, uint64_t size_bytes) {
   std::vector<uint64_t> extents;
   for (uint64_t at = wanted.next(0); at < wanted.extents(); at = wanted.next(at + 1)) extents.push_back(at);
-  seat.copied = 0;
-  seat.copying_since = home_.reactor.now();
-  seat.to_copy = extents.size();
+  seat.to_copy += extents.size();
   LayerCopy copy{seat, seat.prepared.session.number, std::move(extents), std::move(from), size_bytes};
   Scope workers(home_.reactor);
   for (size_t i = 0; i < options_.copies_in_flight; ++i) workers.spawn(layer_worker(copy));
