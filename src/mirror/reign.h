@@ -234,8 +234,8 @@ class Reign {
   Task<void> lose_patience();
 
   void note_change();
-  // Whether hosts are to wait.
-  bool is_held() const { return is_told_to_stop_ || is_cutting_; }
+  // Whether hosts are to wait: also when a snapshot that the end cut off comes to its own.
+  bool is_held() const { return is_told_to_stop_ || is_cutting_ || is_ending(); }
 
   Shard& home_;
   const MirrorOptions& options_;
