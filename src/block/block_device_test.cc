@@ -144,6 +144,23 @@ TEST(MemoryTest, ATebibyteCostsWhatIsWrittenAndIsSharedByItsDevices) {
   EXPECT_EQ(memory, std::vector<std::byte>(4096, std::byte{0}));
 }
 
+TEST(MemoryTest, ResidentMemoryIsKept) {
+  World world;
+  const MemoryOptions options = {.size_bytes = 516 * kKiB, .backing = MemoryOptions::Backing::kResident};
+  const auto source = memory_or_die(options);
+  const auto device = open_or_die(*source, world.shard);
+  hold_against_model(world, *device,
+                     {.seed = draw_seed(), .after_discard = AfterDiscard::kOldBytes, .memory_alignment = 4096});
+  EXPECT_FALSE(device->geometry().discard_zeroes);
+  std::vector<std::byte> memory(4096, std::byte{0x5a});
+  const std::array<iovec, 1> buffer = {{{memory.data(), memory.size()}}};
+  ASSERT_TRUE(world.perform(*device, {.op = IoOp::kWrite, .length = 4096, .buffers = buffer}));
+  ASSERT_TRUE(world.perform(*device, {.op = IoOp::kDiscard, .length = options.size_bytes}));
+  std::ranges::fill(memory, std::byte{0});
+  ASSERT_TRUE(world.perform(*device, {.op = IoOp::kRead, .length = 4096, .buffers = buffer}));
+  EXPECT_EQ(memory, std::vector<std::byte>(4096, std::byte{0x5a}));
+}
+
 // Overlapping commands from several shards are the host's affair; the thread sanitizer has nothing to say about them.
 TEST(MemoryTest, ShardsMayOverlap) {
   const auto source = memory_or_die({.size_bytes = 64 * kKiB});

@@ -34,11 +34,13 @@ void copy_bytes(std::byte* to, const std::byte* from, size_t length) {
 void zero_bytes(std::byte* to, size_t length) { std::memset(to, 0, length); }
 #endif
 
+using Backing = MemoryOptions::Backing;
+
 // The bytes: anonymous memory of the whole size, of which the kernel backs what was touched. Thread-safe as said above.
 class MemoryRegion {
  public:
-  MemoryRegion(std::byte* start, size_t size)
-      : start_(start), size_(size), page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))) {}
+  MemoryRegion(std::byte* start, size_t size, Backing backing)
+      : start_(start), size_(size), page_(static_cast<size_t>(sysconf(_SC_PAGESIZE))), backing_(backing) {}
   ~MemoryRegion() { munmap(start_, size_); }
   MemoryRegion(const MemoryRegion&) = delete;
   MemoryRegion& operator=(const MemoryRegion&) = delete;
@@ -57,6 +59,16 @@ class MemoryRegion {
   }
   void zero(uint64_t offset, uint64_t length) { zero_bytes(start_ + offset, length); }
 
+  // What nobody wants any more.
+  void discard(uint64_t offset, uint64_t length) {
+    if (backing_ == Backing::kSparse) release(offset, length);
+  }
+  void zero_and_release(uint64_t offset, uint64_t length) {
+    if (backing_ == Backing::kSparse) return release(offset, length);
+    zero(offset, length);
+  }
+
+ private:
   // Zeroes by giving back the whole pages in the range.
   void release(uint64_t offset, uint64_t length) {
     const uint64_t end = offset + length;
@@ -70,10 +82,10 @@ class MemoryRegion {
     zero(last, end - last);
   }
 
- private:
   std::byte* const start_;
   const size_t size_;
   const size_t page_;
+  const Backing backing_;
 };
 
 class MemoryDevice final : public BlockDevice {
@@ -96,11 +108,11 @@ class MemoryDevice final : public BlockDevice {
       case IoOp::kFlush:
         break;
       case IoOp::kDiscard:
-        region_->release(offset, request.length);
+        region_->discard(offset, request.length);
         break;
       case IoOp::kWriteZeroes:
         if (request.zero_mode == ZeroMode::kMayDeallocate) {
-          region_->release(offset, request.length);
+          region_->zero_and_release(offset, request.length);
         } else {
           region_->zero(offset, request.length);
         }
@@ -135,7 +147,7 @@ Result<std::shared_ptr<BlockSource>> make_memory_source(MemoryOptions options) {
                                   .physical_block = options.logical_block,
                                   .optimal_io = 0,
                                   .discard_granularity = std::max(page, options.logical_block),
-                                  .discard_zeroes = true,
+                                  .discard_zeroes = options.backing == Backing::kSparse,
                                   .volatile_cache = false,
                                   .read_only = false};
   FL_TRY_VOID(check_geometry(geometry));
@@ -144,8 +156,11 @@ Result<std::shared_ptr<BlockSource>> make_memory_source(MemoryOptions options) {
   if (start == MAP_FAILED) return fail(Code::kResourceExhausted, "reserve address space");
   // Scattered blocks otherwise cost a walk of the page tables each, more than the copy of a block.
   (void)madvise(start, options.size_bytes, MADV_HUGEPAGE);
-  return std::make_shared<MemorySource>(
-      geometry, std::make_shared<MemoryRegion>(static_cast<std::byte*>(start), options.size_bytes));
+  auto region = std::make_shared<MemoryRegion>(static_cast<std::byte*>(start), options.size_bytes, options.backing);
+  if (options.backing == Backing::kResident && madvise(start, options.size_bytes, MADV_POPULATE_WRITE) != 0) {
+    return fail(Code::kResourceExhausted, "take memory");
+  }
+  return std::make_shared<MemorySource>(geometry, std::move(region));
 }
 
 }  // namespace fairlead

@@ -62,8 +62,9 @@ struct BenchOutcome {
   Duration elapsed{};
   BenchSide read;
   BenchSide write;
-  uint64_t behind = 0;    // requests that were due by --rate and never sent
-  uint64_t verified = 0;  // reads that were checked, and could be
+  uint64_t behind = 0;         // requests that were due by --rate and never sent
+  Duration longest_silence{};  // of any queue: it had requests in flight and none ended
+  uint64_t verified = 0;       // reads that were checked, and could be
   uint64_t verify_errors = 0;
   std::vector<std::string> complaints;  // the first errors, for people
   std::optional<uint64_t> bench_cpu_ns;

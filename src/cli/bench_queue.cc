@@ -164,7 +164,7 @@ void BenchQueue::submit(Slot& slot, IoOp op, uint64_t block, Instant started) {
     if (options_.load.rate == 0) slot.started = now_;
   }
   ++started_;
-  ++in_flight_;
+  if (in_flight_++ == 0) silent_since_ = now_;
   device_.submit(slot);
 }
 
@@ -187,6 +187,8 @@ void BenchQueue::finished(Slot& slot) {
 }
 
 void BenchQueue::count(const Slot& slot) {
+  tally_.longest_silence = std::max(tally_.longest_silence, now_ - silent_since_);
+  silent_since_ = now_;
   BenchSide& side = slot.op == IoOp::kRead ? tally_.read : tally_.write;
   if (slot.result) [[likely]] {
     side.latency.record(static_cast<uint64_t>(std::max<int64_t>((now_ - slot.started).count(), 0)));

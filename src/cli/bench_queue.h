@@ -56,7 +56,8 @@ class BenchQueue {
     BenchSide read;
     BenchSide write;
     uint64_t behind = 0;
-    uint64_t read_back = 0;  // requests
+    Duration longest_silence{};  // requests were in flight and none ended
+    uint64_t read_back = 0;      // requests
     uint64_t verified = 0;
     uint64_t verify_errors = 0;
     std::vector<std::string> complaints;
@@ -117,7 +118,8 @@ class BenchQueue {
   Phase phase_ = Phase::kLoad;
   Instant start_;
   Instant deadline_;
-  Instant now_;           // the last reading of the clock
+  Instant now_;  // the last reading of the clock
+  Instant silent_since_;
   uint64_t started_ = 0;  // requests of this phase
   uint64_t cursor_ = 0;   // block of sequential access
   bool pumping_ = false;

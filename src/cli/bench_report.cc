@@ -126,6 +126,7 @@ std::string report_json(const BenchOutcome& outcome) {
   json["verified_reads"] = outcome.verified;
   json["verify_errors"] = outcome.verify_errors;
   json["behind"] = outcome.behind;
+  json["longest_silence_ns"] = outcome.longest_silence.count();
   return json.dump(2);
 }
 

@@ -22,8 +22,9 @@ std::string report(const BenchLoad& load, const BenchOutcome& outcome);
 
 // One object, its keys being: iops, bytes_per_second, operations, errors, runtime_seconds, latency_ns {min, mean, p50,
 // p99, p99_9, p99_99, max}, cpu_seconds_per_million, target_cpu_seconds_per_million (null when not measured), read and
-// write {iops, bytes_per_second, operations, errors, latency_ns}, verified_reads, verify_errors, behind. `operations`
-// are those that succeeded; `behind` are those that --rate asked for and that were never sent.
+// write {iops, bytes_per_second, operations, errors, latency_ns}, verified_reads, verify_errors, behind,
+// longest_silence_ns. `operations` are those that succeeded; `behind` are those that --rate asked for and that were
+// never sent; the longest silence is that of a queue that had requests in flight and saw none of them end.
 std::string report_json(const BenchOutcome& outcome);
 
 // How things stand, in a line without its end; `before` is what it was the last time.

@@ -108,6 +108,7 @@ BenchOutcome BenchRun::collect(Instant start) const {
     outcome.read.merge(tally.read);
     outcome.write.merge(tally.write);
     outcome.behind += tally.behind;
+    outcome.longest_silence = std::max(outcome.longest_silence, tally.longest_silence);
     outcome.verified += tally.verified;
     outcome.verify_errors += tally.verify_errors;
     outcome.complaints.insert(outcome.complaints.end(), tally.complaints.begin(), tally.complaints.end());

@@ -458,6 +458,18 @@ TEST_F(QueueTest, AStallShowsInEveryRequestThatItHeldUp) {
   EXPECT_NEAR(static_cast<double>(latency.sum()), 210e6, 100 * kTurns);
 }
 
+TEST_F(QueueTest, SilenceIsWhenNoRequestEnds) {
+  const auto silence = [this](const BenchLoad& load) {
+    const BenchQueue::Tally tally = run(load, faulty("read:delay=20ms,count=1"))[0];
+    EXPECT_NEAR(static_cast<double>(tally.read.latency.max()), 20e6, kTurns);
+    return static_cast<double>(tally.longest_silence.count());
+  };
+  EXPECT_NEAR(silence({.depth = 1, .runtime = milliseconds(100), .rate = 1000}), 20e6, kTurns);
+  EXPECT_NEAR(silence({.depth = 2, .runtime = milliseconds(100), .rate = 1000}), 1e6, kTurns) << "the others go on";
+  EXPECT_NEAR(silence({.depth = 2, .runtime = milliseconds(100), .rate = 10}), 20e6, kTurns)
+      << "while nothing is asked for nothing has to end";
+}
+
 TEST_F(QueueTest, WhatWasDueAndNotSentIsBehind) {
   const auto tallies = run({.depth = 2, .runtime = milliseconds(50), .rate = 1'000'000}, faulty("read:delay=1ms"));
   EXPECT_EQ(tallies[0].read.latency.count(), 100U);
@@ -518,6 +530,8 @@ TEST(BenchTest, AFileIsMadeVerifiedAndReportedAsJson) {
   EXPECT_GT(json.at("verified_reads"), 0);
   EXPECT_GE(json.at("runtime_seconds"), 0.3);
   EXPECT_GT(json.at("cpu_seconds_per_million"), 0);
+  EXPECT_GT(json.at("longest_silence_ns"), 0);
+  EXPECT_LE(json.at("longest_silence_ns"), json.at("latency_ns").at("max"));
   EXPECT_GT(json.at("target_cpu_seconds_per_million"), 0);
   for (const nlohmann::json& side : {json, json.at("read"), json.at("write")}) {
     const double operations = side.at("operations");

@@ -131,6 +131,19 @@ TEST(EngineArgumentsTest, WhatIsGivenIsTaken) {
   EXPECT_EQ(plan->runtime.shards, 3);
 }
 
+TEST(EngineArgumentsTest, APoolInMemory) {
+  using Backing = MemoryOptions::Backing;
+  for (const auto& [pool, backing] :
+       {std::pair("memory:64MiB", Backing::kSparse), std::pair("resident-memory:64MiB", Backing::kResident)}) {
+    const auto plan = check(EngineArguments{.pool = {pool}});
+    ASSERT_TRUE(plan) << plan.error();
+    EXPECT_TRUE(plan->pool.empty());
+    ASSERT_TRUE(plan->memory);
+    EXPECT_EQ(plan->memory->size_bytes, 64 * kMiB);
+    EXPECT_EQ(plan->memory->backing, backing);
+  }
+}
+
 TEST(EngineArgumentsTest, ComplaintsNameTheArgument) {
   const struct {
     EngineArguments arguments;
@@ -144,6 +157,7 @@ TEST(EngineArgumentsTest, ComplaintsNameTheArgument) {
       {{.pool = {"a"}, .checkpoint_interval = "1ms"}, "--checkpoint-interval 1ms"},
       {{.pool = {"a"}, .stall_limit = "0s"}, "--stall-limit 0s"},
       {{.pool = {"memory:lots"}}, "--pool memory:lots"},
+      {{.pool = {"resident-memory:lots"}}, "--pool resident-memory:lots"},
       {{.pool = {"a", "memory:1GiB"}}, "--pool memory:1GiB"},
       {{.pool = {"a"}, .limit = "latency=soon"}, "--limit latency=soon"},
       {{.pool = {"a"}, .copy_share = 0}, "--copy-share 0"},

@@ -58,9 +58,9 @@ class Node {
 
  private:
   Task<std::expected<std::unique_ptr<pool::Pool>, Complaint>> open_pool(std::vector<Shard*> shards) {
-    auto disks = plan_.memory_bytes ? open_memory(*plan_.memory_bytes) : open_disks(*shards.front(), plan_.pool);
+    auto disks = plan_.memory ? open_memory(*plan_.memory) : open_disks(*shards.front(), plan_.pool);
     if (!disks) co_return std::unexpected(disks.error());
-    if (plan_.memory_bytes) {
+    if (plan_.memory) {
       const auto created = co_await pool::Pool::create(*shards.front(), *disks, {.name = "memory"});
       if (!created) co_return std::unexpected(to_text(created.error()));
     }
@@ -74,8 +74,8 @@ class Node {
     if (!imported) co_return std::unexpected(to_text(imported.error()));
     co_return std::move(*imported);
   }
-  static std::expected<std::vector<pool::PoolDisk>, Complaint> open_memory(uint64_t size) {
-    Result<std::shared_ptr<BlockSource>> source = make_memory_source({.size_bytes = size});
+  static std::expected<std::vector<pool::PoolDisk>, Complaint> open_memory(const MemoryOptions& options) {
+    Result<std::shared_ptr<BlockSource>> source = make_memory_source(options);
     if (!source) return complain_about("--pool memory", source.error());
     return std::vector{pool::PoolDisk{.path = "memory", .source = std::move(*source)}};
   }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "block/limiter.h"
+#include "block/memory.h"
 #include "cli/arguments.h"
 #include "engine/engine.h"
 #include "io/disk.h"
@@ -35,7 +36,7 @@ struct EngineArguments {
 
 struct EnginePlan {
   std::vector<OpenDisk> pool;
-  std::optional<uint64_t> memory_bytes;  // instead of disks
+  std::optional<MemoryOptions> memory;   // instead of disks
   std::optional<LimiterOptions> limits;  // of each disk
   bool has_faulty_disks = false;
   std::vector<target::ListenerOptions> listeners;

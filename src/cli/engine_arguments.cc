@@ -47,15 +47,18 @@ std::expected<engine::ControllerIds, Complaint> parse_controller_ids(std::string
 
 std::expected<void, Complaint> check_pool(const EngineArguments& arguments, EnginePlan& plan) {
   constexpr std::string_view kMemory = "memory:";
+  constexpr std::string_view kResident = "resident-memory:";
   for (const std::string& path : arguments.pool) {
-    if (!path.starts_with(kMemory)) {
+    const bool is_resident = path.starts_with(kResident);
+    if (!is_resident && !path.starts_with(kMemory)) {
       plan.pool.push_back({.path = path});
       continue;
     }
-    const Result<uint64_t> size = parse_size(std::string_view(path).substr(kMemory.size()));
+    const Result<uint64_t> size = parse_size(std::string_view(path).substr((is_resident ? kResident : kMemory).size()));
     if (!size) return complain_about(fmt::format("--pool {}", path), size.error());
     if (arguments.pool.size() > 1) return std::unexpected(fmt::format("--pool {}: is a pool by itself", path));
-    plan.memory_bytes = *size;
+    using Backing = MemoryOptions::Backing;
+    plan.memory = {.size_bytes = *size, .backing = is_resident ? Backing::kResident : Backing::kSparse};
   }
   if (arguments.limit.empty()) return {};
   const Result<LimiterOptions> limits = parse_limits(arguments.limit);

@@ -66,9 +66,10 @@ void define_serve(CLI::App& serve, ServeArguments& arguments) {
 
 void define_engine(CLI::App& engine, EngineArguments& arguments) {
   engine
-      .add_option("--pool", arguments.pool,
-                  "DISK[,DISK…]: the pool's disks, all of them; see fairlead pool --help. For measuring memory:SIZE, a "
-                  "pool that is gone with the process")
+      .add_option(
+          "--pool", arguments.pool,
+          "DISK[,DISK…]: the pool's disks, all of them; see fairlead pool --help. For measuring memory:SIZE, a "
+          "pool that is gone with the process, or resident-memory:SIZE, which takes all of it at once and keeps it")
       ->delimiter(',')
       ->required();
   engine.add_option(
@@ -180,7 +181,8 @@ void define_bench(CLI::App& bench, BenchArguments& arguments) {
       ->capture_default_str();
   bench.add_flag("--json", arguments.json, "Prints one JSON object");
   bench.footer(
-      "Sizes take KiB, MiB, GiB, TiB. SIGINT ends it early, with a report of what was done; with --verify a second one skips reading back.\n"
+      "Sizes take KiB, MiB, GiB, TiB. SIGINT ends it early, with a report of what was done; with --verify a second one "
+      "skips reading back.\n"
       "Latency is from the submission of a request to its completion, on a clock with nanoseconds.\n"
       "Examples: fairlead bench disk.img --bs 128k --rw read\n"
       "          fairlead bench memory:1GiB --rw randrw --verify\n"
