@@ -91,6 +91,7 @@ Task<std::optional<Result<void>>> Reign::take_snapshot(Uuid id) {
   if (snapshots_.size() >= kSnapshotsMax) co_return fail(Code::kResourceExhausted, "the volume has 500 snapshots");
   const MemberSet members = in_force_.members;
   Snapshot snapshot;
+  Duration held{};
   {
     const Mutex::Guard guard = co_await generation_changing_.lock();
     if (!is_steady() || !are_members(members)) co_return std::nullopt;
@@ -101,6 +102,7 @@ Task<std::optional<Result<void>>> Reign::take_snapshot(Uuid id) {
     // Most of what has to be flushed is, before hosts wait.
     if (!co_await flush_all(members) || !is_steady()) co_return std::nullopt;
     snapshot = {.id = id, .cut = {term_, generation_}, .size_bytes = sides_.shared().size_bytes};
+    const Instant held_since = home_.reactor.now();
     is_cutting_ = !is_mutant(Mutant::kCutsWithoutHold);
     sides_.configuration().is_held = is_held();
     co_await sides_.publish();
@@ -108,6 +110,7 @@ Task<std::optional<Result<void>>> Reign::take_snapshot(Uuid id) {
     is_cutting_ = false;
     sides_.configuration().is_held = is_held();
     co_await sides_.publish();
+    held = home_.reactor.now() - held_since;
     if (!is_cut) {
       for (const auto& seat : seats_) {
         if (seat->has_session && !is_ending()) (void)co_await ask(*seat, DeleteSnapshotRequest{id});
@@ -120,7 +123,9 @@ Task<std::optional<Result<void>>> Reign::take_snapshot(Uuid id) {
   while (!is_ending() && in_force_.last_snapshot != snapshot) co_await changed_.wait();
   if (is_ending()) co_return std::nullopt;
   snapshots_.push_back(snapshot);
-  log_info("mirror.snapshot", {{"volume", to_string(options_.volume)}, {"snapshot", to_string(id)}});
+  log_info("mirror.snapshot", {{"volume", to_string(options_.volume)},
+                               {"snapshot", to_string(id)},
+                               {"held_us", std::chrono::duration_cast<std::chrono::microseconds>(held).count()}});
   (void)co_await ask_all(members, NoteRequest{snapshot.cut});
   co_return Result<void>();
 }
