@@ -69,7 +69,8 @@ Json statistics_value(const pool::PoolStatistics& statistics) {
           {"free_bytes", statistics.free_bytes},           {"reserved_bytes", statistics.reserved_bytes},
           {"releasing_bytes", statistics.releasing_bytes}, {"metadata_bytes", statistics.metadata_bytes},
           {"cache_bytes", statistics.cache_bytes},         {"journal_used_bytes", statistics.journal_used_bytes},
-          {"checkpoints", statistics.checkpoints},         {"repaired_copies", statistics.repaired_copies}};
+          {"checkpoints", statistics.checkpoints},         {"repaired_copies", statistics.repaired_copies},
+          {"bad_superblocks", statistics.bad_superblocks}};
 }
 
 Json objects_value(const std::vector<ObjectLine>& objects) {
@@ -166,6 +167,9 @@ std::string to_text(const PoolView& view) {
   add("free", about(statistics.free_bytes));
   add("reserved", about(statistics.reserved_bytes));
   if (statistics.releasing_bytes > 0) add("releasing", about(statistics.releasing_bytes));
+  if (statistics.bad_superblocks > 0) {
+    add("degraded", fmt::format("{} copies of superblocks cannot be written", statistics.bad_superblocks));
+  }
   if (statistics.repaired_copies > 0) add("repaired", fmt::format("{} copies of metadata", statistics.repaired_copies));
   return text + "\n" + (view.objects.empty() ? "no replicas\n" : objects_to_text(view.objects));
 }

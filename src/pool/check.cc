@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint64_t kReadBytes = 1 * kMiB;
 
-constexpr std::array<const char*, kCopies> kCopyNames = {"first", "second"};
+constexpr std::array<const char*, kCopies + 1> kCopyNames = {"first", "second", "spare"};
 
 Task<Result<void>> read_bytes(Reactor& reactor, BlockDevice& device, uint64_t offset, std::span<std::byte> bytes) {
   const uint64_t size = device.geometry().size_bytes;
@@ -34,9 +34,8 @@ Task<Result<void>> read_bytes(Reactor& reactor, BlockDevice& device, uint64_t of
 
 // `device` is null when it could not be opened, and `error` says why.
 Task<void> read_superblocks_of(Reactor& reactor, BlockDevice* device, Error error, CheckedDisk& disk) {
-  for (size_t copy = 0; copy < kCopies; ++copy) {
-    disk.copies[copy].offset = kSuperblockOffsets[copy];
-    disk.copies[copy].error = error;
+  for (const uint64_t offset : {kSuperblockOffsets[0], kSuperblockOffsets[1], kSpareSuperblockOffset}) {
+    disk.copies.push_back({.offset = offset, .superblock = std::nullopt, .error = error});
   }
   if (device == nullptr) co_return;
   disk.size_bytes = device->geometry().size_bytes;
@@ -50,6 +49,8 @@ Task<void> read_superblocks_of(Reactor& reactor, BlockDevice* device, Error erro
       copy.error = superblock.error();
     }
   }
+  const SuperblockCopy& spare = disk.copies.back();
+  if (!spare.superblock && spare.error.code == Code::kNotFound) disk.copies.pop_back();
 }
 
 class Checker {
@@ -69,6 +70,7 @@ class Checker {
   Task<Result<void>> read_place(Place place, uint64_t offset, std::span<std::byte> bytes);
   Result<void> choose_superblock();
   void check_copies(const CheckedDisk& disk);
+  void compare_copies(const CheckedDisk& disk, const SuperblockCopy& a, const SuperblockCopy& b);
   void check_members();
   void check_member(size_t given);
   void compare_with_newest(const CheckedDisk& disk, const Superblock& best);
@@ -174,24 +176,33 @@ Result<void> Checker::choose_superblock() {
 }
 
 void Checker::check_copies(const CheckedDisk& disk) {
-  const auto& [first, second] = disk.copies;
-  if (!first.superblock && !second.superblock) {
-    findings_.damage("{} has no superblock that can be used ({}; {})", disk.path, to_string(first.error),
-                     to_string(second.error));
+  const auto is_whole = [](const SuperblockCopy& copy) { return copy.superblock.has_value(); };
+  if (std::ranges::none_of(disk.copies, is_whole)) {
+    findings_.damage("{} has no superblock that can be used ({}; {})", disk.path, to_string(disk.copies[0].error),
+                     to_string(disk.copies[1].error));
     return;
   }
-  for (size_t copy = 0; copy < kCopies; ++copy) {
-    if (disk.copies[copy].superblock) continue;
-    findings_.repair("the {} superblock of {}, at byte {}, is bad: {}", kCopyNames[copy], disk.path,
-                     disk.copies[copy].offset, to_string(disk.copies[copy].error));
+  for (size_t i = 0; i < disk.copies.size(); ++i) {
+    const SuperblockCopy& copy = disk.copies[i];
+    if (!is_whole(copy)) {
+      findings_.repair("the {} superblock of {}, at byte {}, is bad: {}", kCopyNames[i], disk.path, copy.offset,
+                       to_string(copy.error));
+    } else if (i == kCopies) {
+      findings_.repair("the spare superblock of {}, at byte {}, is in use, as another could not be written", disk.path,
+                       copy.offset);
+    }
+    for (size_t other = 0; other < i; ++other) compare_copies(disk, disk.copies[other], copy);
   }
-  if (!first.superblock || !second.superblock || *first.superblock == *second.superblock) return;
-  if (first.superblock->generation == second.superblock->generation) {
-    findings_.damage("the two superblocks of {} are of one generation, {}, and differ", disk.path,
-                     first.superblock->generation);
+}
+
+void Checker::compare_copies(const CheckedDisk& disk, const SuperblockCopy& a, const SuperblockCopy& b) {
+  if (!a.superblock || !b.superblock || *a.superblock == *b.superblock) return;
+  if (a.superblock->generation == b.superblock->generation) {
+    findings_.damage("two superblocks of {} are of one generation, {}, and differ", disk.path,
+                     a.superblock->generation);
   } else {
-    findings_.repair("the two superblocks of {} are of generation {} and {}: the newer counts", disk.path,
-                     first.superblock->generation, second.superblock->generation);
+    findings_.repair("two superblocks of {} are of generation {} and {}: the newer counts", disk.path,
+                     a.superblock->generation, b.superblock->generation);
   }
 }
 
@@ -232,10 +243,10 @@ void Checker::check_member(size_t given) {
   }
   // Superblocks are written on all disks once before any gets its second copy.
   const bool is_on_all = std::ranges::any_of(report_.disks, [&](const CheckedDisk& each) {
-    return std::ranges::all_of(each.copies, [&](const SuperblockCopy& copy) {
-      return copy.superblock && copy.superblock->pool_id == newest_->pool_id &&
-             copy.superblock->generation == newest_->generation;
-    });
+    return each.copies.size() == kCopies && std::ranges::all_of(each.copies, [&](const SuperblockCopy& copy) {
+             return copy.superblock && copy.superblock->pool_id == newest_->pool_id &&
+                    copy.superblock->generation == newest_->generation;
+           });
   });
   if (best.generation + (is_on_all ? 0 : 1) < newest_->generation) {
     findings_.damage("{} is an older copy of disk {}: of generation {}, and the pool is at {}", disk.path, index,

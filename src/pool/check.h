@@ -38,8 +38,8 @@ struct SuperblockCopy {
 struct CheckedDisk {
   std::string path;
   uint64_t size_bytes = 0;
-  std::array<SuperblockCopy, kCopies> copies;
-  std::optional<uint16_t> index;  // in the superblock's list; none: it is no disk of this pool
+  std::vector<SuperblockCopy> copies;  // kCopies, and the spare one where it is not blank
+  std::optional<uint16_t> index;       // in the superblock's list; none: it is no disk of this pool
 };
 
 struct CheckedJournal {

@@ -14,11 +14,12 @@ constexpr size_t kStampsMax = 4096;
 
 }  // namespace
 
-PoolCore::PoolCore(std::vector<std::unique_ptr<ShardSide>> sides, Superblock superblock, ImportOptions options)
+PoolCore::PoolCore(std::vector<std::unique_ptr<ShardSide>> sides, Superblock superblock,
+                   std::vector<SuperblockPlaces> places, ImportOptions options)
     : options_(options),
       sides_(std::move(sides)),
       superblock_(std::move(superblock)),
-      disks_known_(superblock_.disks.size()),
+      superblock_places_(std::move(places)),
       layout_(superblock_),
       allocator_(layout_),
       pages_(allocator_, layout_.pages_per_extent()),

@@ -28,6 +28,7 @@
 #include "pool/page_store.h"
 #include "pool/pool.h"
 #include "pool/shard_side.h"
+#include "pool/superblocks.h"
 
 namespace fairlead::pool {
 
@@ -67,7 +68,9 @@ class PagePin {
 class PoolCore final : public JournalSink {
  public:
   // As read from the disks: import.cc fills it in, then start()s it.
-  PoolCore(std::vector<std::unique_ptr<ShardSide>> sides, Superblock superblock, ImportOptions options);
+  // `places`: what is on the disks, in the superblock's order.
+  PoolCore(std::vector<std::unique_ptr<ShardSide>> sides, Superblock superblock, std::vector<SuperblockPlaces> places,
+           ImportOptions options);
   ~PoolCore();
   PoolCore(const PoolCore&) = delete;
   PoolCore& operator=(const PoolCore&) = delete;
@@ -75,10 +78,8 @@ class PoolCore final : public JournalSink {
   // core_import.cc
   // Writes the first checkpoint of a new, empty pool. After it only the destructor.
   Task<Result<void>> format();
-  // Whether the superblocks of all disks, both copies, are of one generation.
-  enum class Disks : uint8_t { kLevel, kApart };
   // Reads everything, takes the pool and starts the background's tasks.
-  Task<Result<void>> load(Uuid boot_id, Disks disks);
+  Task<Result<void>> load(Uuid boot_id);
   Task<Result<uint64_t>> grow();
   // `device` is that of the home shard.
   Task<Result<void>> add_disk(std::shared_ptr<BlockSource> source, std::unique_ptr<BlockDevice> device);
@@ -236,7 +237,6 @@ class PoolCore final : public JournalSink {
   Task<Result<void>> store_run(uint32_t first_address, std::span<std::byte> bytes);
   Task<Result<void>> store_directory(Capture& capture, Superblock& next);
   Task<Result<void>> store_superblocks(Superblock& next);
-  Task<Result<void>> store_superblock(const Superblock& next, uint64_t offset);
   Task<Result<void>> write_both(const std::array<Layout::Location, kCopies>& where, std::span<std::byte> bytes);
   void release_places(const std::array<std::vector<Place>, kCopies>& copies);
   void finish(Capture& capture);
@@ -292,8 +292,10 @@ class PoolCore final : public JournalSink {
 
   const ImportOptions options_;
   std::vector<std::unique_ptr<ShardSide>> sides_;
-  Superblock superblock_;  // as last written, or about to be
-  size_t disks_known_;     // of them have a superblock
+  Superblock superblock_;                            // as last written, or about to be
+  std::vector<SuperblockPlaces> superblock_places_;  // by disk
+  // Why superblocks could not be stored: some disks may lead to another directory than `superblock_` does.
+  std::optional<Error> superblocks_apart_;
   Layout layout_;
   Allocator allocator_;
   PageStore pages_;

@@ -87,6 +87,8 @@ Directory PoolCore::make_directory(const JournalMark& mark) const {
 }
 
 Task<Result<void>> PoolCore::store(Capture& capture) {
+  // What they lead to must stay, and another superblock of the same generation must not be.
+  if (superblocks_apart_) co_return std::unexpected(*superblocks_apart_);
   FL_CO_TRY_VOID(co_await store_pages(capture));
   const std::vector<Place> empty = pages_.drop_empty();
   unnamed_places_.insert(unnamed_places_.end(), empty.begin(), empty.end());
@@ -216,36 +218,25 @@ Task<Result<void>> PoolCore::store_directory(Capture& capture, Superblock& next)
   co_return outcome;
 }
 
-// The first copy on every disk, then the second: at any moment each disk has one that is whole, and none has the new
-// one twice before all have it. New disks come first: once another one names them they must be known by their own.
+// Once on every disk, then the rest: none has the new one twice before all have it. New disks come first: once another
+// one names them they must be known by their own.
 Task<Result<void>> PoolCore::store_superblocks(Superblock& next) {
+  superblock_places_.resize(next.disks.size());
   for (size_t left = next.disks.size(); left > 0; --left) {
     next.disk_index = static_cast<uint16_t>(left - 1);
-    if (!co_await store_superblock(next, kSuperblockOffsets[0])) {
-      FL_CO_TRY_VOID(co_await store_superblock(next, kSuperblockOffsets[1]));
+    BlockDevice& device = home().disk(next.disk_index);
+    const Result<void> stored = co_await superblock_places_[next.disk_index].store_first(reactor(), device, next);
+    if (!stored) {
+      superblocks_apart_ = stored.error();
+      co_return stored;
     }
-    if (left > disks_known_) FL_CO_TRY_VOID(co_await flush_disks());
   }
-  disks_known_ = next.disks.size();
-  FL_CO_TRY_VOID(co_await flush_disks());
   for (uint16_t disk = 0; disk < next.disks.size(); ++disk) {
     next.disk_index = disk;
-    (void)co_await store_superblock(next, kSuperblockOffsets[1]);
+    co_await superblock_places_[disk].store_rest(reactor(), home().disk(disk), next);
   }
   next.disk_index = 0;
-  co_return co_await flush_disks();
-}
-
-Task<Result<void>> PoolCore::store_superblock(const Superblock& next, uint64_t offset) {
-  Buffer memory = co_await buffer(kPageBytes);
-  iovec piece{memory.data(), kPageBytes};
-  std::ranges::copy(encode(next), memory.data());
-  const Result<void> written =
-      co_await block_write(reactor(), home().disk(next.disk_index), ByteOffset(offset), {&piece, 1});
-  if (!written) {
-    log_warn("pool.copy_lost", {{"pool", superblock_.name}, {"error", to_string(written.error())}});
-  }
-  co_return written;
+  co_return Result<void>();
 }
 
 // What the new superblocks lead to is the truth; what the old ones led to is free.

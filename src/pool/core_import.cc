@@ -94,7 +94,7 @@ Task<Result<void>> PoolCore::format() {
   co_return co_await checkpoint_up_to({});
 }
 
-Task<Result<void>> PoolCore::load(Uuid boot_id, Disks disks) {
+Task<Result<void>> PoolCore::load(Uuid boot_id) {
   FL_CO_TRY(Directory directory, co_await read_directory());
   FL_CO_TRY_VOID(restore(std::move(directory)));
   FL_CO_TRY_VOID(co_await replay(boot_id));
@@ -104,7 +104,9 @@ Task<Result<void>> PoolCore::load(Uuid boot_id, Disks disks) {
   FL_CO_TRY_VOID(co_await journal_->sync());
   co_await journal_->close();
   // What a crash left one generation apart must not become two apart by another one.
-  if (disks == Disks::kApart) FL_CO_TRY_VOID(co_await store_superblocks(superblock_));
+  const bool is_level = std::ranges::all_of(
+      superblock_places_, [&](const SuperblockPlaces& places) { return places.is_complete(superblock_.generation); });
+  if (!is_level) FL_CO_TRY_VOID(co_await store_superblocks(superblock_));
   superblock_.incarnation = home().shard.random.next();
   superblock_.boot_id = boot_id;
   superblock_.is_exported = false;

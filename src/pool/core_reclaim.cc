@@ -50,6 +50,8 @@ PoolStatistics PoolCore::statistics() const {
   const uint64_t reserved = std::min<uint64_t>(metadata_reserve() + reserved_extents(), allocator_.free());
   const uint64_t releasing = freed_.size() + releasing_;
   const uint64_t used = allocator_.total() - allocator_.free() - releasing;
+  uint64_t bad_superblocks = 0;
+  for (const SuperblockPlaces& places : superblock_places_) bad_superblocks += places.bad();
   return {.capacity_bytes = bytes(allocator_.total()),
           .used_bytes = bytes(used),
           .free_bytes = bytes(allocator_.free() - reserved),
@@ -59,7 +61,8 @@ PoolStatistics PoolCore::statistics() const {
           .cache_bytes = cache_bytes_,
           .journal_used_bytes = journal_->used_bytes(),
           .checkpoints = checkpoints_,
-          .repaired_copies = repaired_copies_};
+          .repaired_copies = repaired_copies_,
+          .bad_superblocks = bad_superblocks};
 }
 
 void PoolCore::watch_room() {

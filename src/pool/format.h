@@ -57,8 +57,10 @@ inline constexpr size_t kObjectBytesMax = 16 * kKiB;
 inline constexpr size_t kBatchBytesMax = 64 * kKiB;  // header and padding included
 inline constexpr uint64_t kJournalBytesMin = 8 * kBatchBytesMax;
 
-// ---- Superblock: twice on each disk, at these offsets; one page.
+// ---- Superblock: twice on each disk, at these offsets; one page. The spare one is for when one of the two cannot be
+// written, and blank otherwise.
 inline constexpr std::array<uint64_t, kCopies> kSuperblockOffsets = {0, 64 * kKiB};
+inline constexpr uint64_t kSpareSuperblockOffset = 96 * kKiB;
 inline constexpr uint64_t kHeadBytes = 128 * kKiB;  // of each disk; what follows begins at a multiple of extent_bytes
 
 struct DiskMember {

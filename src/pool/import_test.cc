@@ -75,6 +75,15 @@ Task<void> go_on(Bed& bed) {
   co_await end(pool);
 }
 
+// Writes to these pages of every disk fail so often, in a million, and leave any of their sectors written.
+void fail_writes(Bed& bed, const std::vector<uint64_t>& pages, uint32_t ppm) {
+  sim::DiskFaults faults;
+  for (const uint64_t page : pages) {
+    faults.zones.push_back({.begin = page, .end = page + kPageBytes, .rates = {.write_error_ppm = ppm}});
+  }
+  for (sim::SimDevice* const device : bed.devices) device->set_faults(faults);
+}
+
 // ---- Superblocks.
 
 Task<void> copies_disagree(Bed& bed) {
@@ -278,6 +287,115 @@ TEST(ImportTest, ACheckpointMayBeTornAtAnyWrite) {
     EXPECT_GT(cut_at, 8U);  // pages, directory, superblocks, all of them twice, and flushes
   }
 }
+
+// The first superblock of every disk cannot be written, and each try leaves it torn; what is written meanwhile may be
+// torn too.
+Task<void> fill_then_checkpoint_badly(Bed& bed, uint64_t& cut_at) {
+  const auto created = co_await bed.create();
+  EXPECT_TRUE(created.has_value());
+  auto pool = co_await bed.must_import();
+  if (pool != nullptr) {
+    co_await fill(bed, *pool);
+    fail_writes(bed, {0}, 1'000'000);
+    bed.cut.arm(cut_at);
+    EXPECT_TRUE((co_await pool->checkpoint()).has_value() || bed.cut.is_cut());
+    co_await bed.until_the_end();
+    (void)co_await pool->close();
+  }
+}
+TEST(ImportTest, ACheckpointMayBeTornWhileASuperblockCannotBeWritten) {
+  for (const size_t disks : {size_t{1}, size_t{2}}) {
+    bool was_cut = true;
+    for (uint64_t cut_at = 0; was_cut && !testing::Test::HasFailure(); ++cut_at) {
+      for (uint64_t seed = 1; seed <= 6; ++seed) {
+        SCOPED_TRACE(testing::Message() << disks << " disks, cut at " << cut_at << ", seed " << seed);
+        Bed bed(disks_of(disks, seed));
+        was_cut = bed.run_and_crash(CrashKind::kPowerLost, fill_then_checkpoint_badly, cut_at);
+        fail_writes(bed, {}, 0);
+        bed.run(import_and_compare);
+      }
+    }
+  }
+}
+
+const std::vector<uint64_t> kAllPlaces = {kSuperblockOffsets[0], kSuperblockOffsets[1], kSpareSuperblockOffset};
+
+Task<void> fill_then_checkpoint_until_it_fails(Bed& bed) {
+  const auto created = co_await bed.create();
+  EXPECT_TRUE(created.has_value());
+  auto pool = co_await bed.must_import();
+  if (pool != nullptr) {
+    co_await fill(bed, *pool);
+    fail_writes(bed, kAllPlaces, 400'000);
+    for (int left = 1000; left > 0; --left) {
+      if (!co_await pool->checkpoint()) break;
+    }
+    EXPECT_FALSE((co_await pool->checkpoint()).has_value()) << "it has ended";
+    co_await bed.until_the_end();
+    (void)co_await pool->close();
+  }
+}
+TEST(ImportTest, WhatIsLeftWhenSuperblocksCannotBeWrittenIsAPool) {
+  for (uint64_t seed = 1; seed <= 60 && !testing::Test::HasFailure(); ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Bed bed(disks_of(1 + seed % 2, seed));
+    bed.run_and_crash(seed % 3 == 0 ? CrashKind::kProcessKilled : CrashKind::kPowerLost,
+                      fill_then_checkpoint_until_it_fails);
+    fail_writes(bed, {}, 0);
+    bed.run(import_and_compare);
+  }
+}
+
+Task<void> one_place_is_bad(Bed& bed, uint64_t& bad) {
+  co_await make_filled(bed);
+  const std::vector<std::byte> blank(kPageBytes);
+  std::vector<std::byte> spare(kPageBytes);
+  const auto look = [&] {
+    bed.devices[0]->peek(kSpareSuperblockOffset, spare);
+    return spare;
+  };
+  fail_writes(bed, {bad}, 1'000'000);
+  for (int round = 0; round < 3; ++round) {
+    auto pool = co_await bed.must_import();
+    CO_ASSERT_TRUE(pool != nullptr);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE((co_await pool->checkpoint()).has_value());
+    EXPECT_EQ(pool->statistics().bad_superblocks, bed.devices.size());
+    co_await end(pool);
+    EXPECT_NE(look(), blank);
+    const auto report = co_await check_pool(bed.shard(), co_await bed.disks(bed.paths), bed.shard().storage.boot_id());
+    CO_ASSERT_TRUE(report.has_value());
+    EXPECT_EQ(report->count(Severity::kDamage), 0U);
+    const bool is_told = std::ranges::any_of(report->findings, [](const Finding& finding) {
+      return finding.text.find("spare superblock of /disk0, at byte 98304, is in use") != std::string::npos;
+    });
+    EXPECT_TRUE(is_told);
+  }
+  fail_writes(bed, {}, 0);
+  co_await import_and_compare(bed);
+  EXPECT_EQ(look(), blank);
+  // What the spare one had been must not come back.
+  for (const uint64_t offset : kSuperblockOffsets) bed.devices[0]->rot(offset, kPageBytes);
+  EXPECT_EQ((co_await bed.refused_import(bed.paths)).error.code, Code::kCorrupt);
+}
+TEST(ImportTest, ThePoolGoesOnWithOneBadPlaceForASuperblock) {
+  for (const size_t disks : {size_t{1}, size_t{2}}) {
+    for (uint64_t bad : kSuperblockOffsets) Bed(disks_of(disks)).run(one_place_is_bad, bad);
+  }
+}
+
+Task<void> two_places_are_bad(Bed& bed) {
+  co_await make_filled(bed);
+  auto pool = co_await bed.must_import();
+  CO_ASSERT_TRUE(pool != nullptr);
+  fail_writes(bed, {kAllPlaces[0], kAllPlaces[2]}, 1'000'000);
+  EXPECT_FALSE((co_await pool->checkpoint()).has_value());
+  fail_writes(bed, {}, 0);
+  EXPECT_FALSE((co_await pool->checkpoint()).has_value()) << "it has ended";
+  EXPECT_FALSE(co_await pool->close());
+  pool.reset();
+  co_await import_and_compare(bed);
+}
+TEST(ImportTest, TheLastSuperblockIsNotWrittenOver) { Bed(disks_of(1)).run(two_places_are_bad); }
 
 Task<void> write_flush_write(Bed& bed) {
   co_await make_filled(bed);

@@ -37,47 +37,9 @@ Task<Result<bool>> is_blank(Shard& shard, BlockDevice& device) {
   co_return true;
 }
 
-// The newest superblock of a disk that is whole.
-struct FoundSuperblock {
-  Superblock superblock;
-  bool is_in_both = false;
-};
-// Error kNotFound: the disk has none.
-Task<Result<FoundSuperblock>> read_superblock(Shard& shard, BlockDevice& device) {
-  std::optional<FoundSuperblock> newest;
-  Error error{Code::kNotFound, 0, "no pool is on it"};
-  const AlignedBytes memory = make_aligned_bytes(kPageBytes);
-  for (const uint64_t offset : kSuperblockOffsets) {
-    if (device.geometry().size_bytes < offset + kPageBytes) break;
-    iovec piece{memory.get(), kPageBytes};
-    if (const Result<void> read = co_await block_read(shard.reactor, device, ByteOffset(offset), {&piece, 1}); !read) {
-      error = read.error();
-      continue;
-    }
-    Result<Superblock> found = decode_superblock(std::span<const std::byte, kPageBytes>(memory.get(), kPageBytes));
-    if (!found) {
-      if (found.error().code != Code::kNotFound) error = found.error();
-    } else if (!newest || newest->superblock.generation < found->generation) {
-      newest = FoundSuperblock{.superblock = std::move(*found)};
-    } else {
-      newest->is_in_both = newest->superblock.generation == found->generation;
-    }
-  }
-  if (!newest) co_return std::unexpected(error);
-  co_return *newest;
-}
-
-Task<Result<void>> erase_superblocks(Shard& shard, BlockDevice& device) {
-  for (const uint64_t offset : kSuperblockOffsets) {
-    FL_CO_TRY_VOID(
-        co_await block_write_zeroes(shard.reactor, device, ByteOffset(offset), kPageBytes, ZeroMode::kKeepAllocated));
-  }
-  co_return co_await block_flush(shard.reactor, device);
-}
-
 // As is_blank() has it.
 Task<Result<void>> make_blank(Shard& shard, BlockDevice& device) {
-  FL_CO_TRY_VOID(co_await erase_superblocks(shard, device));
+  FL_CO_TRY_VOID(co_await SuperblockPlaces::erase(shard.reactor, device));
   const uint64_t size = device.geometry().size_bytes;
   const uint64_t length = std::min(size, kBlankCheckBytes);
   for (const uint64_t offset : {uint64_t{0}, size - length}) {
@@ -90,10 +52,9 @@ Task<Result<void>> make_blank(Shard& shard, BlockDevice& device) {
 Task<Outcome<void>> check_disk_may_go(Shard& shard, BlockDevice& device, std::string path, Blank blank) {
   if (device.geometry().read_only) co_return problem(Code::kReadOnly, "a pool writes to its disks", path);
   if (blank == Blank::kNotRequired) co_return Outcome<void>();
-  const Result<FoundSuperblock> found = co_await read_superblock(shard, device);
-  if (found && !found->superblock.is_destroyed) {
-    co_return problem(Code::kAlreadyExists, "a pool is on it",
-                      fmt::format("{}: pool {}", path, found->superblock.name));
+  const Result<FoundSuperblock> found = co_await SuperblockPlaces::read(shard.reactor, device);
+  if (found && !found->newest.is_destroyed) {
+    co_return problem(Code::kAlreadyExists, "a pool is on it", fmt::format("{}: pool {}", path, found->newest.name));
   }
   const Result<bool> blank_found = co_await is_blank(shard, device);
   if (!blank_found) co_return problem(blank_found.error(), path);
@@ -155,7 +116,7 @@ struct FoundDisk {
   PoolDisk disk;
   std::unique_ptr<BlockDevice> device;
   Superblock superblock;
-  bool is_in_both = false;  // copies
+  SuperblockPlaces places;
 };
 
 Task<Outcome<std::vector<FoundDisk>>> find_disks(Shard& shard, std::vector<PoolDisk> disks) {
@@ -163,12 +124,12 @@ Task<Outcome<std::vector<FoundDisk>>> find_disks(Shard& shard, std::vector<PoolD
   for (PoolDisk& disk : disks) {
     Result<std::unique_ptr<BlockDevice>> device = disk.source->open(shard);
     if (!device) co_return problem(device.error(), disk.path);
-    Result<FoundSuperblock> newest = co_await read_superblock(shard, **device);
+    Result<FoundSuperblock> newest = co_await SuperblockPlaces::read(shard.reactor, **device);
     if (!newest) co_return problem(newest.error(), disk.path);
-    if (newest->superblock.is_destroyed) {
+    if (newest->newest.is_destroyed) {
       co_return problem(Code::kNotFound, "the pool on it was destroyed", disk.path);
     }
-    found.push_back({std::move(disk), std::move(*device), std::move(newest->superblock), newest->is_in_both});
+    found.push_back({std::move(disk), std::move(*device), std::move(newest->newest), newest->places});
   }
   if (found.empty()) co_return problem(Code::kInvalidArgument, "no disk is named", "");
   co_return found;
@@ -181,9 +142,8 @@ Outcome<Superblock> check_set(std::vector<FoundDisk>& found) {
   const Superblock superblock = newest->superblock;
   // A crash while superblocks are written leaves disks one generation apart; but no disk gets its second copy before
   // all have the first.
-  const bool is_on_all = std::ranges::any_of(found, [&](const FoundDisk& each) {
-    return each.superblock.generation == superblock.generation && each.is_in_both;
-  });
+  const bool is_on_all =
+      std::ranges::any_of(found, [&](const FoundDisk& each) { return each.places.is_complete(superblock.generation); });
   const uint64_t oldest = superblock.generation - (is_on_all ? 0 : 1);
   for (const FoundDisk& each : found) {
     if (each.superblock.pool_id != superblock.pool_id) {
@@ -263,11 +223,11 @@ Task<Outcome<void>> Pool::create(Shard& shard, std::vector<PoolDisk> disks, Crea
   if (const auto valid = check_options(options, superblock.logical_block); !valid) co_return valid;
   if (const auto placed = lay_out(superblock, options, sizes); !placed) co_return placed;
   for (size_t i = 0; i < devices.size(); ++i) {
-    FL_POOL_TRY_VOID(disks[i].path, co_await erase_superblocks(shard, *devices[i]));
+    FL_POOL_TRY_VOID(disks[i].path, co_await SuperblockPlaces::erase(shard.reactor, *devices[i]));
   }
   auto sides = make_sides(shards, superblock);
   sides.front()->disks = std::move(devices);
-  PoolCore core(std::move(sides), superblock, {});
+  PoolCore core(std::move(sides), superblock, std::vector<SuperblockPlaces>(disks.size()), {});
   FL_POOL_TRY_VOID(options.name, co_await core.format());
   co_return Outcome<void>();
 }
@@ -280,22 +240,19 @@ Task<Outcome<std::unique_ptr<Pool>>> Pool::import(std::vector<Shard*> shards, st
   if (!newest) co_return std::unexpected(newest.error());
   const Superblock& superblock = *newest;
   auto sides = make_sides(shards, superblock);
+  std::vector<SuperblockPlaces> places;
   for (FoundDisk& disk : *found) {
     if (disk.device->geometry().read_only)
       co_return problem(Code::kReadOnly, "a pool writes to its disks", disk.disk.path);
     sides.front()->disks.push_back(std::move(disk.device));
+    places.push_back(disk.places);
   }
-  const bool is_level = std::ranges::all_of(*found, [&](const FoundDisk& each) {
-    return each.superblock.generation == superblock.generation && each.is_in_both;
-  });
-  auto core = std::make_unique<PoolCore>(std::move(sides), superblock, options);
+  auto core = std::make_unique<PoolCore>(std::move(sides), superblock, std::move(places), options);
   Result<void> outcome;
   for (const FoundDisk& disk : *found) {
     if (outcome) outcome = co_await core->open_on_others(disk.disk.source);
   }
-  if (outcome)
-    outcome = co_await core->load(shards.front()->storage.boot_id(),
-                                  is_level ? PoolCore::Disks::kLevel : PoolCore::Disks::kApart);
+  if (outcome) outcome = co_await core->load(shards.front()->storage.boot_id());
   if (!outcome) {
     co_await core->abandon();
     co_return problem(outcome.error(), superblock.name);
@@ -332,7 +289,7 @@ Task<Outcome<void>> Pool::add_disk(PoolDisk disk, Blank blank) {
   if (device.geometry().logical_block > core_->superblock().logical_block) {
     co_return problem(Code::kInvalidArgument, "its logical blocks are larger than those of the pool", disk.path);
   }
-  FL_POOL_TRY_VOID(disk.path, co_await erase_superblocks(home, device));
+  FL_POOL_TRY_VOID(disk.path, co_await SuperblockPlaces::erase(home.reactor, device));
   FL_POOL_TRY_VOID(disk.path, co_await core_->add_disk(disk.source, std::move(*opened)));
   co_return Outcome<void>();
 }

@@ -59,6 +59,7 @@ struct PoolStatistics {
   uint64_t journal_used_bytes = 0;
   uint64_t checkpoints = 0;
   uint64_t repaired_copies = 0;  // of metadata, since import
+  uint64_t bad_superblocks = 0;  // copies of superblocks that could not be written when it was last tried
 };
 
 struct ObjectInfo {
