@@ -133,6 +133,9 @@ void PoolCore::set_entry(Layer& layer, MapPage& page, size_t index, const Entry&
   const Place before = before_it.place;
   if (entry.stamp.value != 0 && entry.stamp != before_it.stamp && !is_replaying_) {
     page.stamps.add(index, applying_, journal_->durable());
+    if (const Object* const object = layer.object; object != nullptr && object->state.stamp == entry.stamp) {
+      page.enter_generation(entry.stamp, object->stamp_before);
+    }
   }
   retire(page.store_own(index, entry));
   cache_bytes_ += page.memory_bytes();
@@ -199,6 +202,7 @@ void PoolCore::apply_record(const ObjectRecord& record) {
   Object& object = *slot;
   thick_objects_ += (record.object.is_thick ? 1 : 0) - (object.state.is_thick ? 1 : 0);
   object_bytes_ += encoded_bytes(record.object) - (object.layer == nullptr ? 0 : encoded_bytes(object.state));
+  if (object.state.stamp != record.object.stamp) object.stamp_before = object.state.stamp;
   object.state = record.object;
   Layer& layer = this->layer(record.object.layer);
   if (object.layer == &layer) return;

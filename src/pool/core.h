@@ -38,6 +38,7 @@ inline constexpr uint64_t kExtentsMax = uint64_t{1} << 31;  // of one replica
 // A replica or snapshot.
 struct Object {
   ObjectState state;
+  StampOrdinal stamp_before;  // that of the generation before; 0: there was none, or nobody knows
   Layer* layer = nullptr;
   // With a source: what shards see of it.
   std::shared_ptr<View> view;                      // shared with the sides
@@ -180,6 +181,7 @@ class PoolCore final : public JournalSink {
   // Requires: the layer has the leaf, with an address.
   Task<Result<std::unique_ptr<MapPage>>> read_page(LayerId layer, LeafRef ref);
   Task<Result<void>> bring_in(Layer& layer, uint32_t leaf);
+  void begin_writes(const Layer& layer, MapPage& page);
   struct Resolution;
   Task<Result<void>> resolve(Layer& layer, MapPage& page);
   struct StoredPage;
@@ -198,6 +200,8 @@ class PoolCore final : public JournalSink {
   Task<Result<Place>> place_for_write(const Object& object, ExtentLocks::Lock& lock, const MapPage& page, size_t index);
   Task<Result<void>> stamp_before_write(const Object& object, ExtentLocks::Lock& lock, MapPage& page,
                                         ExtentIndex extent, Place place);
+  Task<Result<void>> await_stamp(const MapPage& page, size_t index);
+  void note_durable();
   void stamp_ahead(const Object& object, MapPage& page, size_t index, std::vector<ExtentLocks::Lock>& locks,
                    std::vector<Record>& records);
   Task<Result<void>> restamp_leaf(const Object& object, uint32_t leaf, std::bitset<kEntriesPerPage> wanted);

@@ -334,12 +334,7 @@ Task<Result<void>> PoolCore::begin_generation(std::string replica, Stamp stamp) 
   records.emplace_back(ObjectRecord{std::move(state)});
   // Writes of the old generation end before the first of the new one begins.
   co_await close_gates(*object);
-  Result<void> outcome = co_await write_durably(std::move(records));
-  if (object->view != nullptr) {
-    for (const std::atomic<MapPage*>& slot : object->view->slots) {
-      if (MapPage* const page = slot.load(std::memory_order_relaxed); page != nullptr) page->begin_generation();
-    }
-  }
+  const Result<void> outcome = co_await write_durably(std::move(records));
   co_await update_sides(*object);
   co_await open_gates(*object);
   co_return outcome;

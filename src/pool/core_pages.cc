@@ -126,12 +126,23 @@ Task<Result<void>> PoolCore::bring_in(Layer& layer, uint32_t leaf) {
     } else {
       page = std::make_unique<MapPage>(layer.id, leaf);
     }
+    begin_writes(layer, *page);
     if (layer.parent == nullptr) page->set_resolved();
     cache_bytes_ += page->memory_bytes();
     cache_order_.push_back(*page);
     cache_.emplace(page_key(layer.id, leaf), std::move(page));
   }
   co_return Result<void>();
+}
+
+// A head that has nothing there yet takes over what is written again and again from the snapshot that was the head.
+void PoolCore::begin_writes(const Layer& layer, MapPage& page) {
+  if (layer.object == nullptr) return;
+  const ObjectState& object = layer.object->state;
+  page.set_generation(object.stamp);
+  const Object* const above = layer.parent == nullptr ? nullptr : layer.parent->object;
+  if (above == nullptr || above->state.origin != object.id || layer.find(page.leaf) != nullptr) return;
+  if (const MapPage* const before = find_page(layer.parent->id, page.leaf)) page.inherit_writes(*before);
 }
 
 // From the second copy when the first is bad; the page is dirty then, so that the next checkpoint writes both.

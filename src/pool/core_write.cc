@@ -67,9 +67,13 @@ struct PoolCore::Piece {
 
 Task<Result<void>> PoolCore::flush() {
   FL_CO_TRY_VOID(co_await journal_->sync());
+  note_durable();
+  co_return Result<void>();
+}
+
+void PoolCore::note_durable() {
   durable_.store(journal_->durable().value, std::memory_order_release);
   if (!journal_->is_dirty()) is_dirty_.store(false, std::memory_order_release);
-  co_return Result<void>();
 }
 
 Task<Buffer> PoolCore::buffer(size_t length) {
@@ -198,17 +202,27 @@ Task<Result<void>> PoolCore::stamp_before_write(const Object& object, ExtentLock
     stamp_ahead(object, page, index, ahead, records);
     FL_CO_TRY_VOID(co_await journal_->write(std::move(records)));
   }
-  if (page.stamps.is_durable(index, journal_->durable())) co_return Result<void>();
-  co_return co_await flush();
+  co_return co_await await_stamp(page, index);
+}
+
+// A flush that began when the stamp was in the map is enough: it is no write that has to be on stable storage.
+Task<Result<void>> PoolCore::await_stamp(const MapPage& page, size_t index) {
+  while (!page.stamps.is_durable(index, journal_->durable())) {
+    FL_CO_TRY_VOID(co_await journal_->sync_more());
+    note_durable();
+  }
+  co_return Result<void>();
 }
 
 // The other extents of the page that were written in both of the generations before get the stamp of today along with
 // the one at `index`, in the same batch: steady writes to them pay for one flush in each generation of a page, not of
-// an extent. They count as changed though nobody may write to them any more, for this one generation. Those that
-// someone uses stamp themselves. The locks are for as long as the records are under way.
+// an extent. Those that are a snapshot's since then get a stamp and nothing else. They count as changed though nobody
+// may write to them any more, for this one generation. Those that someone uses stamp themselves. The locks are for as
+// long as the records are under way.
 void PoolCore::stamp_ahead(const Object& object, MapPage& page, size_t index, std::vector<ExtentLocks::Lock>& locks,
                            std::vector<Record>& records) {
   const StampOrdinal stamp = object.state.stamp;
+  page.enter_generation(stamp, object.stamp_before);
   const UnitSet hot = page.take_hot();
   const auto extent_at = [&page](size_t i) {
     return ExtentIndex(page.leaf * static_cast<uint32_t>(kEntriesPerPage) + static_cast<uint32_t>(i));
@@ -217,13 +231,18 @@ void PoolCore::stamp_ahead(const Object& object, MapPage& page, size_t index, st
   for (size_t i = hot.next(0); i < kEntriesPerPage; i = hot.next(i + 1)) {
     Entry entry = page.own(i);
     const bool is_of_generation = entry.place.value != 0 && entry.stamp.value != 0 && entry.stamp != stamp;
-    if (!is_of_generation || locks_.is_used(page.layer, extent_at(i))) continue;
+    const bool is_snapshotted = entry.is_absent();
+    if (!(is_of_generation || is_snapshotted) || locks_.is_used(page.layer, extent_at(i))) continue;
     locks.push_back(locks_.lock_unused(page.layer, extent_at(i)));
     entry.stamp = stamp;
     locks.back()->entry = entry;
-    stamped |= UnitSet::range(i, i + 1);
+    if (is_snapshotted) {
+      records.emplace_back(EntryRecord{page.layer, extent_at(i), entry});
+    } else {
+      stamped |= UnitSet::range(i, i + 1);
+    }
   }
-  if (locks.empty()) return;
+  if (!stamped.any()) return;
   // It has its record already; here it joins the runs on both sides.
   stamped |= UnitSet::range(index, index + 1);
   for_each_run(stamped, kEntriesPerPage, [&](uint32_t first, uint32_t end) {
@@ -373,9 +392,7 @@ Task<Result<bool>> PoolCore::drop_units(Object& object, ExtentIndex extent, uint
   // While others write to the extent it keeps its place.
   if (!now.held.any() && lock.is_alone()) now.place = {};
   FL_CO_TRY_VOID(co_await append_entry(lock, layer.id, extent, now));
-  if (!pin->stamps.is_durable(index, journal_->durable())) {
-    FL_CO_TRY_VOID(co_await flush());
-  }
+  FL_CO_TRY_VOID(co_await await_stamp(*pin, index));
   // Overwrites of these units that are under way land before anyone has them again in the same place: they would come
   // out over the zeroes around what is written then.
   const Mutex::Guard draining = co_await releasing_lock_.lock();

@@ -263,21 +263,23 @@ Task<Result<void>> Journal::sync() {
   if (!is_dirty()) co_return co_await sink_.flush_disks();
   // A round that began before does not cover what was written since.
   const uint64_t wanted = rounds_begun_ + 1;
-  while (last_good_round_ < wanted) {
-    if (failure_) co_return std::unexpected(*failure_);
-    if (rounds_begun_ > rounds_ended_) {
-      co_await synced_.wait();
-      continue;
-    }
-    ++rounds_begun_;
-    const Result<void> outcome = co_await sync_round();
-    ++rounds_ended_;
-    if (outcome) last_good_round_ = rounds_ended_;
-    synced_.release_waiters();
-    idle_.release_waiters();
-    if (!outcome) co_return outcome;
-  }
+  while (last_good_round_ < wanted) FL_CO_TRY_VOID(co_await sync_more());
   co_return Result<void>();
+}
+
+Task<Result<void>> Journal::sync_more() {
+  if (failure_) co_return std::unexpected(*failure_);
+  if (rounds_begun_ > rounds_ended_) {
+    co_await synced_.wait();
+    co_return Result<void>();
+  }
+  ++rounds_begun_;
+  const Result<void> outcome = co_await sync_round();
+  ++rounds_ended_;
+  if (outcome) last_good_round_ = rounds_ended_;
+  synced_.release_waiters();
+  idle_.release_waiters();
+  co_return outcome;
 }
 
 Task<Result<void>> Journal::sync_round() {

@@ -55,7 +55,6 @@ class JournalSink {
 
 // Memory for a batch, as disks like it.
 
-
 class Journal {
  public:
   // Batches under way. The second spares a writer the rest of the first one's time; more would make batches smaller and
@@ -83,6 +82,9 @@ class Journal {
   // Puts on stable storage what is applied, and all data whose writes have ended. Whoever waits meanwhile shares the
   // next round; where that fails, each tries itself.
   Task<Result<void>> sync();
+  // For who only wants batches that are applied by now to be durable(): waits for the round under way, whatever becomes
+  // of it, or does one. To be repeated until they are.
+  Task<Result<void>> sync_more();
   // Whether anything applied is not on stable storage by now.
   bool is_dirty() const { return durable_ < content_; }
   Sequence applied() const { return applied_; }

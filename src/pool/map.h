@@ -85,11 +85,22 @@ class MapPage : public ListNode<MapPage> {
   void note_write(size_t index) {
     if (!written_.has(index, std::memory_order_relaxed)) written_.set(index, std::memory_order_relaxed);
   }
-  // Home shard, while nobody writes.
-  void begin_generation() {
+  // Home shard. Of a new page: what is written there from now on is written in this generation.
+  void set_generation(StampOrdinal generation) { generation_ = generation; }
+  // Likewise, of a page of a new head: what its parent's page knows was written to.
+  void inherit_writes(const MapPage& parent) {
+    written_.put(parent.written_.get());
+    written_before_ = parent.written_before_;
+    generation_ = parent.generation_;
+  }
+  // Home shard, while nobody writes: before an entry gets the stamp of `now`, the generation that followed `before`.
+  void enter_generation(StampOrdinal now, StampOrdinal before) {
+    if (generation_ == now) return;
+    const bool is_next = generation_ == before;
     const UnitSet written = written_.take();
-    hot_ = written & written_before_;
-    written_before_ = written;
+    hot_ = is_next ? written & written_before_ : UnitSet();
+    written_before_ = is_next ? written : UnitSet();
+    generation_ = now;
   }
   // Home shard. Written in both of the generations before this one, and not taken yet.
   UnitSet take_hot() { return std::exchange(hot_, {}); }
@@ -134,8 +145,9 @@ class MapPage : public ListNode<MapPage> {
   std::unique_ptr<Extras> owned_extras_;
   std::atomic<Extras*> extras_{nullptr};
   std::atomic<bool> is_resolved_{false};
-  EntryBits written_;       // in this generation
-  UnitSet written_before_;  // in the one before
+  StampOrdinal generation_;
+  EntryBits written_;       // in that generation
+  UnitSet written_before_;  // in the one before it
   UnitSet hot_;
   size_t extra_bytes_ = 0;
 };

@@ -49,6 +49,7 @@ constexpr uint64_t kOldExtents = 4;  // written in the generations before, the l
 
 struct Acknowledged {
   uint64_t cut_at = 0;
+  bool has_snapshot = false;      // of what was written before
   std::vector<uint64_t> offsets;  // written or unmapped, in generation 3
 };
 
@@ -83,6 +84,7 @@ Task<void> write_and_cut(Bed& bed, Acknowledged& acknowledged) {
     EXPECT_TRUE(co_await pool->begin_generation("db", stamp(generation)));
     co_await write(bed, *pool, "db", 0, kOldExtents * kExtent);
   }
+  if (acknowledged.has_snapshot) EXPECT_TRUE((co_await pool->snapshot("db", "s")).has_value());
   EXPECT_TRUE(co_await pool->begin_generation("db", stamp(3)));
   EXPECT_TRUE(co_await pool->checkpoint());
   {
@@ -130,20 +132,22 @@ Task<void> expect_stamps(Bed& bed, Acknowledged& acknowledged) {
   co_await bed.expect_clean();
 }
 
-TEST(StampTest, APowerCutTakesNoStampOfAWriteThatWasAnswered) {
+void cut_everywhere(bool has_snapshot) {
   bool was_cut = true;
   size_t most = 0;
   for (uint64_t cut_at = 0; was_cut && !testing::Test::HasFailure(); ++cut_at) {
     SCOPED_TRACE(cut_at);
     Bed bed(BedOptions{.seed = cut_at + 1});
     bed.world.settings().order = sim::Order::kRandom;
-    Acknowledged acknowledged{.cut_at = cut_at, .offsets = {}};
+    Acknowledged acknowledged{.cut_at = cut_at, .has_snapshot = has_snapshot, .offsets = {}};
     was_cut = bed.run_and_crash(sim::CrashKind::kPowerLost, write_and_cut, acknowledged);
     bed.run(expect_stamps, acknowledged);
     most = std::max(most, acknowledged.offsets.size());
   }
   EXPECT_EQ(most, 34U);
 }
+TEST(StampTest, APowerCutTakesNoStampOfAWriteThatWasAnswered) { cut_everywhere(false); }
+TEST(StampTest, APowerCutTakesNoStampAfterASnapshot) { cut_everywhere(true); }
 
 // ---- Ahead of a write
 
@@ -201,17 +205,95 @@ Task<void> no_stamp_ahead_of_what_is_gone(Bed& bed) {
   co_await write(bed, *pool, "db", 0, kUnit, 3);
   EXPECT_EQ(co_await pool->changed_since("db", stamp(3), kAll), (Ranges{{0, 4 * kExtent}}));
   EXPECT_EQ(co_await pool->mapped("db", kAll), (Ranges{{0, 2 * kExtent}, {3 * kExtent, 4 * kExtent}}));
-  // What a snapshot has is not the replica's own any more.
-  co_await write(bed, *pool, "db", 3 * kExtent, kUnit, 3);
-  EXPECT_TRUE((co_await pool->snapshot("db", "s")).has_value());
-  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(5)));
-  co_await write(bed, *pool, "db", 0, kUnit, 4);
-  EXPECT_EQ(co_await pool->changed_since("db", stamp(4), kAll), (Ranges{{0, kExtent}}));
   EXPECT_TRUE(co_await pool->close());
   pool.reset();
   co_await bed.expect_clean();
 }
-TEST(StampTest, OnlyWhatTheReplicaHoldsItselfIsStampedAhead) { Bed().run(no_stamp_ahead_of_what_is_gone); }
+TEST(StampTest, OnlyWhatIsThereIsStampedAhead) { Bed().run(no_stamp_ahead_of_what_is_gone); }
+
+// Generation 3 begins after a snapshot of generations 1 and 2, in which extents 0 to 3 were written, and 4 in one.
+Task<std::unique_ptr<Pool>> snapshotted_pool(Bed& bed) {
+  auto pool = co_await new_pool(bed);
+  if (pool == nullptr) co_return pool;
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(1)));
+  co_await write(bed, *pool, "db", 0, 5 * kExtent);
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(2)));
+  co_await write(bed, *pool, "db", 0, 4 * kExtent);
+  EXPECT_TRUE((co_await pool->snapshot("db", "s")).has_value());
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(3)));
+  co_return pool;
+}
+
+Task<void> stamps_ahead_after_a_snapshot(Bed& bed) {
+  auto pool = co_await snapshotted_pool(bed);
+  CO_ASSERT_TRUE(pool != nullptr);
+  co_await write(bed, *pool, "db", kExtent, kUnit, 3);
+  auto expected = pattern(4 * kExtent, 1);
+  std::ranges::copy(pattern(kUnit, 3), expected.begin() + kExtent);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(co_await pool->changed_since("db", stamp(2), kAll), (Ranges{{0, 4 * kExtent}}));
+    EXPECT_EQ(co_await pool->changed_between("s", "db", kAll), (Ranges{{kExtent, 2 * kExtent}})) << "only stamped";
+    EXPECT_EQ(co_await pool->mapped("db", kAll), (Ranges{{0, 5 * kExtent}}));
+    co_await expect_bytes(bed, *pool, "db", 0, expected);
+    co_await expect_bytes(bed, *pool, "s", 0, pattern(4 * kExtent, 1));
+    if (i == 0) co_await reimport(bed, pool);
+    CO_ASSERT_TRUE(pool != nullptr);
+  }
+  // A clone is another replica, whose generations are its own.
+  EXPECT_TRUE((co_await pool->clone("s", {.name = "clone"})).has_value());
+  EXPECT_TRUE(co_await pool->begin_generation("clone", stamp(3)));
+  co_await write(bed, *pool, "clone", kExtent, kUnit, 4);
+  EXPECT_EQ(co_await pool->changed_since("clone", stamp(2), kAll), (Ranges{{kExtent, 2 * kExtent}}));
+  EXPECT_TRUE(co_await pool->close());
+  pool.reset();
+  co_await bed.expect_clean();
+}
+TEST(StampTest, ASnapshotDoesNotMakeForgetWhatIsWrittenAgainAndAgain) { Bed().run(stamps_ahead_after_a_snapshot); }
+
+Task<void> forgets_in_time(Bed& bed) {
+  auto pool = co_await snapshotted_pool(bed);
+  CO_ASSERT_TRUE(pool != nullptr);
+  EXPECT_TRUE(co_await pool->begin_generation("db", stamp(4)));
+  co_await write(bed, *pool, "db", kExtent, kUnit, 3);
+  EXPECT_EQ(co_await pool->changed_since("db", stamp(2), kAll), (Ranges{{kExtent, 2 * kExtent}}));
+  EXPECT_TRUE(co_await pool->close());
+}
+TEST(StampTest, WhatWasNotWrittenForAGenerationIsNotStampedAhead) { Bed().run(forgets_in_time); }
+
+class FlushCounter final : public sim::DiskObserver {
+ public:
+  void submitted(const IoRequest& request) override { flushes += request.op == IoOp::kFlush ? 1 : 0; }
+  void performed(const IoRequest&) override {}
+  uint64_t flushes = 0;
+};
+
+Task<void> write_one(Bed& bed, BlockDevice& device, uint64_t offset) {
+  EXPECT_TRUE(co_await put(bed.reactor(), device, offset, pattern(kUnit, 9)));
+}
+
+// The first write waits for one round, of two flushes; the others, which come while it is under way, for the same.
+Task<void> counts_flushes(Bed& bed, FlushCounter& counter) {
+  auto pool = co_await snapshotted_pool(bed);
+  CO_ASSERT_TRUE(pool != nullptr);
+  {
+    auto device = co_await bed.must_open(*pool, "db");
+    CO_ASSERT_TRUE(device != nullptr);
+    bed.devices.front()->set_observer(&counter);
+    Scope scope(bed.reactor());
+    scope.spawn(write_one(bed, *device, 0));
+    while (counter.flushes == 0) co_await sleep(bed.reactor(), std::chrono::microseconds(1));
+    for (uint64_t extent = 1; extent < 4; ++extent) scope.spawn(write_one(bed, *device, extent * kExtent));
+    co_await scope.close();
+    EXPECT_EQ(counter.flushes, 2U);
+    bed.devices.front()->set_observer(&bed.cut);
+  }
+  EXPECT_TRUE(co_await pool->close());
+}
+TEST(StampTest, FirstWritesAfterASnapshotShareAFlush) {
+  FlushCounter counter;
+  Bed bed;
+  bed.run(counts_flushes, counter);
+}
 
 // ---- Without a write
 
