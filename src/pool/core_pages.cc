@@ -136,12 +136,11 @@ Task<Result<void>> PoolCore::bring_in(Layer& layer, uint32_t leaf) {
 }
 
 // A head that has nothing there yet takes over what is written again and again from the snapshot that was the head.
+// A clone learns nothing by it: the generations of another are none that came before its own.
 void PoolCore::begin_writes(const Layer& layer, MapPage& page) {
   if (layer.object == nullptr) return;
-  const ObjectState& object = layer.object->state;
-  page.set_generation(object.stamp);
-  const Object* const above = layer.parent == nullptr ? nullptr : layer.parent->object;
-  if (above == nullptr || above->state.origin != object.id || layer.find(page.leaf) != nullptr) return;
+  page.set_generation(layer.object->state.stamp);
+  if (layer.parent == nullptr || layer.find(page.leaf) != nullptr) return;
   if (const MapPage* const before = find_page(layer.parent->id, page.leaf)) page.inherit_writes(*before);
 }
 
