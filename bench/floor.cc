@@ -8,7 +8,9 @@
 #include <fmt/format.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <span>
 #include <string>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -40,6 +42,7 @@ struct Options {
   std::string engine = "calls";    // the quicker one, by 5 to 25 %
   std::string target_engine = {};
   size_t batch_kib = 1024;
+  size_t memory = 0;
   uint64_t spin_us = 50;
   uint64_t rate = 0;
   bool json = false;
@@ -77,6 +80,16 @@ std::vector<std::pair<int, int>> connect_pairs(const Options& options) {
   return pairs;
 }
 
+// Given out by the kernel before anything is measured.
+std::span<std::byte> populate(size_t bytes) {
+  if (bytes == 0) return {};
+  void* const memory = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) fail("map memory", errno);
+  (void)::madvise(memory, bytes, MADV_HUGEPAGE);
+  if (::madvise(memory, bytes, MADV_POPULATE_WRITE) != 0) fail("populate memory", errno);
+  return {static_cast<std::byte*>(memory), bytes};
+}
+
 Engine engine_of(const std::string& name) { return name == "ring" ? Engine::kRing : Engine::kCalls; }
 
 Report measure(const Options& options, SideOptions side) {
@@ -96,9 +109,12 @@ int run(const Options& options) {
   const size_t there = kCommand + (options.op == "write" ? options.block : 0);
   const size_t back = kResponse + (options.op == "read" ? options.block : 0);
   const std::string& target_engine = options.target_engine.empty() ? options.engine : options.target_engine;
-  SideOptions side{.batch_bytes = options.batch_kib * 1024, .spin_ns = options.spin_us * 1000, .sockets = {}};
+  SideOptions side{
+      .batch_bytes = options.batch_kib * 1024, .spin_ns = options.spin_us * 1000, .sockets = {}, .memory = {}};
   const auto pairs = connect_pairs(options);
   const pid_t parent = ::getpid();
+  int ready[2];
+  if (::pipe(ready) != 0) fail("make a pipe", errno);
   const pid_t child = ::fork();
   if (child < 0) fail("fork", errno);
   for (const auto& [answering, asking] : pairs) {
@@ -111,6 +127,9 @@ int run(const Options& options) {
     pin_to(options.cpus[0]);
     side.in = there;
     side.out = back;
+    side.memory = populate(options.memory);
+    ::close(ready[0]);
+    ::close(ready[1]);
     (void)run_side(engine_of(target_engine), side);
     return 0;
   }
@@ -121,6 +140,10 @@ int run(const Options& options) {
   side.depth = options.depth / options.connections;
   side.gather = std::max<size_t>(1, side.depth / kGatherPart);
   side.other = child;
+  side.memory = populate(options.memory);
+  ::close(ready[1]);
+  char byte = 0;
+  (void)!::read(ready[0], &byte, 1);  // returns when the other side has closed its end too
   const Report report = measure(options, side);
   for (const int socket : side.sockets) ::close(socket);
   int status = 0;
@@ -153,6 +176,9 @@ int main(int argc, char** argv) {
   app.add_option("--batch-kib", options.batch_kib, "The most that one receive or send takes")
       ->check(CLI::Range(4, 4096))
       ->capture_default_str();
+  app.add_option("--memory", options.memory,
+                 "Bytes that data is sent from and received into, in turn: 1g. 0: few, in caches")
+      ->transform(CLI::AsSizeValue(false));
   app.add_option("--spin-us", options.spin_us, "How long to look for work before sleeping")->capture_default_str();
   app.add_option("--rate", options.rate,
                  "Operations a second, one at a time, so that who answers sleeps before each; 0: as many as can be");
@@ -160,6 +186,10 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   if (options.depth % options.connections != 0) {
     fmt::print(stderr, "--qd: must be a multiple of --connections\n");
+    return 2;
+  }
+  if (options.memory != 0 && (options.engine == "ring" || options.target_engine == "ring")) {
+    fmt::print(stderr, "--memory: needs --engine calls\n");
     return 2;
   }
   if (options.rate != 0 && (options.depth != 1 || options.rate > 10'000)) {

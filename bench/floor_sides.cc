@@ -25,8 +25,8 @@ struct Connection {
   size_t begun_first = 0;
 };
 
-// The bytes sent all come from the start of one buffer of whole operations, and those received all go to the start of
-// one: caches stay warm, as those of no real target do.
+// Without memory the bytes sent all come from the start of one buffer of whole operations, and those received all go
+// to the start of one.
 std::vector<std::byte> make_out_buffer(const SideOptions& options) {
   const size_t operations = options.batch_bytes / options.out + 2;
   return std::vector<std::byte>(operations * options.out, std::byte{0x5a});
@@ -75,13 +75,14 @@ class Ledger {
     if (counting_) counted_.operations += operations;
   }
 
-  std::byte* next_out(const Connection& connection) { return out_.data() + connection.out_offset; }
-  size_t next_out_bytes(const Connection& connection) const {
-    return std::min(connection.out_owed, options_.batch_bytes);
+  std::span<std::byte> next_out(const Connection& connection) {
+    const std::span<std::byte> from = options_.memory.empty() ? std::span(out_) : options_.memory;
+    const std::span<std::byte> left = from.subspan(connection.out_offset);
+    return left.first(std::min({connection.out_owed, options_.batch_bytes, left.size()}));
   }
   void sent(Connection& connection, size_t bytes) const {
     connection.out_owed -= bytes;
-    connection.out_offset = (connection.out_offset + bytes) % options_.out;
+    connection.out_offset = (connection.out_offset + bytes) % std::max(options_.out, options_.memory.size());
   }
 
  private:
@@ -144,8 +145,11 @@ class Calls {
  private:
   // Whether anything was there.
   bool receive(Connection& connection) {
-    const ssize_t got = ::recv(connection.socket, in_.data(), in_.size(), MSG_DONTWAIT);
+    const std::span<std::byte> to = options_.memory.empty() ? in_ : options_.memory.subspan(in_offset_);
+    const size_t length = std::min(to.size(), options_.batch_bytes);
+    const ssize_t got = ::recv(connection.socket, to.data(), length, MSG_DONTWAIT);
     if (got > 0) {
+      if (!options_.memory.empty()) in_offset_ = (in_offset_ + static_cast<size_t>(got)) % options_.memory.size();
       ledger_.received(connection, static_cast<size_t>(got));
     } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
       ledger_.end();
@@ -156,8 +160,8 @@ class Calls {
   }
   // Whether anything was sent.
   bool send(Connection& connection) {
-    const ssize_t put = ::send(connection.socket, ledger_.next_out(connection), ledger_.next_out_bytes(connection),
-                               MSG_DONTWAIT | MSG_NOSIGNAL);
+    const std::span<std::byte> bytes = ledger_.next_out(connection);
+    const ssize_t put = ::send(connection.socket, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
     if (put > 0) {
       ledger_.sent(connection, static_cast<size_t>(put));
       return true;
@@ -181,6 +185,7 @@ class Calls {
   const SideOptions& options_;
   Ledger& ledger_;
   std::vector<std::byte> in_;
+  size_t in_offset_ = 0;  // in the memory
   std::vector<pollfd> polled_;
 };
 
@@ -263,8 +268,8 @@ class Ring {
     if (connection.sending || connection.out_owed == 0) return;
     connection.sending = true;
     io_uring_sqe* const entry = prepare(index, Kind::kSend);
-    io_uring_prep_send(entry, connection.socket, ledger_.next_out(connection), ledger_.next_out_bytes(connection),
-                       MSG_NOSIGNAL | MSG_WAITALL);
+    const std::span<std::byte> bytes = ledger_.next_out(connection);
+    io_uring_prep_send(entry, connection.socket, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_WAITALL);
   }
 
   bool has_events() const {

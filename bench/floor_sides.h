@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "measure.h"
@@ -24,6 +25,9 @@ struct SideOptions {
   uint64_t interval_ns = 0;  // who asks, with a depth of 1 and one connection: from one operation to the next
   pid_t other = 0;           // who asks: the process that answers
   std::vector<int> sockets;  // connected, borrowed
+  // kCalls: what is sent comes from here in turn, and what is received goes here. Borrowed. Empty: few bytes, always
+  // the same, so that caches stay warm, as those of no real target do.
+  std::span<std::byte> memory;
 };
 
 // How a side speaks to the kernel: recv(), send() and poll(); or an io_uring with multishot receive into provided

@@ -29,11 +29,12 @@ def run_ours(bench, target, load, pid=None, seconds=None, cpu=None, more=()):
     return _run([*_ours(bench, target, load, pid, seconds, cpu), *more])
 
 
-def run_floor(bench, load):
+def run_floor(bench, load, memory=0):
+    """`memory`: bytes that data comes from and goes to; else it stays in caches."""
     command = [bench.references / "floor", "--op", load.op, "--bs", load.block, "--qd", load.depth,
                "--connections", load.connections, "--seconds", bench.seconds,
                "--cpus", f"{bench.target_cpu},{bench.initiator_cpu}", "--json"]
-    return _run(command + (["--rate", load.rate] if load.rate else []))
+    return _run(command + (["--rate", load.rate] if load.rate else []) + (["--memory", memory] if memory else []))
 
 
 def run_raw(bench, path, load, size=None):

@@ -2,18 +2,30 @@
 // the home shard.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
 #include "async/cancel.h"
 #include "async/task.h"
+#include "base/units.h"
 #include "block/block_device.h"
+#include "io/aligned_bytes.h"
 #include "mirror/sides.h"
 
 namespace fairlead::mirror {
 
 class Copier {
  public:
+  // A range is copied piece by piece: each is little enough for hosts not to wait long behind it, and for a slow way
+  // not to be taken for one that stalls.
+  static constexpr uint64_t kPieceBytes = 128 * kKiB;
+  static ByteRange first_piece(ByteRange range) {
+    return {range.begin, std::min(range.end, range.begin + kPieceBytes)};
+  }
+  // Memory for one piece, of one worker.
+  static AlignedBytes make_memory() { return make_aligned_bytes(kPieceBytes); }
+
   // Borrowed for life.
   Copier(Shard& home, Sides& sides) : home_(home), sides_(sides) {}
 

@@ -113,6 +113,8 @@ class Reign {
     uint64_t copied = 0;    // in its last return: extents,
     uint64_t to_copy = 0;   // of so many
     uint32_t sourcing = 0;  // copies that are being read from it
+    Duration read_takes{};  // on average, of a piece, with others under way
+    Duration next_read_takes() const { return read_takes * (sourcing + 1); }
     // kReturning: what it has got so far.
     enum class Stage : uint8_t { kNone, kSnapshots, kHead } stage = Stage::kNone;
     Uuid base;                // the newest snapshot that it has as the members have it, its note being older; nil: none
@@ -185,9 +187,15 @@ class Reign {
   // The bytes of the range on all of `to` that have a session, unless they lose it: those of a member, which is chosen
   // once nobody writes there. Another is asked when it fails to read. Errors: kBusy (a write there is parked, nothing
   // was done), kCancelled, those of the last that was asked, kUnreachable (there is none).
-  Task<Result<void>> copy(ByteRange range, std::vector<Seat*> to, Seat* only_from);
+  // `memory`: Copier::make_memory().
+  Task<Result<void>> copy(ByteRange range, std::vector<Seat*> to, Seat* only_from, std::byte* memory);
+  struct Sink {
+    Seat* seat;
+    uint64_t session;
+  };
+  Task<Result<void>> write_piece(ByteRange piece, std::span<const std::byte> bytes, std::vector<Sink>& sinks);
   Task<void> level_worker();
-  Task<bool> level(uint64_t extent);
+  Task<bool> level(uint64_t extent, std::byte* memory);
   std::optional<uint64_t> next_unlevel();
   // Copies what is wanted: first, in order of place, what no host has written to since a return began, then the rest.
   Task<bool> copy_all(Seat& seat, ExtentBits& wanted);

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "io/aligned_bytes.h"
 #include "mirror/reign.h"
 
 namespace fairlead::mirror {
@@ -29,15 +28,18 @@ class Counted {
 
 }  // namespace
 
-// The one that fewest copies are read from; of several the local one, else the next in turn.
+// The one that is likely to be the first with the bytes; of several the local one, else the next in turn. What is known
+// of the others fades, so that each is tried now and then.
 Reign::Seat* Reign::next_source(const std::vector<Seat*>& not_these) {
   Seat* found = nullptr;
   for (size_t i = 0; i < seats_.size(); ++i) {
     Seat* const seat = seats_[(next_source_ + i) % seats_.size()].get();
     if (seat->standing != Standing::kMember || std::ranges::find(not_these, seat) != not_these.end()) continue;
-    const bool is_better = found == nullptr || seat->sourcing < found->sourcing ||
-                           (seat->sourcing == found->sourcing && seat->peer.link->is_local());
-    if (is_better) found = seat;
+    seat->read_takes -= seat->read_takes / 64;
+    if (found == nullptr || seat->next_read_takes() < found->next_read_takes() ||
+        (seat->next_read_takes() == found->next_read_takes() && seat->peer.link->is_local())) {
+      found = seat;
+    }
   }
   ++next_source_;
   return found;
@@ -48,7 +50,9 @@ Task<Result<void>> Reign::read_from(Seat& seat, ByteRange range, std::span<std::
   const Counted counted(seat.sourcing);
   const uint64_t session = seat.prepared.session.number;
   const Copier::Device device = seat.device;
+  const Instant began = home_.reactor.now();
   Result<void> read = co_await copier_.read(range, bytes, device);
+  seat.read_takes += (home_.reactor.now() - began - seat.read_takes) / 8;
   const bool is_same =
       seat.has_session && seat.prepared.session.number == session && seat.peer.link->connection() == seat.connection;
   if (read && !is_same) read = fail(Code::kConnectionLost, "the replica went while it was read");
@@ -74,28 +78,37 @@ Task<Result<void>> Reign::read_any(ByteRange range, std::span<std::byte> bytes, 
   co_return read;
 }
 
-Task<Result<void>> Reign::copy(ByteRange range, std::vector<Seat*> to, Seat* only_from) {
+Task<Result<void>> Reign::copy(ByteRange range, std::vector<Seat*> to, Seat* only_from, std::byte* memory) {
   Copier::Lock lock(copier_, range);
   FL_CO_TRY_VOID(co_await lock.take(ending_));
-  const AlignedBytes memory = make_aligned_bytes(range.end - range.begin);
-  const std::span<std::byte> bytes(memory.get(), range.end - range.begin);
-  if (only_from == nullptr) {
-    FL_CO_TRY_VOID(co_await read_any(range, bytes, to));
-  } else {
-    if (only_from->standing != Standing::kMember) co_return fail(Code::kUnreachable, "the source has gone");
-    FL_CO_TRY_VOID(co_await read_from(*only_from, range, bytes));
+  std::vector<Sink> sinks;
+  for (Seat* const seat : to) {
+    if (seat->has_session) sinks.push_back({seat, seat->prepared.session.number});
   }
-  std::vector<uint64_t> sessions;
-  std::vector<Copier::Device> sinks;
-  std::erase_if(to, [](const Seat* seat) { return !seat->has_session; });
-  for (const Seat* const seat : to) {
-    sessions.push_back(seat->prepared.session.number);
-    sinks.push_back(seat->device);
+  while (!range.empty() && !sinks.empty()) {
+    const ByteRange piece = Copier::first_piece(range);
+    const std::span<std::byte> bytes(memory, piece.end - piece.begin);
+    if (only_from == nullptr) {
+      FL_CO_TRY_VOID(co_await read_any(piece, bytes, to));
+    } else {
+      if (only_from->standing != Standing::kMember) co_return fail(Code::kUnreachable, "the source has gone");
+      FL_CO_TRY_VOID(co_await read_from(*only_from, piece, bytes));
+    }
+    FL_CO_TRY_VOID(co_await write_piece(piece, bytes, sinks));
+    range.begin = piece.end;
   }
-  const std::vector<Result<void>> written = co_await copier_.write(range, bytes, std::move(sinks));
+  co_return Result<void>();
+}
+
+// Those of the sinks that are not what they were are none any more.
+Task<Result<void>> Reign::write_piece(ByteRange piece, std::span<const std::byte> bytes, std::vector<Sink>& sinks) {
+  std::erase_if(sinks, [this](const Sink& sink) { return !is_in(*sink.seat, sink.session); });
+  std::vector<Copier::Device> devices;
+  for (const Sink& sink : sinks) devices.push_back(sink.seat->device);
+  const std::vector<Result<void>> written = co_await copier_.write(piece, bytes, std::move(devices));
   if (is_ending()) co_return fail(Code::kCancelled);
-  for (size_t i = 0; i < to.size(); ++i) {
-    if (!written[i]) lose(*to[i], sessions[i], written[i].error());
+  for (size_t i = 0; i < sinks.size(); ++i) {
+    if (!written[i]) lose(*sinks[i].seat, sinks[i].session, written[i].error());
   }
   co_return Result<void>();
 }
@@ -123,6 +136,7 @@ std::optional<uint64_t> Reign::next_unlevel() {
 }
 
 Task<void> Reign::level_worker() {
+  const AlignedBytes memory = Copier::make_memory();
   while (!is_ending() && !must_renew_ && sides_.shared().unlevel.count() > leveling_.size()) {
     std::optional<CopyBudget::Place> place = co_await copies_.take(CopyBudget::Kind::kLevel, ending_);
     if (!place) co_return;
@@ -130,7 +144,7 @@ Task<void> Reign::level_worker() {
     copies_.set_hurry(!wanted_level_.empty());
     if (!extent) co_return;
     leveling_.insert(*extent);
-    const bool is_level = co_await level(*extent);
+    const bool is_level = co_await level(*extent, memory.get());
     leveling_.erase(*extent);
     place.reset();
     if (!is_level && !must_renew_) (void)co_await sleep(home_.reactor, options_.retry_min, ending_);
@@ -138,14 +152,15 @@ Task<void> Reign::level_worker() {
 }
 
 // False: not now, or not in this term.
-Task<bool> Reign::level(uint64_t extent) {
+Task<bool> Reign::level(uint64_t extent, std::byte* memory) {
   Seat* const source = find(source_);
   const uint64_t session = source->prepared.session.number;
   std::vector<Seat*> to;
   for (const auto& seat : seats_) {
     if (seat.get() != source && seat->standing == Standing::kMember) to.push_back(seat.get());
   }
-  const Result<void> copied = co_await copy(range_of(extent, sides_.shared().size_bytes), std::move(to), source);
+  const Result<void> copied =
+      co_await copy(range_of(extent, sides_.shared().size_bytes), std::move(to), source, memory);
   if (is_ending()) co_return false;
   if (!copied) {
     if (copied.error().code != Code::kBusy) lose(*source, session, copied.error());
@@ -187,6 +202,7 @@ Task<bool> Reign::copy_all(Seat& seat, ExtentBits& wanted) {
 }
 
 Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, bool& is_good) {
+  const AlignedBytes memory = Copier::make_memory();
   const auto is_same = [&] { return seat.has_session && seat.prepared.session.number == session; };
   while (is_good && !is_ending() && wanted.count() > 0) {
     std::optional<CopyBudget::Place> place = co_await copies_.take(CopyBudget::Kind::kReturn, ending_);
@@ -197,7 +213,8 @@ Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, 
     const Instant began = home_.reactor.now();
     sides_.shared().has_io.store(false, std::memory_order_relaxed);
     std::vector<Seat*> to = {&seat};
-    const Result<void> copied = co_await copy(range_of(extent, sides_.shared().size_bytes), std::move(to), nullptr);
+    const Result<void> copied =
+        co_await copy(range_of(extent, sides_.shared().size_bytes), std::move(to), nullptr, memory.get());
     place.reset();
     if (is_ending()) co_return;
     if (copied && is_same()) {
@@ -216,11 +233,12 @@ Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, 
   if (!is_same()) is_good = false;
 }
 
-// After a copy that took so long: hosts have their share of the time, when they want it.
+// After a copy that took so long: hosts have their share of the time, when they want it, as if one were copied at once.
 Task<void> Reign::make_way(Duration took) {
   const auto share = static_cast<int64_t>(std::clamp<uint32_t>(options_.copy_share_percent, 1, 100));
   if (share == 100 || !sides_.shared().has_io.load(std::memory_order_relaxed)) co_return;
-  (void)co_await sleep(home_.reactor, took * (100 - share) / share, ending_);
+  const int64_t whole = 100 * static_cast<int64_t>(options_.copies_in_flight);
+  (void)co_await sleep(home_.reactor, took * (whole - share) / share, ending_);
 }
 
 // ---- Repairs
@@ -234,7 +252,8 @@ void Reign::repair_wanted(Slot slot, ByteRange range) {
 // What it could not read it gets from another.
 Task<void> Reign::repair(Seat& seat, ByteRange range) {
   std::vector<Seat*> to = {&seat};
-  (void)co_await copy(range, std::move(to), nullptr);
+  const AlignedBytes memory = Copier::make_memory();
+  (void)co_await copy(range, std::move(to), nullptr, memory.get());
 }
 
 }  // namespace fairlead::mirror

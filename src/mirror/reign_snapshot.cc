@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/log.h"
-#include "io/aligned_bytes.h"
 #include "mirror/mutant.h"
 #include "mirror/reign.h"
 
@@ -347,20 +346,24 @@ Task<bool> Reign::copy_layer(Seat& seat, const ExtentBits& wanted, Copier::Devic
 
 Task<void> Reign::layer_worker(LayerCopy& copy) {
   Seat& seat = copy.seat;
+  const AlignedBytes memory = Copier::make_memory();
   while (copy.is_good && copy.next < copy.extents.size()) {
     std::optional<CopyBudget::Place> place = co_await copies_.take(CopyBudget::Kind::kReturn, ending_);
     if (!place || !is_in(seat, copy.session)) copy.is_good = false;
     if (!copy.is_good || copy.next >= copy.extents.size()) co_return;
     const uint64_t begin = copy.extents[copy.next++] * kExtentBytes;
-    const ByteRange range{begin, std::min(begin + kExtentBytes, copy.size_bytes)};
+    ByteRange range{begin, std::min(begin + kExtentBytes, copy.size_bytes)};
     const Instant began = home_.reactor.now();
     sides_.shared().has_io.store(false, std::memory_order_relaxed);
-    const AlignedBytes memory = make_aligned_bytes(range.end - range.begin);
-    const std::span<std::byte> bytes(memory.get(), range.end - range.begin);
-    Result<void> done = co_await copier_.read(range, bytes, copy.from);
-    if (done && is_in(seat, copy.session)) {
+    Result<void> done;
+    while (done && !range.empty() && is_in(seat, copy.session)) {
+      const ByteRange piece = Copier::first_piece(range);
+      const std::span<std::byte> bytes(memory.get(), piece.end - piece.begin);
+      done = co_await copier_.read(piece, bytes, copy.from);
+      if (!done || !is_in(seat, copy.session)) break;
       std::vector<Copier::Device> sinks = {seat.device};
-      done = (co_await copier_.write(range, bytes, std::move(sinks))).front();
+      done = (co_await copier_.write(piece, bytes, std::move(sinks))).front();
+      range.begin = piece.end;
     }
     place.reset();
     if (!is_in(seat, copy.session)) {
