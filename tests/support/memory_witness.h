@@ -16,10 +16,10 @@ class MemoryWitness final : public mirror::Witness {
   enum class Cut : uint8_t { kNothing, kRequests, kReplies };  // what is lost
   void set_cut(Cut cut) { cut_ = cut; }
   void set_delay(Duration span) { delay_ = span; }
-  // Lost its store: from now on it is another epoch, and abstains.
+  // Lost what it knew of the volume: from now on it is another epoch, and abstains.
   void rebuild(const Uuid& volume) {
-    epoch_ += uint64_t{1} << 32;
-    terms_[volume] = epoch_;
+    epochs_[volume] += uint64_t{1} << 32;
+    terms_[volume] = epochs_[volume];
     votes_[volume] = {.promise = {}, .record = {}, .abstains = true};
   }
   void set_record(const Uuid& volume, mirror::Record record) {
@@ -49,7 +49,7 @@ class MemoryWitness final : public mirror::Witness {
     if (record.at.term >= vote.promise) {
       vote.promise = record.at.term;
       if (record.at > vote.record.at) vote.record = record;
-      if (standing == Standing::kInForce && record.at.term.number > epoch_) vote.abstains = false;
+      if (standing == Standing::kInForce && record.at.term.number > epochs_[volume]) vote.abstains = false;
     }
     const mirror::WitnessAnswer answer = vote;
     if (!co_await leave()) co_return fail(Code::kTimedOut);
@@ -71,7 +71,7 @@ class MemoryWitness final : public mirror::Witness {
   Duration delay_ = std::chrono::microseconds(200);
   std::map<Uuid, mirror::WitnessAnswer> votes_;
   std::map<Uuid, uint64_t> terms_;
-  uint64_t epoch_ = 0;
+  std::map<Uuid, uint64_t> epochs_;
   uint64_t calls_ = 0;
 };
 
