@@ -253,7 +253,7 @@ def resync_speed(bench):
 @contextlib.contextmanager
 def _full_volume_of_two(bench):
     """And an engine with a new replica of it, whose memory the kernel has given out already."""
-    with _cluster(bench, 3, size=f"{JOINED_MIB}MiB", disk=f"memory:{JOINED_MIB + 256}MiB:populate",
+    with _cluster(bench, 3, size=f"{JOINED_MIB}MiB", disk=f"resident-memory:{JOINED_MIB + 256}MiB",
                   options=("--shards", 1), members=2) as made:
         target = made.engines[0]
         made.serve_on(target)
