@@ -55,8 +55,10 @@ void define_serve(CLI::App& serve, ServeArguments& arguments) {
   serve.add_option("--shards", arguments.shards, "Threads that serve I/O. Default: one for each processor")
       ->check(CLI::PositiveNumber);
   serve
-      .add_option("--poll", arguments.poll,
-                  "auto: look for work for 50 us after the last, then sleep; always: never sleep; never: sleep at once")
+      .add_option(
+          "--poll", arguments.poll,
+          "auto: look for work for 50 us after the last, then sleep, and at once while others want the processor; "
+          "always: never sleep; never: sleep at once")
       ->capture_default_str();
   serve.footer(
       "Sizes take KiB, MiB, GiB, TiB. SIGINT and SIGTERM drain and flush.\n"
@@ -113,8 +115,10 @@ void define_engine(CLI::App& engine, EngineArguments& arguments) {
   engine.add_option("--shards", arguments.shards, "Threads that serve I/O. Default: one for each processor")
       ->check(CLI::PositiveNumber);
   engine
-      .add_option("--poll", arguments.poll,
-                  "auto: look for work for 50 us after the last, then sleep; always: never sleep; never: sleep at once")
+      .add_option(
+          "--poll", arguments.poll,
+          "auto: look for work for 50 us after the last, then sleep, and at once while others want the processor; "
+          "always: never sleep; never: sleep at once")
       ->capture_default_str();
   engine.footer(
       "Offers every replica of the pool that belongs to a volume, to the volume's target, wherever that is; shows\n"
@@ -176,8 +180,10 @@ void define_bench(CLI::App& bench, BenchArguments& arguments) {
   bench.add_flag("--ddgst", arguments.ddgst, "Data digests on remote connections");
   bench.add_option("--target-pid", arguments.target_pid, "A process whose processor time is reported too");
   bench
-      .add_option("--poll", arguments.poll,
-                  "auto: look for work for 50 us after the last, then sleep; always: never sleep; never: sleep at once")
+      .add_option(
+          "--poll", arguments.poll,
+          "auto: look for work for 50 us after the last, then sleep, and at once while others want the processor; "
+          "always: never sleep; never: sleep at once")
       ->capture_default_str();
   bench.add_flag("--json", arguments.json, "Prints one JSON object");
   bench.footer(

@@ -115,13 +115,16 @@ void UringShard::request_stop() {
 }
 
 void UringShard::run() {
+  run_delay_.emplace();
   while (!stop_.load(std::memory_order_acquire) || reactor_.has_ready() || reactor_.has_mail()) turn();
+  run_delay_.reset();
 }
 
 void UringShard::turn() {
   ++statistics_.turns;
   const Instant now = clock_.now();
   if (worked_) spin_until_ = now + options_.spin;
+  if (options_.poll == PollMode::kAuto && crowding_.is_due(now)) crowding_.look(now, run_delay_->read());
   reactor_.set_now(now);
   reactor_.expire_timers();
   const size_t ran = reactor_.run_ready(kReadyBudget);
@@ -154,7 +157,7 @@ bool UringShard::may_spin(Instant now) const {
     case PollMode::kNever:
       return false;
     case PollMode::kAuto:
-      return now < spin_until_;
+      return now < spin_until_ && !crowding_.is_crowded();
   }
   return false;
 }

@@ -11,6 +11,7 @@
 #include "base/xoshiro.h"
 #include "io/buffer_pool.h"
 #include "io/clock.h"
+#include "io/crowding.h"
 #include "io/shard.h"
 #include "io/uring_disk.h"
 #include "io/uring_network.h"
@@ -36,7 +37,7 @@ class UringRandom final : public Random {
 
 // Whether a shard with nothing to do looks on for a while before it sleeps.
 enum class PollMode : uint8_t {
-  kAuto,    // for `spin` after the last work
+  kAuto,    // for `spin` after the last work, while nobody else wants the processor
   kAlways,  // never sleeps: the lowest latency, a whole core
   kNever,   // sleeps at once: the least power
 };
@@ -107,6 +108,8 @@ class UringShard final : private Waker, private SlabObserver {
   Shard shard_;
   WakeOp wake_op_{*this};
   Statistics statistics_;
+  std::optional<RunDelay> run_delay_;  // while it runs
+  Crowding crowding_;
   Instant spin_until_;   // starts in the past: who did nothing yet sleeps
   bool worked_ = false;  // on the last turn
   bool closing_ = false;
