@@ -1,6 +1,7 @@
 #include "sim/disk.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "base/fault.h"
@@ -191,7 +192,8 @@ Result<void> SimDevice::perform(DiskOp& op) {
     case IoOp::kWrite: {
       std::vector<std::byte> now(request.length);
       copy_from_buffers(request.buffers, 0, now);
-      if (now != op.data) core_.violation({.node = node_}, "violation disk.write_buffer_changed_in_flight");
+      if (std::memcmp(now.data(), op.data.data(), now.size()) != 0)
+        core_.violation({.node = node_}, "violation disk.write_buffer_changed_in_flight");
       return perform_write(op);
     }
     case IoOp::kWriteZeroes:

@@ -1,24 +1,13 @@
 #include "sim/trace.h"
 
-#include <cstring>
 #include <fmt/format.h>
 
+#include "base/crc32c.h"
 #include "sim/prng.h"
 
 namespace fairlead::sim {
 
-uint64_t hash_bytes(std::span<const std::byte> bytes) noexcept {
-  uint64_t hash = mix_hash(0x243f6a8885a308d3U, bytes.size());
-  while (bytes.size() >= sizeof(uint64_t)) {
-    uint64_t word = 0;
-    std::memcpy(&word, bytes.data(), sizeof(word));
-    hash = mix_hash(hash, word);
-    bytes = bytes.subspan(sizeof(word));
-  }
-  uint64_t last = 0;
-  if (!bytes.empty()) std::memcpy(&last, bytes.data(), bytes.size());
-  return mix_hash(hash, last);
-}
+uint64_t hash_bytes(std::span<const std::byte> bytes) noexcept { return mix_hash(bytes.size(), crc32c(bytes)); }
 
 std::string_view trace_kind_name(TraceKind kind) noexcept {
   static constexpr std::array<std::string_view, kTraceKindCount> kNames = {
