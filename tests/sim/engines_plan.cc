@@ -143,8 +143,8 @@ EnginesPlan draw_engines_plan(uint64_t seed) {
   if (random.coin()) {
     plan.sick = random.below(engines);
     plan.sickness = plan.disk;
-    if (random.coin()) plan.sickness.write_error_ppm = static_cast<uint32_t>(random.skewed(100, 50'000));
-    if (random.coin()) plan.sickness.flush_error_ppm = static_cast<uint32_t>(random.skewed(1'000, 200'000));
+    if (random.coin()) plan.sickness.write_error_ppm = static_cast<uint32_t>(random.skewed(5'000, 500'000));
+    if (random.coin()) plan.sickness.flush_error_ppm = static_cast<uint32_t>(random.skewed(20'000, 500'000));
     plan.sickness.transient_read_error_ppm = static_cast<uint32_t>(random.skewed(100, 20'000));
   }
   plan.trouble_every = Duration(static_cast<int64_t>(random.skewed(60'000'000, 6'000'000'000)));

@@ -367,7 +367,7 @@ void EnginesRun::fall_sick() {
   spoil(node);
   if (random().coin()) return;
   set_faults(node, plan_.sickness);
-  world_->after(draw_span(10, 10'000), [this, &node, index] {
+  world_->after(draw_span(100, 20'000), [this, &node, index] {
     if (engines_.is_healing || !go_on()) return;
     set_faults(node, plan_.disk);
     crash({index}, CrashKind::kProcessKilled);
