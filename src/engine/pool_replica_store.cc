@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/defect.h"
+
 namespace fairlead::engine {
 namespace {
 
@@ -65,7 +67,9 @@ Result<void> PoolReplicaStore::find_snapshots() {
 Task<Result<void>> PoolReplicaStore::save(mirror::ReplicaState state) {
   pool::Changes changes;
   changes.properties.push_back({.key = kReplicaStateProperty, .value = mirror::encode(state)});
-  FL_CO_TRY_VOID(co_await pool_.change(name_, std::move(changes)));
+  if (!has_defect(Defect::kKeepsNothing)) {
+    FL_CO_TRY_VOID(co_await pool_.change(name_, std::move(changes)));
+  }
   state_ = std::move(state);
   co_return Result<void>();
 }

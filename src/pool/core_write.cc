@@ -1,6 +1,7 @@
 // What changes a replica's content and its map: first writes, copy-on-write, unmapping. On the home shard.
 #include <algorithm>
 
+#include "base/defect.h"
 #include "block/zeroes.h"
 #include "pool/core.h"
 #include "pool/io_pieces.h"
@@ -48,6 +49,10 @@ bool has_anything_below(const MapPage& page, size_t index, uint32_t first, uint3
 // Of what was read below; no buffer: zeroes.
 iovec edge(const Buffer& memory, size_t skip, size_t length) {
   return {memory ? memory.data() + skip : zeroes(length).data(), length};
+}
+
+Task<void> append_later(Journal& journal, std::vector<Record> records) {
+  (void)co_await journal.write(std::move(records));
 }
 
 }  // namespace
@@ -180,6 +185,7 @@ Task<Result<Place>> PoolCore::place_for_write(const Object& object, ExtentLocks:
 // can be told then (docs/internals/replication.md, rule 2).
 Task<Result<void>> PoolCore::stamp_before_write(const Object& object, ExtentLocks::Lock& lock, MapPage& page,
                                                 ExtentIndex extent, Place place) {
+  if (has_defect(Defect::kWritesUnstamped)) co_return Result<void>();
   const StampOrdinal stamp = object.state.stamp;
   const size_t index = index_of(extent);
   Entry now = latest(lock, page, index);
@@ -255,6 +261,10 @@ Task<Result<void>> PoolCore::append_entry(ExtentLocks::Lock& lock, LayerId layer
   lock->entry = entry;
   std::vector<Record> records;
   records.emplace_back(EntryRecord{layer, extent, entry});
+  if (has_defect(Defect::kAnswersBeforeRecord)) {
+    scope_.spawn(append_later(*journal_, std::move(records)));
+    co_return Result<void>();
+  }
   co_return co_await journal_->write(std::move(records));
 }
 
