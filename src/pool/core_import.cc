@@ -294,6 +294,7 @@ Task<Result<void>> PoolCore::account_places() {
 Task<Result<void>> PoolCore::account_run(std::span<const StoredLeaf> run) {
   std::array<Buffer, kCopies> memory;
   std::array<bool, kCopies> is_read{};
+  Error error{Code::kCorrupt, 0, "both copies of a map page are damaged"};
   for (size_t copy = 0; copy < kCopies; ++copy) {
     memory[copy] = co_await buffer(kRunPages * kMapPageBytes);
     const PageStore::Where where = pages_.locate(run.front().ref.address, copy);
@@ -302,6 +303,7 @@ Task<Result<void>> PoolCore::account_run(std::span<const StoredLeaf> run) {
     const Result<void> read =
         co_await block_read(reactor(), home().disk(at.disk), ByteOffset(at.offset + where.offset), {&piece, 1});
     is_read[copy] = read.has_value();
+    if (!read) error = read.error();  // what could not be read need not be damaged
   }
   for (size_t i = 0; i < run.size(); ++i) {
     size_t good = kCopies;
@@ -314,7 +316,7 @@ Task<Result<void>> PoolCore::account_run(std::span<const StoredLeaf> run) {
         ++bad;
       }
     }
-    if (good == kCopies) co_return fail(Code::kCorrupt, "both copies of a map page are damaged");
+    if (good == kCopies) co_return std::unexpected(error);
     const auto page = std::make_unique<MapPage>(run[i].layer->id, run[i].ref.leaf);
     if (!page->decode(std::span<const std::byte, kMapPageBytes>(memory[good].data() + i * kMapPageBytes, kMapPageBytes),
                       layout_.extents())) {
