@@ -188,14 +188,17 @@ class Reign {
   // once nobody writes there. Another is asked when it fails to read. Errors: kBusy (a write there is parked, nothing
   // was done), kCancelled, those of the last that was asked, kUnreachable (there is none).
   // `memory`: Copier::make_memory().
-  Task<Result<void>> copy(ByteRange range, std::vector<Seat*> to, Seat* only_from, std::byte* memory);
-  struct Sink {
+  Task<Result<void>> copy(ByteRange range, std::vector<Seat*> to, std::byte* memory);
+  struct InSession {
     Seat* seat;
     uint64_t session;
   };
-  Task<Result<void>> write_piece(ByteRange piece, std::span<const std::byte> bytes, std::vector<Sink>& sinks);
+  bool is_in(const InSession& what) const { return is_in(*what.seat, what.session); }
+  Task<Result<void>> write_piece(ByteRange piece, std::span<const std::byte> bytes, std::vector<InSession>& sinks);
   Task<void> level_worker();
   Task<bool> level(uint64_t extent, std::byte* memory);
+  Task<Result<void>> level_range(ByteRange range, std::vector<InSession> members, std::byte* memory);
+  Task<Result<Seat*>> read_to_level(ByteRange range, std::span<std::byte> bytes, std::vector<InSession> members);
   std::optional<uint64_t> next_unlevel();
   // Copies what is wanted: first, in order of place, what no host has written to since a return began, then the rest.
   Task<bool> copy_all(Seat& seat, ExtentBits& wanted);

@@ -78,22 +78,17 @@ Task<Result<void>> Reign::read_any(ByteRange range, std::span<std::byte> bytes, 
   co_return read;
 }
 
-Task<Result<void>> Reign::copy(ByteRange range, std::vector<Seat*> to, Seat* only_from, std::byte* memory) {
+Task<Result<void>> Reign::copy(ByteRange range, std::vector<Seat*> to, std::byte* memory) {
   Copier::Lock lock(copier_, range);
   FL_CO_TRY_VOID(co_await lock.take(ending_));
-  std::vector<Sink> sinks;
+  std::vector<InSession> sinks;
   for (Seat* const seat : to) {
     if (seat->has_session) sinks.push_back({seat, seat->prepared.session.number});
   }
   while (!range.empty() && !sinks.empty()) {
     const ByteRange piece = Copier::first_piece(range);
     const std::span<std::byte> bytes(memory, piece.end - piece.begin);
-    if (only_from == nullptr) {
-      FL_CO_TRY_VOID(co_await read_any(piece, bytes, to));
-    } else {
-      if (only_from->standing != Standing::kMember) co_return fail(Code::kUnreachable, "the source has gone");
-      FL_CO_TRY_VOID(co_await read_from(*only_from, piece, bytes));
-    }
+    FL_CO_TRY_VOID(co_await read_any(piece, bytes, to));
     FL_CO_TRY_VOID(co_await write_piece(piece, bytes, sinks));
     range.begin = piece.end;
   }
@@ -101,10 +96,11 @@ Task<Result<void>> Reign::copy(ByteRange range, std::vector<Seat*> to, Seat* onl
 }
 
 // Those of the sinks that are not what they were are none any more.
-Task<Result<void>> Reign::write_piece(ByteRange piece, std::span<const std::byte> bytes, std::vector<Sink>& sinks) {
-  std::erase_if(sinks, [this](const Sink& sink) { return !is_in(*sink.seat, sink.session); });
+Task<Result<void>> Reign::write_piece(ByteRange piece, std::span<const std::byte> bytes,
+                                      std::vector<InSession>& sinks) {
+  std::erase_if(sinks, [this](const InSession& sink) { return !is_in(sink); });
   std::vector<Copier::Device> devices;
-  for (const Sink& sink : sinks) devices.push_back(sink.seat->device);
+  for (const InSession& sink : sinks) devices.push_back(sink.seat->device);
   const std::vector<Result<void>> written = co_await copier_.write(piece, bytes, std::move(devices));
   if (is_ending()) co_return fail(Code::kCancelled);
   for (size_t i = 0; i < sinks.size(); ++i) {
@@ -153,24 +149,59 @@ Task<void> Reign::level_worker() {
 
 // False: not now, or not in this term.
 Task<bool> Reign::level(uint64_t extent, std::byte* memory) {
-  Seat* const source = find(source_);
-  const uint64_t session = source->prepared.session.number;
-  std::vector<Seat*> to;
-  for (const auto& seat : seats_) {
-    if (seat.get() != source && seat->standing == Standing::kMember) to.push_back(seat.get());
+  // Of all members in force, one that lacks it may be what the next take-over levels from: what was read here would be
+  // gone again. Until a record without such a one is in force the extent is not level.
+  std::vector<InSession> members;
+  for (const ReplicaId& id : in_force_.members.ids()) {
+    Seat* const seat = find(id);
+    if (seat == nullptr || !seat->has_session || seat->standing != Standing::kMember) co_return false;
+    members.push_back({seat, seat->prepared.session.number});
   }
-  const Result<void> copied =
-      co_await copy(range_of(extent, sides_.shared().size_bytes), std::move(to), source, memory);
+  const Result<void> levelled = co_await level_range(range_of(extent, sides_.shared().size_bytes), members, memory);
   if (is_ending()) co_return false;
-  if (!copied) {
-    if (copied.error().code != Code::kBusy) lose(*source, session, copied.error());
-    // Another may serve as source, but that is for another decision.
-    if (source->standing != Standing::kMember) renew();
+  if (!levelled && is_medium_error(levelled.error())) find(source_)->last_error = levelled.error();
+  // Another may serve as source, but that is for another decision.
+  if (find(source_)->standing != Standing::kMember) renew();
+  if (!levelled || !std::ranges::all_of(members, [this](const InSession& member) { return is_in(member); })) {
     co_return false;
   }
   sides_.shared().unlevel.clear(extent);
   co_await sides_.look_again();
   co_return true;
+}
+
+Task<Result<void>> Reign::level_range(ByteRange range, std::vector<InSession> members, std::byte* memory) {
+  if (members.size() < 2) co_return Result<void>();
+  Copier::Lock lock(copier_, range);
+  FL_CO_TRY_VOID(co_await lock.take(ending_));
+  while (!range.empty()) {
+    const ByteRange piece = Copier::first_piece(range);
+    const std::span<std::byte> bytes(memory, piece.end - piece.begin);
+    const Result<Seat*> source = co_await read_to_level(piece, bytes, members);
+    if (!source) co_return std::unexpected(source.error());
+    std::vector<InSession> others = members;
+    std::erase_if(others, [&](const InSession& member) { return member.seat == *source; });
+    FL_CO_TRY_VOID(co_await write_piece(piece, bytes, others));
+    range.begin = piece.end;
+  }
+  co_return Result<void>();
+}
+
+// Of the source; what its medium does not give, of another that has every acknowledged write: in what they differ
+// nobody has read yet. Returns whose it is.
+Task<Result<Reign::Seat*>> Reign::read_to_level(ByteRange range, std::span<std::byte> bytes,
+                                                std::vector<InSession> members) {
+  Seat* source = find(source_);
+  if (source->standing != Standing::kMember) co_return fail(Code::kUnreachable, "the source has gone");
+  Result<void> read = co_await read_from(*source, range, bytes);
+  for (const InSession& member : members) {
+    if (read || is_ending() || !is_medium_error(read.error())) break;
+    if (member.seat->peer.slot == find(source_)->peer.slot || member.seat->is_cold || !is_in(member)) continue;
+    source = member.seat;
+    read = co_await read_from(*source, range, bytes);
+  }
+  if (!read) co_return std::unexpected(read.error());
+  co_return source;
 }
 
 // ---- What a replica that returns has missed
@@ -214,7 +245,7 @@ Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, 
     sides_.shared().has_io.store(false, std::memory_order_relaxed);
     std::vector<Seat*> to = {&seat};
     const Result<void> copied =
-        co_await copy(range_of(extent, sides_.shared().size_bytes), std::move(to), nullptr, memory.get());
+        co_await copy(range_of(extent, sides_.shared().size_bytes), std::move(to), memory.get());
     place.reset();
     if (is_ending()) co_return;
     if (copied && is_same()) {
@@ -253,7 +284,7 @@ void Reign::repair_wanted(Slot slot, ByteRange range) {
 Task<void> Reign::repair(Seat& seat, ByteRange range) {
   std::vector<Seat*> to = {&seat};
   const AlignedBytes memory = Copier::make_memory();
-  (void)co_await copy(range, std::move(to), nullptr, memory.get());
+  (void)co_await copy(range, std::move(to), memory.get());
 }
 
 }  // namespace fairlead::mirror
