@@ -180,6 +180,32 @@ Task<void> freeze_and_die(VolumeBed& bed, TestTarget& target, Scope& asking, Res
   for (size_t i = 0; i < 3; ++i) EXPECT_EQ(in_snapshot(bed, i, 1, 5), 1);
 }
 
+Task<void> take(TestTarget& target, uint8_t number) {
+  EXPECT_TRUE(co_await target.volume->take_snapshot(snapshot_id(number), kPatience));
+}
+
+// Its answer is lost, so the snapshot is of a later moment, and what it has is another one by the same name.
+TEST(SnapshotTest, WhatIsLeftOfAnAttemptIsNotTakenForTheSnapshot) {
+  VolumeBed bed(3);
+  bed.serve([](VolumeBed& bed, TestTarget& target) -> Task<void> {
+    EXPECT_TRUE(co_await bed.write(target, 5, 1));
+    target.links[2]->set_delay(milliseconds(1), milliseconds(1));
+    Scope taking(bed.reactor());
+    taking.spawn(take(target, 1));
+    while (count_snapshots(bed, 2) == 0) co_await sleep(bed.reactor(), std::chrono::microseconds(10));
+    target.links[2]->set_reachable(false);
+    EXPECT_TRUE(co_await bed.has_members(target, 2));
+    EXPECT_TRUE(co_await bed.write(target, 5, 2));
+    co_await taking.close();
+    EXPECT_EQ(in_snapshot(bed, 2, 1, 5), 1);
+    EXPECT_EQ(in_snapshot(bed, 0, 1, 5), 2);
+    target.links[2]->set_reachable(true);
+    EXPECT_TRUE(co_await bed.has_members(target, 3));
+    EXPECT_EQ(in_snapshot(bed, 2, 1, 5), 2);
+    expect_same_everywhere(bed);
+  });
+}
+
 TEST(SnapshotTest, ATakeOverThatDoesNotFindTheRecordDeletesIt) {
   VolumeBed bed(3);
   bed.run([](VolumeBed& bed) -> Task<void> {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "base/crc32c.h"
 #include "engines_host.h"
 #include "engines_node.h"
 
@@ -446,6 +447,14 @@ void EnginesRun::finish_deletions(EngineVolume& volume) {
   }
 }
 
+static std::string list(const std::vector<EngineNode::FoundSnapshot>& snapshots) {
+  std::string text;
+  for (const auto& [id, bytes] : snapshots) {
+    text += fmt::format(" {} {} bytes, crc {:08x};", to_string(id).substr(24), bytes.size(), crc32c(bytes));
+  }
+  return text.empty() ? " none;" : text;
+}
+
 void EnginesRun::compare_snapshots(EngineVolume& volume) {
   using Found = std::vector<EngineNode::FoundSnapshot>;
   std::optional<Found> first;
@@ -456,7 +465,9 @@ void EnginesRun::compare_snapshots(EngineVolume& volume) {
     wait([&] { return is_read_; }, kReadMax, "reading snapshots");
     if (!go_on()) return;
     if (!first) first = found;
-    if (found != first) return engines_.fail(fmt::format("volume {}: members have other snapshots", volume.index));
+    if (found == first) continue;
+    return engines_.fail(fmt::format("volume {}: members have other snapshots: the first{} engine {}{}", volume.index,
+                                     list(*first), engine, list(found)));
   }
   for (const auto& taken : volume.taken) {
     const auto found = std::ranges::find(*first, taken->id, &EngineNode::FoundSnapshot::id);
