@@ -87,6 +87,7 @@ class EnginesRun {
   void spoil(EngineNode& node);
   void mend();
   EngineNode* target_node(const EngineVolume& volume);
+  bool has_room_for_snapshot(const EngineVolume& volume) const;
   void take_snapshot();
   void delete_snapshot();
   void finish_deletions(EngineVolume& volume);
@@ -412,12 +413,21 @@ EngineNode* EnginesRun::target_node(const EngineVolume& volume) {
   return at == engines_.nodes.end() ? nullptr : at->get();
 }
 
+// Even if all of every volume is written over between any two, and brought back once more.
+bool EnginesRun::has_room_for_snapshot(const EngineVolume& volume) const {
+  uint64_t needed = 12 * kMiB + align_up(volume.plan.options.size_bytes, mirror::kExtentBytes);
+  for (const auto& each : engines_.volumes) {
+    needed += (each->taken.size() + 2) * align_up(each->plan.options.size_bytes, mirror::kExtentBytes);
+  }
+  return needed <= plan_.disk_bytes;
+}
+
 void EnginesRun::take_snapshot() {
   EngineVolume& volume = any_volume();
   EngineNode* const node = target_node(volume);
   if (node == nullptr) return;
   constexpr size_t kSnapshots = 6;
-  if (volume.taken.size() >= kSnapshots) return;
+  if (volume.taken.size() >= kSnapshots || !has_room_for_snapshot(volume)) return;
   // Whoever gives ids may give one twice, to things of different kinds: some are replicas' too.
   const Uuid id = uuid_from_random(world_->seed(), 1000 + 100 * volume.index + volume.taken.size());
   volume.taken.push_back(std::make_unique<EngineVolume::Taken>());
