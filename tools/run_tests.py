@@ -24,7 +24,7 @@ SIM_SEEDS_ASAN = 20
 SIM_SEEDS_HOST = 300
 SIM_SEEDS_POOL = 1000
 SIM_SEEDS_MIRROR = 600
-SIM_SEEDS_ENGINES = 60
+SIM_SEEDS_ENGINES = 300
 # Module: which of its tests. Those of the pool run on one thread, in simulation, but for a few.
 TSAN_TESTS = {"async": "*", "io": "*", "pool": "ThreadsTest.*", "mirror": "ThreadsTest.*", "host": "*", "target": "*"}
 SANITIZER_OPTIONS = {
