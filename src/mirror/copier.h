@@ -20,8 +20,10 @@ class Copier {
   // A range is copied piece by piece: each is little enough for hosts not to wait long behind it, and for a slow way
   // not to be taken for one that stalls.
   static constexpr uint64_t kPieceBytes = 128 * kKiB;
-  static ByteRange first_piece(ByteRange range) {
-    return {range.begin, std::min(range.end, range.begin + kPieceBytes)};
+  static constexpr uint64_t kPieceBytesMin = 4 * kKiB;
+  // Requires: kPieceBytes at most.
+  static ByteRange first_piece(ByteRange range, uint64_t bytes) {
+    return {range.begin, std::min(range.end, range.begin + bytes)};
   }
   // Memory for one piece, of one worker.
   static AlignedBytes make_memory() { return make_aligned_bytes(kPieceBytes); }

@@ -58,6 +58,7 @@ class CopyBudget {
 
     // None: `ending` was cancelled first.
     Task<std::optional<Place>> take(Kind kind, CancelSource& ending);
+    bool is_copying() const { return under_way_ > 0; }
     // What waits, and what comes, to be levelled is in a hurry, or is not any more.
     void set_hurry(bool is_in_hurry);
 

@@ -37,6 +37,9 @@ struct Peer {
   // Damping: who fails again and again is asked again later and later.
   uint32_t failures = 0;
   Instant failed_at;
+  // What is copied to it, or from it, at once: less after it did not end in time, more again when it is quick.
+  uint64_t piece_bytes = Copier::kPieceBytes;
+  uint32_t quick_pieces = 0;
 };
 
 class Reign {
@@ -194,6 +197,9 @@ class Reign {
     uint64_t session;
   };
   bool is_in(const InSession& what) const { return is_in(*what.seat, what.session); }
+  uint64_t piece_bytes() const;
+  void note_piece(Peer& peer, Instant began) const;
+  static void make_pieces_smaller(Peer& peer);
   Task<Result<void>> write_piece(ByteRange piece, std::span<const std::byte> bytes, std::vector<InSession>& sinks);
   Task<void> level_worker();
   Task<bool> level(uint64_t extent, std::byte* memory);

@@ -53,6 +53,7 @@ Task<Result<void>> Reign::read_from(Seat& seat, ByteRange range, std::span<std::
   const Instant began = home_.reactor.now();
   Result<void> read = co_await copier_.read(range, bytes, device);
   seat.read_takes += (home_.reactor.now() - began - seat.read_takes) / 8;
+  if (read) note_piece(seat.peer, began);
   const bool is_same =
       seat.has_session && seat.prepared.session.number == session && seat.peer.link->connection() == seat.connection;
   if (read && !is_same) read = fail(Code::kConnectionLost, "the replica went while it was read");
@@ -78,6 +79,30 @@ Task<Result<void>> Reign::read_any(ByteRange range, std::span<std::byte> bytes, 
   co_return read;
 }
 
+// As the slowest of those that are there can bear.
+uint64_t Reign::piece_bytes() const {
+  uint64_t bytes = Copier::kPieceBytes;
+  for (const auto& seat : seats_) {
+    if (seat->has_session) bytes = std::min(bytes, seat->peer.piece_bytes);
+  }
+  return bytes;
+}
+
+void Reign::make_pieces_smaller(Peer& peer) {
+  peer.piece_bytes = std::max(peer.piece_bytes / 4, Copier::kPieceBytesMin);
+  peer.quick_pieces = 0;
+}
+
+void Reign::note_piece(Peer& peer, Instant began) const {
+  constexpr uint32_t kQuickPieces = 256;
+  if (home_.reactor.now() - began > options_.stall_limit / 32) {
+    peer.quick_pieces = 0;
+  } else if (++peer.quick_pieces >= kQuickPieces) {
+    peer.quick_pieces = 0;
+    peer.piece_bytes = std::min(2 * peer.piece_bytes, Copier::kPieceBytes);
+  }
+}
+
 Task<Result<void>> Reign::copy(ByteRange range, std::vector<Seat*> to, std::byte* memory) {
   Copier::Lock lock(copier_, range);
   FL_CO_TRY_VOID(co_await lock.take(ending_));
@@ -86,7 +111,7 @@ Task<Result<void>> Reign::copy(ByteRange range, std::vector<Seat*> to, std::byte
     if (seat->has_session) sinks.push_back({seat, seat->prepared.session.number});
   }
   while (!range.empty() && !sinks.empty()) {
-    const ByteRange piece = Copier::first_piece(range);
+    const ByteRange piece = Copier::first_piece(range, piece_bytes());
     const std::span<std::byte> bytes(memory, piece.end - piece.begin);
     FL_CO_TRY_VOID(co_await read_any(piece, bytes, to));
     FL_CO_TRY_VOID(co_await write_piece(piece, bytes, sinks));
@@ -101,10 +126,15 @@ Task<Result<void>> Reign::write_piece(ByteRange piece, std::span<const std::byte
   std::erase_if(sinks, [this](const InSession& sink) { return !is_in(sink); });
   std::vector<Copier::Device> devices;
   for (const InSession& sink : sinks) devices.push_back(sink.seat->device);
+  const Instant began = home_.reactor.now();
   const std::vector<Result<void>> written = co_await copier_.write(piece, bytes, std::move(devices));
   if (is_ending()) co_return fail(Code::kCancelled);
   for (size_t i = 0; i < sinks.size(); ++i) {
-    if (!written[i]) lose(*sinks[i].seat, sinks[i].session, written[i].error());
+    if (written[i]) {
+      note_piece(sinks[i].seat->peer, began);
+    } else {
+      lose(*sinks[i].seat, sinks[i].session, written[i].error());
+    }
   }
   co_return Result<void>();
 }
@@ -175,7 +205,7 @@ Task<Result<void>> Reign::level_range(ByteRange range, std::vector<InSession> me
   Copier::Lock lock(copier_, range);
   FL_CO_TRY_VOID(co_await lock.take(ending_));
   while (!range.empty()) {
-    const ByteRange piece = Copier::first_piece(range);
+    const ByteRange piece = Copier::first_piece(range, piece_bytes());
     const std::span<std::byte> bytes(memory, piece.end - piece.begin);
     const Result<Seat*> source = co_await read_to_level(piece, bytes, members);
     if (!source) co_return std::unexpected(source.error());

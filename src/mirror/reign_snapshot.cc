@@ -134,14 +134,14 @@ Task<bool> Reign::cut(Snapshot snapshot, MemberSet members) {
   if (!is_mutant(Mutant::kCutsWithoutHold) && !co_await sides_.drain(era_)) co_return false;
   if (!are_members(members) || !co_await flush_all(members)) co_return false;
   const bool is_taken = co_await ask_all(members, SnapshotRequest{snapshot});
-  // What is written from here on is newer than the cut. Also when somebody did not answer: what is left of this attempt,
-  // by the same name, must not have the cut of another.
+  // What is written from here on is newer than the cut. Also when somebody did not answer: what is left of this
+  // attempt, by the same name, must not have the cut of another.
   const uint64_t next = ++counter_;
   MemberSet stamped;
   for (const Seat* const seat : with_generation()) stamped.add(seat->peer.link->replica());
   (void)co_await ask_all(stamped, GenerationRequest{next});
   generation_ = next;
-  co_return is_taken && are_members(members);
+  co_return is_taken&& are_members(members);
 }
 
 // Those that are away do it when they are back: what the others have not is deleted there.
@@ -358,7 +358,7 @@ Task<void> Reign::layer_worker(LayerCopy& copy) {
     sides_.shared().has_io.store(false, std::memory_order_relaxed);
     Result<void> done;
     while (done && !range.empty() && is_in(seat, copy.session)) {
-      const ByteRange piece = Copier::first_piece(range);
+      const ByteRange piece = Copier::first_piece(range, piece_bytes());
       const std::span<std::byte> bytes(memory.get(), piece.end - piece.begin);
       done = co_await copier_.read(piece, bytes, copy.from);
       if (!done || !is_in(seat, copy.session)) break;
