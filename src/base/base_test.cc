@@ -29,6 +29,15 @@ TEST(ErrorTest, TableNamesEachCodeOnce) {
   EXPECT_EQ(std::ranges::adjacent_find(names), names.end());
 }
 
+TEST(ErrorTest, EachNameLeadsBackToItsCode) {
+  for (int i = 0; i < kCodeCount; ++i) {
+    const auto code = static_cast<Code>(i);
+    EXPECT_EQ(code_from_name(code_info(code).name), code);
+  }
+  EXPECT_EQ(code_from_name("not_foun"), std::nullopt);
+  EXPECT_EQ(code_from_name(""), std::nullopt);
+}
+
 TEST(ErrorTest, TextNamesStepAndCause) {
   EXPECT_EQ(to_string(error_from_errno(EBUSY, "claim the file")),
             "is in use (claim the file: Device or resource busy)");

@@ -1,5 +1,6 @@
 #include "base/error.h"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <fmt/format.h>
@@ -111,6 +112,12 @@ const CodeInfo& code_info(Code code) noexcept {
   const auto index = static_cast<size_t>(code);
   FL_CHECK(index < kTable.size());
   return kTable[index];
+}
+
+std::optional<Code> code_from_name(std::string_view name) noexcept {
+  const auto found = std::ranges::find(kTable, name, &CodeInfo::name);
+  if (found == kTable.end()) return std::nullopt;
+  return found->code;
 }
 
 Error error_from_errno(int os_errno, const char* what) noexcept {

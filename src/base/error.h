@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -46,6 +47,8 @@ struct CodeInfo {
   bool retry_can_help;
 };
 const CodeInfo& code_info(Code code) noexcept;
+// The code of that name ("not_found"), as another process said it; none: there is no such name here.
+std::optional<Code> code_from_name(std::string_view name) noexcept;
 
 // Small and trivially copyable. `what` points to a string that lives for ever (a literal): which step failed or what to
 // do. Names (paths, arguments) are added by the edge that knows them.

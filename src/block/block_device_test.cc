@@ -289,7 +289,9 @@ TEST(SpecTest, ParsesDurationsCountsFractionsAndOptions) {
   EXPECT_EQ(*parse_duration("80us"), nanoseconds(80'000));
   EXPECT_EQ(*parse_duration("1.5s"), nanoseconds(1'500'000'000));
   EXPECT_EQ(*parse_duration("0ns"), nanoseconds(0));
-  for (const char* bad : {"", "5", "us", "-1us", "1m", "1e30s", "nans", "1 us"})
+  EXPECT_EQ(*parse_duration("10m"), std::chrono::minutes(10));
+  EXPECT_EQ(*parse_duration("1.5h"), std::chrono::minutes(90));
+  for (const char* bad : {"", "5", "us", "-1us", "1d", "1e30s", "nans", "1 us"})
     EXPECT_FALSE(parse_duration(bad)) << bad;
   EXPECT_EQ(*parse_count("100k"), 100'000U);
   EXPECT_EQ(*parse_count("2M"), 2'000'000U);

@@ -11,7 +11,12 @@ struct Scale {
   std::string_view name;
   uint64_t factor;
 };
-constexpr std::array<Scale, 4> kDurations = {{{"ns", 1}, {"us", 1'000}, {"ms", 1'000'000}, {"s", 1'000'000'000}}};
+constexpr std::array<Scale, 6> kDurations = {{{"ns", 1},
+                                              {"us", 1'000},
+                                              {"ms", 1'000'000},
+                                              {"s", 1'000'000'000},
+                                              {"m", 60'000'000'000},
+                                              {"h", 3'600'000'000'000}}};
 constexpr std::array<Scale, 3> kCounts = {{{"", 1}, {"k", 1'000}, {"M", 1'000'000}}};
 
 // A number at the start of the text, which then is what follows it.
@@ -45,7 +50,7 @@ Result<std::vector<SpecOption>> split_options(std::string_view text) {
 Result<Duration> parse_duration(std::string_view text) {
   double number = 0;
   if (!take_number(text, number) || !(number >= 0)) {
-    return fail(Code::kInvalidArgument, "a duration is a number with ns, us, ms or s, such as 80us");
+    return fail(Code::kInvalidArgument, "a duration is a number with ns, us, ms, s, m or h, such as 80us");
   }
   for (const Scale& scale : kDurations) {
     if (text != scale.name) continue;
@@ -53,7 +58,7 @@ Result<Duration> parse_duration(std::string_view text) {
     if (ns >= 9.2e18) return fail(Code::kInvalidArgument, "a duration is below 292 years");
     return Duration(std::llround(ns));
   }
-  return fail(Code::kInvalidArgument, "a duration ends in ns, us, ms or s");
+  return fail(Code::kInvalidArgument, "a duration ends in ns, us, ms, s, m or h");
 }
 
 Result<uint64_t> parse_count(std::string_view text) {

@@ -20,7 +20,7 @@ struct SpecOption {
 // one side of it.
 Result<std::vector<SpecOption>> split_options(std::string_view text);
 
-// "80us", "5ms", "1.5s", "250ns". Error kInvalidArgument: not of that form, negative, or above 292 years.
+// "80us", "5ms", "1.5s", "250ns", "10m", "1h". Error kInvalidArgument: not of that form, negative, or above 292 years.
 Result<Duration> parse_duration(std::string_view text);
 
 // A whole number, "100k" and "2M" being thousands and millions. Error kInvalidArgument.

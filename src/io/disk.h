@@ -62,6 +62,12 @@ class Storage {
   virtual Result<std::shared_ptr<DiskFile>> open(const OpenDisk& options) = 0;
   // Requires: `file` was opened by a Storage of the same kind (on any shard).
   virtual Result<std::unique_ptr<Disk>> attach(std::shared_ptr<DiskFile> file) = 0;
+  // What it holds, as far as its first bytes tell, whoever has it open: "an ext4 file system (label data)". Empty:
+  // nothing that is known. Blocks briefly.
+  virtual std::string signature(const std::string& path) const {
+    (void)path;
+    return {};
+  }
   // Of this run of the kernel: what was written and not flushed survives the end of a process, but not of this. Never
   // nil, the same on all shards. Where it cannot be known each process has another, so that nothing seems to survive.
   virtual Uuid boot_id() const = 0;

@@ -1,4 +1,4 @@
-// Runtime: the shards of a process, each with its thread. The only place that makes threads.
+// Runtime: the shards of a process, each with its thread.
 //
 //   Runtime runtime({.shards = 2});
 //   if (Result<void> started = runtime.start(); !started) …

@@ -4,6 +4,7 @@
 #include "io/boot_id.h"
 #include "io/buffer_pool.h"
 #include "io/disk.h"
+#include "io/disk_signature.h"
 #include "io/uring_ring.h"
 
 namespace fairlead {
@@ -15,6 +16,7 @@ class UringStorage final : public Storage {
   // See open_disk_file().
   Result<std::shared_ptr<DiskFile>> open(const OpenDisk& options) override;
   Result<std::unique_ptr<Disk>> attach(std::shared_ptr<DiskFile> file) override;
+  std::string signature(const std::string& path) const override { return signature_of(path); }
   Uuid boot_id() const override { return kernel_boot_id(); }
 
  private:
