@@ -1,0 +1,36 @@
+// Placement: which pools get the replicas of a volume. Plain functions of what is known; the same input gives the same
+// answer.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "control/resources.h"
+
+namespace fairlead::control {
+
+struct PoolCandidate {
+  std::string name;
+  std::string node;
+  Labels node_labels;
+  uint64_t capacity_bytes = 0;
+  uint64_t free_bytes = 0;
+  uint64_t promised_bytes = 0;  // sizes of what it has, thin or not
+  std::string excluded;         // why it takes nothing new, "node b is cordoned"; empty: it does
+};
+
+struct PlacementRequest {
+  const VolumeSpec& spec;
+  size_t count = 1;
+  std::vector<std::string> nodes_taken = {};      // these have a replica of the volume already
+  std::map<std::string, size_t> group_load = {};  // replicas of other volumes of its group, by node
+  std::vector<std::string> pools_only = {};       // empty: all
+};
+
+// The names of `count` pools, the best first: never two on a node; labels as the topology says; first the preferred
+// node, then where its group has least, then what has promised least of its capacity. Error kNoSpace: says for each
+// node why not.
+Outcome<std::vector<std::string>> place(const std::vector<PoolCandidate>& pools, const PlacementRequest& request);
+
+}  // namespace fairlead::control
