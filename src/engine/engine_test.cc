@@ -8,6 +8,7 @@
 #include "engine/no_witness.h"
 #include "engine/test_bed.h"
 #include "host/subsystem.h"
+#include "tests/support/memory_witness.h"
 
 namespace fairlead::engine {
 namespace {
@@ -26,26 +27,31 @@ class Node {
   Node(sim::SimWorld& world, const char* address)
       : world_(world), node_(world.add_node(address, {.shards = 2, .more_addresses = {}})) {
     world.create_disk(node_, "/disk", 96 * kMiB);
+    world.create_disk(node_, "/other", 96 * kMiB);
   }
   Shard& home() { return node_.shard(0); }
   Reactor& reactor() { return home().reactor; }
   SocketAddress address() const { return node_.address(4420); }
-  Task<void> format() {
+  Task<void> format(std::string name = "tank", std::string path = "/disk") {
     pool::CreateOptions options;
-    options.name = "tank";
+    options.name = name;
     options.extent_bytes = 256 * kKiB;
     options.journal_bytes = pool::kJournalBytesMin;
-    EXPECT_TRUE((co_await pool::Pool::create(node_.shard(0), disks(), options)).has_value());
+    EXPECT_TRUE((co_await pool::Pool::create(node_.shard(0), disks(path), options)).has_value());
   }
   // Listens, with the replicas offered.
-  Task<std::unique_ptr<Engine>> start(EngineOptions options = {}) {
+  Task<std::unique_ptr<Engine>> start(EngineOptions options = {}, mirror::Witness* witness = nullptr) {
     const std::vector<Shard*> shards = {&node_.shard(0), &node_.shard(1)};
-    auto pool = co_await pool::Pool::import(shards, disks(), {});
-    EXPECT_TRUE(pool.has_value());
-    auto engine = std::make_unique<Engine>(shards, std::move(*pool), witness_, options);
-    co_await engine->start();
+    auto engine =
+        std::make_unique<Engine>(shards, test_uuid(200), witness != nullptr ? *witness : no_witness_, options);
+    co_await add_pool(*engine, "/disk");
     EXPECT_TRUE((co_await engine->listen({.bind = address(), .advertise = {}})).has_value());
     co_return engine;
+  }
+  Task<void> add_pool(Engine& engine, std::string path) {
+    auto pool = co_await pool::Pool::import({&node_.shard(0), &node_.shard(1)}, disks(path), {});
+    EXPECT_TRUE(pool.has_value());
+    if (pool) EXPECT_TRUE(co_await engine.add_pool(std::move(*pool)));
   }
   // Runs the body there, to its end.
   void run(Task<void> body) {
@@ -54,10 +60,10 @@ class Node {
     const sim::RunResult result = world_.run_until([&] { return is_done; }, seconds(600));
     FL_CHECK(result == sim::RunResult::kDone);
   }
-  std::vector<pool::PoolDisk> disks() {
-    auto source = open_disk_source(node_.shard(0), {.path = "/disk"});
+  std::vector<pool::PoolDisk> disks(const std::string& path = "/disk") {
+    auto source = open_disk_source(node_.shard(0), {.path = path});
     EXPECT_TRUE(source.has_value()) << to_string(source.error());
-    return {{"/disk", *source}};
+    return {{path, *source}};
   }
 
  private:
@@ -67,7 +73,7 @@ class Node {
   }
   sim::SimWorld& world_;
   sim::SimNode& node_;
-  NoWitness witness_;
+  NoWitness no_witness_;
 };
 
 class EngineTest : public testing::Test {
@@ -191,7 +197,7 @@ Task<void> serves_and_stands_by(Node& node) {
   auto engine = co_await node.start();
   EXPECT_TRUE(co_await engine->create_replica(new_replica("db", kOne, {kOne})));
   EXPECT_TRUE(co_await engine->open_volume(new_volume({{kOne, {}}})));
-  EXPECT_EQ(code_of(co_await engine->open_volume(new_volume({{kOne, {}}}))), Code::kAlreadyExists);
+  EXPECT_TRUE(co_await engine->open_volume(new_volume({{kOne, {}}}))) << "it is, as it is to be";
   EXPECT_EQ(code_of(engine->force(test_volume(), kOne)), Code::kInvalidArgument) << "it is not the target";
   const auto listening = co_await engine->listen({.bind = node.address(), .advertise = {}});
   EXPECT_FALSE(listening) << "the volume would not be shown there";
@@ -205,12 +211,84 @@ Task<void> serves_and_stands_by(Node& node) {
   EXPECT_TRUE(co_await engine->close_volume(test_volume()));
   EXPECT_TRUE(co_await engine->delete_replica("db"));
   EXPECT_TRUE(engine->replicas().empty());
-  EXPECT_EQ(engine->pool().list().size(), 0U);
+  EXPECT_EQ(engine->find_pool("tank")->list().size(), 0U);
   EXPECT_TRUE(co_await engine->stop());
 }
 TEST_F(EngineTest, AVolumeOfOneReplicaIsServedAndStandsBy) {
   Node node(world, "10.0.0.1");
   node.run(serves_and_stands_by(node));
+}
+
+// ---- Pools
+
+Task<void> has_several_pools(Node& node) {
+  co_await node.format();
+  co_await node.format("other", "/other");
+  auto engine = co_await node.start();
+  co_await node.add_pool(*engine, "/other");
+  CO_ASSERT_TRUE(engine->pools().size() == 2);
+  NewReplica replica = new_replica("db", kOne, {kOne});
+  EXPECT_EQ(code_of(co_await engine->create_replica(replica)), Code::kInvalidArgument) << "in which pool?";
+  replica.pool = "none";
+  EXPECT_EQ(code_of(co_await engine->create_replica(replica)), Code::kNotFound);
+  replica.pool = "other";
+  replica.annotations = {{"volume-name", "db"}, {"size", "8MiB"}};
+  EXPECT_TRUE(co_await engine->create_replica(replica));
+  replica.name = "again";
+  replica.pool = "tank";
+  EXPECT_EQ(code_of(co_await engine->create_replica(replica)), Code::kAlreadyExists);
+  CO_ASSERT_TRUE(engine->replicas().size() == 1);
+  EXPECT_EQ(engine->replicas()[0].pool, "other");
+
+  EXPECT_TRUE(co_await engine->open_volume(new_volume({{kOne, {}}})));
+  EXPECT_EQ(code_of(co_await engine->remove_pool("other")), Code::kBusy);
+  EXPECT_TRUE(co_await engine->remove_pool("tank")) << "nobody uses anything in it";
+  EXPECT_TRUE(co_await engine->close_volume(test_volume()));
+  EXPECT_TRUE(co_await engine->remove_pool("other"));
+  EXPECT_EQ(code_of(co_await engine->remove_pool("other")), Code::kNotFound);
+  EXPECT_TRUE(engine->replicas().empty());
+  co_await node.add_pool(*engine, "/other");
+  CO_ASSERT_TRUE(engine->replicas().size() == 1);
+  EXPECT_EQ(engine->replicas()[0].annotations, replica.annotations);
+  EXPECT_TRUE(co_await engine->set_annotations(to_string(kOne), {{"size", "9MiB"}}));
+  EXPECT_EQ(engine->replicas()[0].annotations, (Annotations{{"size", "9MiB"}}));
+  EXPECT_EQ(code_of(co_await engine->set_annotations("db", {{"", "empty"}})), Code::kInvalidArgument);
+  EXPECT_EQ(code_of(co_await engine->set_annotations("db", {{"long", std::string(3000, 'x')}})),
+            Code::kInvalidArgument);
+  EXPECT_TRUE(co_await engine->set_annotations("db", {}));
+  EXPECT_EQ(engine->replicas()[0].annotations, Annotations{});
+  EXPECT_TRUE(co_await engine->stop());
+}
+TEST_F(EngineTest, ReplicasAreInThePoolThatWasNamed) {
+  Node node(world, "10.0.0.1");
+  node.run(has_several_pools(node));
+}
+
+// ---- What it tells of itself
+
+Task<void> tells_who_has_a_replica(Node& node) {
+  co_await node.format();
+  auto engine = co_await node.start();
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("db", kOne, {kOne})));
+  EXPECT_FALSE(engine->replicas()[0].holder);
+  EXPECT_TRUE(co_await engine->open_volume(new_volume({{kOne, {}}})));
+  const uint64_t before = engine->changes().count();
+  EXPECT_TRUE(co_await engine->serve_volume(test_volume()));
+  CO_ASSERT_TRUE(co_await await_serving(node.reactor(), *engine));
+  EXPECT_EQ(engine->replicas()[0].holder, engine->find_volume(test_volume())->status().term);
+  EXPECT_GT(engine->changes().count(), before);
+  (void)co_await sleep(node.reactor(), seconds(20));
+  const uint64_t at_rest = engine->changes().count();
+  (void)co_await sleep(node.reactor(), seconds(20));
+  EXPECT_EQ(engine->changes().count(), at_rest) << "nothing happens, nothing is told";
+  EXPECT_TRUE(co_await engine->stand_by(test_volume()));
+  EXPECT_FALSE(engine->replicas()[0].holder);
+  EXPECT_GT(engine->changes().count(), at_rest);
+  EXPECT_TRUE(co_await engine->stop());
+}
+TEST_F(EngineTest, ItTellsWhoHasAReplica) {
+  Node node(world, "10.0.0.1");
+  node.run(tells_who_has_a_replica(node));
 }
 
 // ---- Snapshots, clones, growth: as a host sees them
@@ -289,7 +367,7 @@ Task<void> clones(Node& node) {
   co_await host.disconnect();
   EXPECT_TRUE(co_await engine->close_volume(test_volume()));
   EXPECT_TRUE(co_await engine->delete_replica("db"));
-  EXPECT_EQ(engine->pool().list().size(), 1U) << "its snapshot has gone with it";
+  EXPECT_EQ(engine->find_pool("tank")->list().size(), 1U) << "its snapshot has gone with it";
   EXPECT_TRUE(co_await other.reads(3, 9));
 
   EXPECT_TRUE(co_await engine->grow_volume(volume, 2 * kSize, kLimit));
@@ -365,6 +443,49 @@ TEST_F(EngineTest, OneThatLostItsVolumeTakesItBackWhenTold) {
   near.run(take_back_as_soon_as_it_is_lost(both));
   near.run(end(both, false));
   far.run(end(both, true));
+}
+
+// The volume moves from one replica to another, while it is served, and the first is deleted.
+Task<void> takes_other_places(Node& node) {
+  const mirror::ReplicaId late = test_uuid(14);
+  test::MemoryWitness witness(node.reactor());
+  co_await node.format();
+  auto engine = co_await node.start({}, &witness);
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("db", kOne, {kOne})));
+  EXPECT_TRUE(co_await engine->open_volume(new_volume({{kOne, {}}})));
+  EXPECT_TRUE(co_await engine->serve_volume(test_volume()));
+  CO_ASSERT_TRUE(co_await await_serving(node.reactor(), *engine));
+  Host host(node, test_volume());
+  CO_ASSERT_TRUE(co_await host.connect());
+  co_await host.write(3, 1);
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("late", late, {})));
+  EXPECT_EQ(code_of(co_await engine->open_volume(new_volume({{kOne, {}}, {test_uuid(15), {}}}))), Code::kNotFound);
+  EXPECT_TRUE(co_await engine->open_volume(new_volume({{kOne, {}}, {late, {}}})));
+  co_await host.write(4, 2);
+  while (engine->find_volume(test_volume())->status().record.members.size() < 2) {
+    (void)co_await sleep(node.reactor(), milliseconds(1));
+  }
+  EXPECT_EQ(code_of(co_await engine->delete_replica("db")), Code::kBusy);
+  NewVolume left = new_volume({{late, {}}});
+  left.size_bytes = 2 * kSize;
+  EXPECT_TRUE(co_await engine->open_volume(left));
+  EXPECT_EQ(engine->places_of(test_volume()), left.replicas);
+  EXPECT_TRUE(co_await engine->delete_replica("db"));
+  EXPECT_TRUE(co_await host.reads(3, 1));
+  EXPECT_TRUE(co_await host.reads(4, 2));
+  while (host.device().refresh_size() != 2 * kSize) (void)co_await sleep(node.reactor(), milliseconds(1));
+  left.allowed_hosts = {"nqn.2024-01.example:friend"};
+  EXPECT_EQ(engine->controllers().at(volume_nqn(test_volume())), 1U);
+  EXPECT_TRUE(co_await engine->open_volume(left));
+  while (engine->controllers().contains(volume_nqn(test_volume()))) {
+    (void)co_await sleep(node.reactor(), milliseconds(1));
+  }
+  co_await host.disconnect();
+  EXPECT_TRUE(co_await engine->stop());
+}
+TEST_F(EngineTest, AVolumeTakesOtherPlacesWhileItIsServed) {
+  Node node(world, "10.0.0.1");
+  node.run(takes_other_places(node));
 }
 
 // Two volumes with a replica on the first engine each, and another on the second, which joins.

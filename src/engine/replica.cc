@@ -65,6 +65,7 @@ Task<Result<std::unique_ptr<Replica>>> Replica::open(std::vector<Shard*> shards,
   FL_CO_TRY(auto source, co_await pool.source(name));
   std::unique_ptr<Replica> replica(
       new Replica(std::move(shards), pool, target, std::move(source), std::move(store), info.state.volume_id, options));
+  if (options.changes != nullptr) replica->scope_.spawn(replica->tell(*options.changes));
   if (const Result<void> attached = co_await replica->attach(); !attached) {
     co_await replica->close();
     co_return std::unexpected(attached.error());
@@ -91,6 +92,13 @@ Replica::Replica(std::vector<Shard*> shards, pool::Pool& pool, target::Target* t
 }
 
 Replica::~Replica() { FL_CHECK(is_closed_ && links_.empty()); }
+
+Task<void> Replica::tell(Changes& changes) {
+  while (!is_closing_) {
+    co_await keeper_->changed().wait();
+    changes.tell();
+  }
+}
 
 Task<Result<void>> Replica::attach() {
   if (target_ == nullptr) co_return Result<void>();

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "async/scope.h"
+#include "engine/changes.h"
 #include "engine/local_access.h"
 #include "engine/pool_replica_store.h"
 #include "mirror/keeper.h"
@@ -25,6 +26,7 @@ inline constexpr uint32_t kReplicaNsid = 1;  // those above are of snapshots tha
 struct ReplicaOptions {
   mirror::ReplicaId id;
   Duration lease_max = std::chrono::milliseconds(500);  // see mirror::KeeperOptions
+  Changes* changes = nullptr;                           // told of them; may be null; borrowed for life
 };
 
 class LocalLink;
@@ -49,6 +51,8 @@ class Replica {
   Shard& home() const { return *shards_.front(); }
   mirror::Keeper& keeper() { return *keeper_; }
   const PoolReplicaStore& store() const { return *store_; }
+  // See mirror::Keeper.
+  std::optional<mirror::Term> holder() const { return keeper_->holder(); }
   bool is_open() const { return !is_closing_; }
 
  private:
@@ -58,6 +62,7 @@ class Replica {
   Replica(std::vector<Shard*> shards, pool::Pool& pool, target::Target* target, std::shared_ptr<BlockSource> source,
           std::unique_ptr<PoolReplicaStore> store, Uuid volume, const ReplicaOptions& options);
 
+  Task<void> tell(Changes& changes);
   Task<Result<void>> attach();
   Task<void> detach();
   Task<void> forget(mirror::CallerId caller);

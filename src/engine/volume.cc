@@ -16,7 +16,7 @@ std::string volume_nqn(const Uuid& volume) { return "nqn.2026-01.io.fairlead:vol
 
 // What the namespace is made of on a shard: the volume's target when this engine is it, nothing otherwise. One a shard;
 // lives there.
-class Volume::Device final : public BlockDevice {
+class Volume::Device final : public BlockDevice, public mirror::Unserved {
  public:
   Device(Source& source, Shard& shard, const BlockGeometry& geometry);
   ~Device() override;
@@ -25,15 +25,31 @@ class Volume::Device final : public BlockDevice {
   Result<uint64_t> refresh_size() override;
   // Requires: nothing is under way at what was there before.
   void plug(std::unique_ptr<BlockDevice> inner) { inner_ = std::move(inner); }
+  // From now on requests wait, until release().
+  void hold() { is_holding_ = true; }
+  void release() {
+    is_holding_ = false;
+    IntrusiveList<IoRequest> held;
+    while (!held_.empty()) held.push_back(held_.pop_front());
+    while (!held.empty()) execute(held.pop_front());
+  }
+  void take(IoRequest& request) override {
+    request.says_zeroes = false;
+    held_.push_back(request);
+  }
 
  private:
   void execute(IoRequest& request) override {
+    if (is_holding_) [[unlikely]]
+      return held_.push_back(request);
     if (inner_ == nullptr) return request.complete(fail(Code::kFenced, "this engine does not serve the volume now"));
     inner_->submit(request);
   }
   const std::shared_ptr<Source> source_;  // shared with the volume and the target: whoever is the last
   Shard& shard_;
   std::unique_ptr<BlockDevice> inner_;
+  bool is_holding_ = false;
+  IntrusiveList<IoRequest> held_;
 };
 
 // Knows its devices. Each place is its shard's alone.
@@ -119,7 +135,7 @@ Task<void> Volume::show(AnaState state) {
   }
 }
 
-Task<void> Volume::plug_on(Source& source, Shard& shard, std::shared_ptr<BlockSource> from) {
+Task<void> Volume::plug_on(Source& source, Shard& shard, std::shared_ptr<BlockSource> from, Held held) {
   Device* const device = *source.at(shard);
   if (device == nullptr) co_return;
   std::unique_ptr<BlockDevice> inner;
@@ -128,11 +144,27 @@ Task<void> Volume::plug_on(Source& source, Shard& shard, std::shared_ptr<BlockSo
     if (opened) inner = std::move(*opened);
   }
   device->plug(std::move(inner));
+  if (held == Held::kGo) device->release();
+}
+
+Task<mirror::Unserved*> Volume::hold_on(Source& source, Shard& shard) {
+  Device* const device = *source.at(shard);
+  if (device != nullptr) device->hold();
+  co_return device;
+}
+
+// From now on requests wait in the devices. Returns those, for what the target has.
+Task<std::vector<mirror::Unserved*>> Volume::hold() {
+  std::vector<mirror::Unserved*> holding;
+  for (Shard* const shard : shards_) {
+    holding.push_back(co_await call_on(home(), shard->reactor, hold_on(*source_, *shard)));
+  }
+  co_return holding;
 }
 
 // Null: unplugs.
-Task<void> Volume::plug(std::shared_ptr<BlockSource> from) {
-  for (Shard* const shard : shards_) co_await call_on(home(), shard->reactor, plug_on(*source_, *shard, from));
+Task<void> Volume::plug(std::shared_ptr<BlockSource> from, Held held) {
+  for (Shard* const shard : shards_) co_await call_on(home(), shard->reactor, plug_on(*source_, *shard, from, held));
 }
 
 void Volume::serve() {
@@ -148,10 +180,36 @@ Task<void> Volume::stand_by() {
   co_await scope_.close();
 }
 
+Task<void> Volume::renew() {
+  is_renewing_ = is_serving_ && !is_standing_by_;
+  if (!is_renewing_) co_return co_await scope_.close();
+  if (volume_ != nullptr) volume_->changed().release_waiters();
+  while (is_renewing_) co_await changed_.wait();
+}
+
+Task<Result<void>> Volume::set_allowed_hosts(std::vector<std::string> hosts) {
+  FL_CO_TRY_VOID(co_await target_.set_allowed_hosts(options_.nqn, hosts));
+  options_.allowed_hosts = std::move(hosts);
+  co_return Result<void>();
+}
+
 Result<void> Volume::force(const mirror::ReplicaId& trusted) {
   if (volume_ == nullptr) return fail(Code::kInvalidArgument, "this engine does not serve the volume");
   return volume_->force(trusted);
 }
+
+class Volume::Waiting {
+ public:
+  explicit Waiting(Volume& volume) : volume_(volume) { ++volume_.waiting_; }
+  ~Waiting() {
+    if (--volume_.waiting_ == 0) volume_.changed_.release_waiters();
+  }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  Volume& volume_;
+};
 
 Task<Result<mirror::VolumeTarget*>> Volume::served() {
   while (is_serving_ && volume_ == nullptr) co_await changed_.wait();
@@ -160,16 +218,19 @@ Task<Result<mirror::VolumeTarget*>> Volume::served() {
 }
 
 Task<Result<void>> Volume::take_snapshot(Uuid id, Duration limit) {
+  const Waiting waiting(*this);
   FL_CO_TRY(mirror::VolumeTarget* const volume, co_await served());
   co_return co_await volume->take_snapshot(id, limit);
 }
 
 Task<Result<void>> Volume::delete_snapshot(Uuid id, Duration limit) {
+  const Waiting waiting(*this);
   FL_CO_TRY(mirror::VolumeTarget* const volume, co_await served());
   co_return co_await volume->delete_snapshot(id, limit);
 }
 
 Task<Result<void>> Volume::grow(uint64_t size_bytes, Duration limit) {
+  const Waiting waiting(*this);
   if (is_serving_) {
     FL_CO_TRY(mirror::VolumeTarget* const volume, co_await served());
     FL_CO_TRY_VOID(co_await volume->grow(size_bytes, limit));
@@ -183,31 +244,75 @@ Task<Result<void>> Volume::grow(uint64_t size_bytes, Duration limit) {
 }
 
 Task<void> Volume::run() {
-  volume_ = std::make_unique<mirror::VolumeTarget>(shards_, links_.make(), witness_, options_.mirror, &copies_);
-  co_await volume_->start();
-  co_await plug(volume_->source());
-  while (!is_standing_by_) {
-    const TargetStatus::State state = volume_->status().state;
+  Next next = Next::kRenew;
+  while (next == Next::kRenew) {
+    next = co_await have_target(links_.make());
+    is_renewing_ = false;
+    is_serving_ = next == Next::kRenew;
     changed_.release_waiters();
-    if (state == TargetStatus::State::kSuperseded) break;
+  }
+  TargetStatus none;
+  none.state = TargetStatus::State::kStopped;
+  tell(none);
+}
+
+// One target, from its making to its end.
+Task<Volume::Next> Volume::have_target(std::vector<std::unique_ptr<mirror::ReplicaLink>> links) {
+  volume_ = std::make_unique<mirror::VolumeTarget>(shards_, std::move(links), witness_, options_.mirror, &copies_);
+  co_await volume_->start();
+  co_await plug(volume_->source(), Held::kGo);
+  Next next = co_await watch_target();
+  std::vector<mirror::Unserved*> holding;
+  if (next == Next::kRenew) {
+    holding = co_await hold();
+  } else {
+    co_await show(AnaState::kInaccessible);
+  }
+  co_await volume_->stop_serving(Code::kFenced, holding);
+  if (next == Next::kRenew && volume_->is_superseded()) {
+    next = Next::kEnd;
+    co_await show(AnaState::kInaccessible);
+  }
+  co_await plug(nullptr, next == Next::kRenew ? Held::kStay : Held::kGo);
+  co_await volume_->stop();
+  volume_.reset();
+  co_return next;
+}
+
+Task<Volume::Next> Volume::watch_target() {
+  while (!is_standing_by_) {
+    const TargetStatus status = volume_->status();
+    changed_.release_waiters();
+    tell(status);
+    if (status.state == TargetStatus::State::kSuperseded) co_return Next::kEnd;
+    if (is_renewing_) co_return Next::kRenew;
     // Once it has served hosts wait here, whatever it lacks: nobody else is known to have more.
-    if (state == TargetStatus::State::kServing) {
+    if (status.state == TargetStatus::State::kServing) {
       co_await show(AnaState::kOptimized);
-      if (is_standing_by_ || volume_->status().state != state) continue;
+      if (is_standing_by_ || is_renewing_ || volume_->status().state != status.state) continue;
     }
     co_await volume_->changed().wait();
   }
-  co_await show(AnaState::kInaccessible);
-  co_await volume_->stop_serving(Code::kFenced);
-  co_await plug(nullptr);
-  co_await volume_->stop();
-  volume_.reset();
-  is_serving_ = false;
-  changed_.release_waiters();
+  co_return Next::kEnd;
+}
+
+void Volume::tell(const TargetStatus& status) {
+  if (options_.changes == nullptr) return;
+  Seen seen{.state = status.state,
+            .term = status.term,
+            .record = status.record,
+            .snapshots = status.snapshots.size(),
+            .standings = {},
+            .why = status.why};
+  for (const mirror::ReplicaStatus& replica : status.replicas) seen.standings.push_back(replica.standing);
+  if (seen == seen_) return;
+  seen_ = std::move(seen);
+  options_.changes->tell();
 }
 
 Task<void> Volume::close() {
   co_await stand_by();
+  while (waiting_ > 0) co_await changed_.wait();
   (void)co_await target_.remove_subsystem(options_.nqn);
 }
 

@@ -2,13 +2,15 @@
 // so hosts hold a path to all of them; the engine that is the volume's target shows the namespace as optimized, the
 // others as inaccessible. Lives on the target's home shard.
 //
-// Life-cycle: make, open(), serve() and stand_by() as told, close(), destroy. One call at a time.
+// Life-cycle: make, open(), serve(), renew() and stand_by() as told, close(), destroy. One call at a time, but for
+// those that wait for the volume to be served (snapshots, growth): they go on beside all others, and close() ends them.
 #pragma once
 
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "engine/changes.h"
 #include "mirror/volume_target.h"
 #include "target/target.h"
 
@@ -19,6 +21,7 @@ struct VolumeOptions {
   std::string nqn;                         // of the volume's subsystem
   std::vector<std::string> allowed_hosts;  // NQNs; empty: every host
   std::vector<target::PortIndex> ports;    // of this engine's listeners
+  Changes* changes = nullptr;              // told of them; may be null; borrowed for life
 };
 // "nqn.2026-01.io.fairlead:volume:ID".
 std::string volume_nqn(const Uuid& volume);
@@ -46,6 +49,12 @@ class Volume {
   void serve();
   // Gives it up, in order when it can: hosts are told to go elsewhere, what is under way ends. Idempotent.
   Task<void> stand_by();
+  // The ways to its replicas are others from now on. Returns when nothing uses those that the factory made before:
+  // a target ends in order, and another one is made with new ones. Hosts notice nothing but that they wait meanwhile,
+  // and until that one serves.
+  Task<void> renew();
+  // As Target::set_allowed_hosts().
+  Task<Result<void>> set_allowed_hosts(std::vector<std::string> hosts);
   Task<void> close();
 
   bool is_target() const { return is_serving_; }
@@ -59,17 +68,36 @@ class Volume {
   // The same; an engine that stands by shows the new size from now on, and no host finds more there than it was told.
   Task<Result<void>> grow(uint64_t size_bytes, Duration limit);
   uint64_t size_bytes() const { return options_.mirror.size_bytes; }
+  const std::vector<std::string>& allowed_hosts() const { return options_.allowed_hosts; }
   Event& changed() { return changed_; }
 
  private:
   class Device;
   class Source;
+  class Waiting;
   // Once it has begun to serve. Error kInvalidArgument: it does not.
   Task<Result<mirror::VolumeTarget*>> served();
+  // What others are told of.
+  struct Seen {
+    mirror::TargetStatus::State state = mirror::TargetStatus::State::kStopped;
+    mirror::Term term;
+    mirror::Record record;
+    size_t snapshots = 0;
+    std::vector<mirror::Reign::Standing> standings;
+    std::string why;
+    friend bool operator==(const Seen&, const Seen&) = default;
+  };
   Task<void> run();
-  Task<void> plug(std::shared_ptr<BlockSource> from);
+  enum class Next : uint8_t { kEnd, kRenew };
+  Task<Next> have_target(std::vector<std::unique_ptr<mirror::ReplicaLink>> links);
+  Task<Next> watch_target();
+  enum class Held : uint8_t { kStay, kGo };
+  Task<void> plug(std::shared_ptr<BlockSource> from, Held held);
+  Task<std::vector<mirror::Unserved*>> hold();
   Task<void> show(target::AnaState state);
-  static Task<void> plug_on(Source& source, Shard& shard, std::shared_ptr<BlockSource> from);
+  void tell(const mirror::TargetStatus& status);
+  static Task<void> plug_on(Source& source, Shard& shard, std::shared_ptr<BlockSource> from, Held held);
+  static Task<mirror::Unserved*> hold_on(Source& source, Shard& shard);
   Reactor& home() const { return shards_.front()->reactor; }
 
   const std::vector<Shard*> shards_;
@@ -82,8 +110,11 @@ class Volume {
   std::unique_ptr<mirror::VolumeTarget> volume_;
   Event changed_;
   Scope scope_;
+  size_t waiting_ = 0;           // calls that close() waits for
   bool is_serving_ = false;      // run() is there
   bool is_standing_by_ = false;  // and is to end
+  bool is_renewing_ = false;     // and is to have another target
+  Seen seen_;
   target::AnaState shown_ = target::AnaState::kInaccessible;
 };
 

@@ -4,6 +4,7 @@
 
 #include "engine/test_bed.h"
 #include "engine/volume.h"
+#include "host/remote_device.h"
 #include "host/subsystem.h"
 #include "tests/support/memory_witness.h"
 
@@ -16,10 +17,12 @@ using std::chrono::seconds;
 
 class Links final : public LinkFactory {
  public:
-  Links(EngineBed& bed, size_t engine) : bed_(bed), engine_(engine) {}
+  Links(EngineBed& bed, size_t engine, const std::vector<bool>& is_left_out)
+      : bed_(bed), engine_(engine), is_left_out_(is_left_out) {}
   std::vector<std::unique_ptr<mirror::ReplicaLink>> make() override {
     std::vector<std::unique_ptr<mirror::ReplicaLink>> links;
     for (size_t i = 0; i < bed_.engines.size(); ++i) {
+      if (is_left_out_[i]) continue;
       if (i == engine_) {
         auto link = std::make_unique<LocalLink>(bed_.engines[i]->replica());
         link->start();
@@ -38,6 +41,7 @@ class Links final : public LinkFactory {
  private:
   EngineBed& bed_;
   const size_t engine_;
+  const std::vector<bool>& is_left_out_;
 };
 
 // Each engine shows the volume for as long as its node is up.
@@ -52,6 +56,10 @@ class VolumeBed : public EngineBed {
   }
   void serve(size_t engine) { world.spawn(engines[engine]->node(), 0, serve_on(*this, engine)); }
   void stand_by(size_t engine) { world.spawn(engines[engine]->node(), 0, stand_by_on(*this, engine)); }
+  void renew(size_t engine, bool& is_done) {
+    is_done = false;
+    world.spawn(engines[engine]->node(), 0, renew_on(*this, engine, is_done));
+  }
   bool serves(size_t engine, size_t members) const {
     if (volumes[engine] == nullptr || !volumes[engine]->is_target()) return false;
     const TargetStatus status = volumes[engine]->status();
@@ -64,12 +72,13 @@ class VolumeBed : public EngineBed {
   }
 
   std::array<Volume*, 3> volumes{};
+  std::vector<bool> is_left_out = std::vector<bool>(3);  // of what the links lead to
 
  private:
   static Task<void> have_volume(VolumeBed& bed, size_t index) {
     TestEngine& engine = *bed.engines[index];
     const TestEngine::Use use(engine);
-    Links links(bed, index);
+    Links links(bed, index, bed.is_left_out);
     test::MemoryWitness witness(engine.reactor());
     witness.set_cut(test::MemoryWitness::Cut::kRequests);  // of three nobody needs it
     VolumeOptions options;
@@ -91,15 +100,29 @@ class VolumeBed : public EngineBed {
     bed.volumes[index]->serve();
     co_return;
   }
+  static Task<void> renew_on(VolumeBed& bed, size_t index, bool& is_done) {
+    co_await bed.volumes[index]->renew();
+    is_done = true;
+  }
   static Task<void> stand_by_on(VolumeBed& bed, size_t index) { return bed.volumes[index]->stand_by(); }
 };
 
-// Writes, and reads back what it wrote, until told to end.
+// Workers that write, and read back what they wrote, until told to end.
 struct HostLoad {
   bool is_ending = false;
   bool is_ended = false;
   uint64_t writes = 0;
   uint64_t reads = 0;
+  const host::RemoteDevice* device = nullptr;
+
+  // Commands that went to another path, again, or not at once.
+  uint64_t disturbed() const {
+    const host::RemoteDevice::Statistics& statistics = device->statistics();
+    return statistics.resent + statistics.held + statistics.retried;
+  }
+
+  static constexpr uint64_t kWorkers = 4;
+  static constexpr uint64_t kBlocksEach = 64;
 
   static Task<void> run(VolumeBed& bed, HostLoad& load) {
     host::SubsystemOptions options;
@@ -117,26 +140,37 @@ struct HostLoad {
     CO_ASSERT_TRUE(source.has_value());
     auto device = (*source)->open(bed.home());
     CO_ASSERT_TRUE(device.has_value());
-    std::vector<uint8_t> versions(256);
+    load.device = static_cast<host::RemoteDevice*>(device->get());
+    Scope scope(bed.reactor());
+    for (uint64_t worker = 0; worker < kWorkers; ++worker) scope.spawn(work(bed, load, **device, worker));
+    co_await scope.close();
+    device->reset();
+    co_await subsystem.stop();
+    load.is_ended = true;
+  }
+
+ private:
+  static Task<void> work(VolumeBed& bed, HostLoad& load, BlockDevice& device, uint64_t worker) {
+    std::vector<uint8_t> versions(kBlocksEach);
     for (uint64_t i = 0; !load.is_ending; ++i) {
       const uint64_t block = i * 7 % versions.size();
+      const uint64_t first = worker * kBlocksEach * kBlock;
       const auto version = static_cast<uint8_t>(versions[block] + 1);
-      const Result<void> written = co_await put(bed.reactor(), **device, block * kBlock, pattern(kBlock, version));
+      const Result<void> written =
+          co_await put(bed.reactor(), device, first + block * kBlock, pattern(kBlock, version));
       EXPECT_TRUE(written) << to_string(written.error());
       if (!written) break;
       versions[block] = version;
       ++load.writes;
+      if (i % 16 == 0) EXPECT_TRUE(co_await block_flush(bed.reactor(), device));
       const uint64_t other = i * 13 % versions.size();
       if (versions[other] == 0) continue;
-      const auto read = co_await get(bed.reactor(), **device, other * kBlock, kBlock);
+      const auto read = co_await get(bed.reactor(), device, first + other * kBlock, kBlock);
       EXPECT_TRUE(read.has_value());
       if (!read) break;
       EXPECT_EQ(*read, pattern(kBlock, versions[other]));
       ++load.reads;
     }
-    device->reset();
-    co_await subsystem.stop();
-    load.is_ended = true;
   }
 };
 
@@ -178,6 +212,61 @@ TEST(VolumePathsTest, APlannedMoveFailsNothing) {
   }
   load.is_ending = true;
   ASSERT_NO_FATAL_FAILURE(bed.await([&] { return load.is_ended; }));
+}
+
+// The set of replicas changes again and again, under a host that is never told to go elsewhere.
+TEST(VolumePathsTest, AnotherSetOfReplicasFailsNothing) {
+  VolumeBed bed;
+  bed.serve(0);
+  ASSERT_NO_FATAL_FAILURE(bed.await([&] { return bed.serves(0, 3); }));
+  HostLoad load;
+  bed.world.spawn(bed.client, 0, HostLoad::run(bed, load));
+  ASSERT_NO_FATAL_FAILURE(bed.await([&] { return load.writes > 50; }));
+  const uint64_t disturbed = load.disturbed();
+  bool is_done = true;
+  for (size_t round = 0; round < 8; ++round) {
+    const uint64_t before = load.writes;
+    ASSERT_NO_FATAL_FAILURE(bed.await([&] { return load.writes > before + 50; }));
+    const size_t left_out = round / 2 % 3;  // the target's own replica too
+    const bool is_left_out = round % 2 == 0;
+    const mirror::Term term = bed.volumes[0]->status().term;
+    bed.is_left_out[left_out] = is_left_out;
+    bed.renew(0, is_done);
+    ASSERT_NO_FATAL_FAILURE(bed.await([&] { return is_done && bed.serves(0, is_left_out ? 2 : 3); }));
+    EXPECT_GT(bed.volumes[0]->status().term, term);
+  }
+  EXPECT_EQ(load.disturbed(), disturbed) << "the host learns nothing of it";
+  load.is_ending = true;
+  ASSERT_NO_FATAL_FAILURE(bed.await([&] { return load.is_ended; }));
+}
+
+// It can't be served when it is told, and hosts wait for it: what they asked for is done by the target that comes then.
+TEST(VolumePathsTest, WhatWaitsIsTakenOnByTheNextTarget) {
+  VolumeBed bed;
+  bed.serve(0);
+  ASSERT_NO_FATAL_FAILURE(bed.await([&] { return bed.serves(0, 3); }));
+  HostLoad load;
+  bed.world.spawn(bed.client, 0, HostLoad::run(bed, load));
+  ASSERT_NO_FATAL_FAILURE(bed.await([&] { return load.writes > 50; }));
+  const uint64_t disturbed = load.disturbed();
+  bed.crash(1, sim::CrashKind::kProcessKilled);
+  bed.crash(2, sim::CrashKind::kProcessKilled);
+  ASSERT_NO_FATAL_FAILURE(bed.await([&] { return bed.volumes[0]->status().state == TargetStatus::State::kSuspended; }));
+  const uint64_t before = load.writes;
+  bool is_done = false;
+  bed.renew(0, is_done);
+  ASSERT_NO_FATAL_FAILURE(bed.await([&] { return is_done; }));
+  bed.world.run_for(seconds(3));
+  EXPECT_LE(load.writes, before + HostLoad::kWorkers);
+  EXPECT_FALSE(load.is_ended);
+  bed.restart(1);
+  bed.restart(2);
+  ASSERT_NO_FATAL_FAILURE(bed.await([&] { return bed.serves(0, 3) && load.writes > before + 50; }));
+  EXPECT_EQ(load.disturbed(), disturbed);
+  load.is_ending = true;
+  ASSERT_NO_FATAL_FAILURE(bed.await([&] { return load.is_ended; }));
+  bed.show(1);
+  bed.show(2);
 }
 
 TEST(VolumePathsTest, OneThatIsSupersededShowsItselfInaccessible) {

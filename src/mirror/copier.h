@@ -41,7 +41,7 @@ class Copier {
     ~Lock() {
       if (is_locked_) sides_.unlock(range_);
     }
-    // Errors: kBusy (a write there does not end for now), kCancelled.
+    // Errors: kBusy (a write there has not ended yet), kCancelled.
     Task<Result<void>> take(CancelSource& ending);
 
    private:

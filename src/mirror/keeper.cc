@@ -34,11 +34,12 @@ Keeper::Keeper(Shard& home, ReplicaStore& store, ReplicaGate& gate, KeeperOption
       store_(store),
       gate_(gate),
       options_(options),
-      started_(home.clock.now()),
+      quiet_until_(home.clock.now() + (store.state().session.number == 0 ? Duration{} : options.lease_max)),
       promise_(store.state().promise),
       changes_(home.reactor),
       gate_moves_(home.reactor),
       moved_(home.reactor),
+      changed_(home.reactor),
       alarm_(moved_),
       scope_(home.reactor) {}
 
@@ -117,12 +118,14 @@ Task<Result<void>> Keeper::save_promise() {
   ReplicaState state = store_.state();
   if (state.promise == promise_) co_return Result<void>();  // a prepare before this one has saved it
   state.promise = promise_;
-  co_return co_await store_.save(state);
+  const Result<void> saved = co_await store_.save(state);
+  changed_.release_waiters();
+  co_return saved;
 }
 
 // Until what was let through has ended, and no lease of another term can be out. The reply: it is refused meanwhile.
 Task<std::optional<Reply>> Keeper::wait_for_others(const Prepare& prepare) {
-  Instant until = started_ + options_.lease_max;
+  Instant until = quiet_until_;
   if (lease_term_ != prepare.term && !is_mutant(Mutant::kForgetsLeases)) until = std::max(until, lease_until_);
   while (true) {
     if (auto refused = refusal(prepare)) co_return refused;
@@ -140,6 +143,7 @@ Task<Reply> Keeper::open_session(const Prepare& prepare) {
   co_await open_gate(prepare);
   if (auto refused = refusal(prepare)) co_return *refused;
   caller_ = prepare.caller;
+  changed_.release_waiters();
   log_info("replica.prepared", {{"replica", to_string(options_.replica)},
                                 {"term", to_string(prepare.term)},
                                 {"session", prepared.session.number},
@@ -185,6 +189,7 @@ Task<Result<bool>> Keeper::has_lost_writes(const ReplicaState& state) {
 // Nobody has a session any more, and who waits looks again.
 void Keeper::end_session() {
   caller_ = 0;
+  changed_.release_waiters();
   if (!gate_is_closed_ && !gate_is_closing_) {
     gate_is_closing_ = true;
     scope_.spawn(close_gate());
@@ -254,6 +259,7 @@ Task<Reply> Keeper::change(const Request& request) {
   }
   if (answer) co_return *answer;
   const Result<void> saved = co_await store_.save(state);
+  if (!std::holds_alternative<NoteRequest>(request.body)) changed_.release_waiters();
   co_return done_or(saved);
 }
 

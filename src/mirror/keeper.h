@@ -23,8 +23,8 @@ namespace fairlead::mirror {
 struct KeeperOptions {
   Uuid volume;
   ReplicaId replica;
-  // The longest lease that is given. After its start a keeper answers no prepare for so long: it has forgotten what it
-  // gave before (rule 6, hole H11).
+  // The longest lease that is given. After its start a keeper answers no prepare for so long, unless nobody ever had a
+  // session: it has forgotten what it gave before (rule 6, hole H11).
   Duration lease_max = std::chrono::milliseconds(500);
 };
 
@@ -59,6 +59,13 @@ class Keeper {
   // The caller's connection is gone: its session, if it has the current one, and its prepare, if one waits, end.
   // Returns when nothing is let through for it, and nothing is under way. Requires: it sends no more.
   Task<void> forget(CallerId caller);
+
+  // The term of the target that has the replica now; none: none has, or its connection is gone.
+  std::optional<Term> holder() const {
+    return caller_ == 0 ? std::nullopt : std::optional(store_.state().session.term);
+  }
+  // Released when holder(), the promise or the record may be another.
+  Event& changed() { return changed_; }
 
   // Refuses everything with Failed kShuttingDown, and closes the gate; returns when all handle() and forget() have.
   Task<void> close();
@@ -111,7 +118,7 @@ class Keeper {
   ReplicaStore& store_;
   ReplicaGate& gate_;
   const KeeperOptions options_;
-  const Instant started_;
+  const Instant quiet_until_;  // leases that were given before its start may be out; without any session there was none
 
   Term promise_;         // in memory: not below the one that is saved
   CallerId caller_ = 0;  // whose session is the current one
@@ -131,7 +138,8 @@ class Keeper {
   Mutex changes_;     // of what is kept
   Mutex gate_moves_;  // opening and closing the gate
   Event moved_;       // released when what a task here waits for may have come
-  Alarm alarm_;       // the newest prepare's
+  Event changed_;
+  Alarm alarm_;  // the newest prepare's
   Scope scope_;
 };
 

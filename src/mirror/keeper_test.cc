@@ -269,6 +269,15 @@ TEST(KeeperTest, NothingIsPreparedBeforeTheLongestLeaseAfterTheStart) {
   });
 }
 
+TEST(KeeperTest, OneThatNobodyHadASessionWithAnswersAtOnce) {
+  KeeperBed().run([](KeeperBed& bed) -> Task<void> {
+    co_await bed.restart();
+    const Instant start = bed.now();
+    (void)co_await bed.prepare(1, term(5));
+    EXPECT_LT(bed.now(), start + milliseconds(10));
+  });
+}
+
 TEST(KeeperTest, APromiseIsSavedWhileItsPrepareStillWaits) {
   KeeperBed().run([](KeeperBed& bed) -> Task<void> {
     (void)co_await bed.prepare(1, term(5));

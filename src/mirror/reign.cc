@@ -220,7 +220,9 @@ void Reign::lose(Seat& seat, Error error) {
   count_leases();
   // Long quiet: it may come back at once.
   if (home_.reactor.now() - seat.peer.failed_at > 4 * options_.retry_max) seat.peer.failures = 0;
-  if (error.code == Code::kTimedOut && copies_.is_copying()) make_pieces_smaller(seat.peer);
+  // A way that is too slow for what is copied by it ends so too: the host gives its connection up.
+  const bool was_perhaps_slow = error.code == Code::kTimedOut || error.code == Code::kConnectionLost;
+  if (was_perhaps_slow && copies_.is_copying()) make_pieces_smaller(seat.peer);
   ++seat.peer.failures;
   seat.peer.failed_at = home_.reactor.now();
   SlotConfiguration& slot = sides_.configuration().slots[seat.peer.slot];

@@ -87,7 +87,8 @@ Task<void> Reign::bring_back(Seat& seat) {
   const bool is_back = co_await bring_back_now(seat);
   if (is_back || is_ending() || !seat.has_session || seat.prepared.session.number != session) co_return;
   // Nothing is wrong with the replica itself: again from its note, a little later.
-  lose(seat, seat.last_error);
+  constexpr Error kNoSource = {.code = Code::kUnreachable, .what = "no replica in step is left to copy from"};
+  lose(seat, source_for(seat) == nullptr ? kNoSource : seat.last_error);
 }
 
 // In what it may differ from the members: since its note, or the snapshot that it has got since.

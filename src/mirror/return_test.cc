@@ -40,6 +40,21 @@ TEST(ReturnTest, NothingIsCopiedFromWhoLeftMeanwhile) {
   });
 }
 
+TEST(ReturnTest, WithNobodyToCopyFromItSaysSo) {
+  VolumeBed bed(2);
+  bed.serve([](VolumeBed& bed, TestTarget& target) -> Task<void> {
+    co_await bed.replicas[1]->stop();
+    EXPECT_TRUE(co_await bed.write(target, 5, 1));
+    EXPECT_TRUE(co_await bed.has_members(target, 1));
+    co_await bed.replicas[0]->stop();
+    bed.replicas[1]->start();
+    co_await sleep(bed.reactor(), seconds(3));
+    const Error error = target.status().replicas[1].last_error;
+    EXPECT_EQ(error.code, Code::kUnreachable) << to_string(error);
+    EXPECT_STREQ(error.what, "no replica in step is left to copy from");
+  });
+}
+
 constexpr uint64_t kExtents = kBytes / kExtentBytes;
 constexpr uint64_t kPieces = kExtents * (kExtentBytes / Copier::kPieceBytes);
 constexpr uint64_t kBlocksEach = kExtentBytes / kBlock;

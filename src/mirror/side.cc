@@ -71,6 +71,7 @@ void MirrorSide::configure(const SideConfiguration& configuration) {
   ++configurations_;
   read_masks();
   failing_.reset();
+  unserved_ = nullptr;
   lease_asked_ = false;
   for (Operation& operation : waiting_) operation.asked_for_level = false;
   release_orphans();
@@ -100,15 +101,28 @@ void MirrorSide::abandon_drains(uint64_t era) {
   abandoned_era_ = std::max(abandoned_era_, era);
   drained_.release_waiters();
 }
-void MirrorSide::fail_waiting(Error error) {
+void MirrorSide::fail_waiting(Error error, Unserved* unserved) {
   failing_ = error;
+  unserved_ = unserved;
   IntrusiveList<Operation> ending;
   while (!waiting_.empty()) ending.push_back(waiting_.pop_front());
   while (!settling_.empty()) ending.push_back(settling_.pop_front());
   waiting_for_others_ = 0;
   recount_waiters();
-  while (!ending.empty()) answer(ending.pop_front(), std::unexpected(error));
+  while (!ending.empty()) leave(ending.pop_front());
   while (!parked_.empty()) orphan(parked_.pop_front());
+}
+
+void MirrorSide::end_unserved(IoRequest& original) {
+  if (unserved_ != nullptr) return unserved_->take(original);
+  original.complete(std::unexpected(*failing_));
+}
+
+void MirrorSide::leave(Operation& operation) {
+  end_begun(operation);
+  IoRequest& original = *operation.original;
+  operations_.give_back(operation);
+  end_unserved(original);
 }
 
 // Of a write that not all have: nobody may read there until the members were made level.
@@ -120,7 +134,7 @@ void MirrorSide::orphan(Operation& operation) {
   } else {
     operations_.give_back(operation);
   }
-  original.complete(std::unexpected(*failing_));
+  end_unserved(original);
 }
 
 void MirrorSide::release_orphans() {
@@ -214,7 +228,7 @@ void MirrorSide::go_on_with_zeroes(Operation& operation) {
 
 void MirrorSide::start_or_wait(Operation& operation) {
   if (failing_) [[unlikely]]
-    return answer(operation, std::unexpected(*failing_));
+    return leave(operation);
   const Start start = try_start(operation);
   if (start == Start::kBegan) [[likely]]
     return;

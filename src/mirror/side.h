@@ -47,6 +47,14 @@ namespace fairlead::mirror {
 
 using Slot = uint8_t;  // of a replica in this target: 0 to kMembersMax - 1
 
+// Takes back requests that nobody did: see MirrorSide::fail_waiting(). Lives on the side's shard.
+class Unserved {
+ public:
+  virtual ~Unserved() = default;
+  // As if it had never been submitted; a write may have been done in part.
+  virtual void take(IoRequest& request) = 0;
+};
+
 enum class SlotUse : uint8_t {
   kOff,     // nothing is sent there
   kCopied,  // it gets every write, and what becomes of it there makes no difference to the answer: it returns
@@ -123,8 +131,9 @@ class MirrorSide {
   // Ends what waits or is parked, and what comes, with this error; what is under way as soon as it would be parked.
   // Until the next configure(). Members may then differ where a parked write was: its range stays locked until that
   // configure(), so that no read of another side passes. So: all sides fail, and are drained, before any is
-  // configured again, and members are made level before it is held no more.
-  void fail_waiting(Error error);
+  // configured again, and members are made level before it is held no more. `unserved` (may be null; borrowed until
+  // then) gets it all instead.
+  void fail_waiting(Error error, Unserved* unserved = nullptr);
 
   // ---- For the devices, on this shard.
 
@@ -169,6 +178,8 @@ class MirrorSide {
 
   // side.cc: configuration, requests, what waits, parts.
   void read_masks();
+  void end_unserved(IoRequest& original);
+  void leave(Operation& operation);
   void orphan(Operation& operation);
   void release_orphans();
   void begin(Operation& operation);
@@ -233,6 +244,7 @@ class MirrorSide {
   SlotMask readable_ = 0;  // is_read and sendable
   SlotMask local_ = 0;
   std::optional<Error> failing_;  // fail_waiting()
+  Unserved* unserved_ = nullptr;  // the same
 
   std::array<OnSlot, kMembersMax> slots_;
   SlotPool<Operation> operations_;

@@ -86,7 +86,7 @@ void MirrorSide::on_read_part(Operation& operation, Part& part) {
 void MirrorSide::settle_or_wait(Operation& operation) {
   if (!shared_->locks.is_locked(operation.range) || is_mutant(Mutant::kReadsInFlight)) [[likely]]
     return answer_read(operation);
-  if (failing_) return answer(operation, std::unexpected(*failing_));
+  if (failing_) return leave(operation);
   operation.watch = {.left = operation.range};
   if (shared_->locks.was_free(operation.watch)) return answer_read(operation);
   settling_.push_back(operation);

@@ -185,12 +185,16 @@ Task<void> Sides::look_again() {
   for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, look_on(here));
 }
 
-Task<void> Sides::fail_on(OnShard& here, Error error) {
-  here.side->fail_waiting(error);
+Task<void> Sides::fail_on(OnShard& here, Error error, Unserved* unserved) {
+  here.side->fail_waiting(error, unserved);
   co_return;
 }
-Task<void> Sides::fail_waiting(Error error) {
-  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, fail_on(here, error));
+Task<void> Sides::fail_waiting(Error error, std::vector<Unserved*> unserved) {
+  for (size_t i = 0; i < on_shards_.size(); ++i) {
+    OnShard& here = on_shards_[i];
+    Unserved* const to = unserved.empty() ? nullptr : unserved[i];
+    co_await call_on(home(), here.shard->reactor, fail_on(here, error, to));
+  }
 }
 
 void Sides::Reporter::slot_failed(ShardId, Slot slot, uint64_t incarnation, Error error) {

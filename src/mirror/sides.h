@@ -57,7 +57,8 @@ class Sides {
   // Whether any shard answered something without the slot's incarnation, which was sent it (see MirrorSide::lacks()).
   Task<bool> lacks(Slot slot);
   Task<void> look_again();
-  Task<void> fail_waiting(Error error);
+  // `unserved`: none, or one for each shard (null: none there).
+  Task<void> fail_waiting(Error error, std::vector<Unserved*> unserved = {});
 
   MirrorShared& shared() { return *shared_; }
   // Together with the writes of hosts. While it waits nobody begins to write there: those that are under way end, and
@@ -118,7 +119,7 @@ class Sides {
   static Task<void> abandon_on(OnShard& here, uint64_t era);
   static Task<bool> lacks_on(OnShard& here, Slot slot);
   static Task<void> look_on(OnShard& here);
-  static Task<void> fail_on(OnShard& here, Error error);
+  static Task<void> fail_on(OnShard& here, Error error, Unserved* unserved);
 
   std::vector<OnShard> on_shards_;
   const std::shared_ptr<MirrorShared> shared_;

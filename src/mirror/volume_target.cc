@@ -82,7 +82,7 @@ Task<Result<void>> VolumeTarget::run(VolumeJob job, Duration limit) {
   co_return fail(Code::kTimedOut, "the volume could not be served as that needs it");
 }
 
-Task<void> VolumeTarget::stop_serving(Code code) {
+Task<void> VolumeTarget::stop_serving(Code code, std::vector<Unserved*> unserved) {
   if (!is_started_ || is_stopped_) co_return;
   stopping_.cancel();
   changed_.release_waiters();
@@ -91,7 +91,7 @@ Task<void> VolumeTarget::stop_serving(Code code) {
   while (!jobs_.empty()) co_await changed_.wait();
   if (is_stopped_) co_return;
   is_stopped_ = true;
-  co_await sides_.fail_waiting(Error{.code = code});
+  co_await sides_.fail_waiting(Error{.code = code}, std::move(unserved));
   changed_.release_waiters();
 }
 

@@ -77,8 +77,9 @@ class VolumeTarget final : private SidesObserver {
 
   // In order when it serves: what is under way ends, is flushed and noted; another target needs to copy nothing. What
   // waits then, and what comes later, fails with `code`: kFenced, for hosts a path error, when another has the volume
-  // or is to have it. Idempotent.
-  Task<void> stop_serving(Code code = Code::kShuttingDown);
+  // or is to have it. Idempotent. `unserved`, one for each shard or none, get it instead: this engine goes on with
+  // another target. They are borrowed until stop() returned.
+  Task<void> stop_serving(Code code = Code::kShuttingDown, std::vector<Unserved*> unserved = {});
   // The same, stops the links and lets the shards go. Requires: devices are closed; so stop_serving() before, when any
   // may be in use.
   Task<void> stop();
@@ -87,6 +88,8 @@ class VolumeTarget final : private SidesObserver {
   std::shared_ptr<BlockSource> source();
 
   TargetStatus status() const;
+  // Also when it was stopped since.
+  bool is_superseded() const { return is_superseded_; }
   // Released whenever status() may be another.
   Event& changed() { return changed_; }
 

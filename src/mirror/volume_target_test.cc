@@ -270,7 +270,7 @@ TEST(VolumeTargetTest, NothingIsLevelThatAMemberInForceLacks) {
     for (const IoOp op : {IoOp::kWrite, IoOp::kWriteZeroes}) bed.replicas[2]->hold(op);
     EXPECT_TRUE(co_await bed.reaches(*second, State::kServing));
     while (bed.replicas[2]->held() == 0) co_await sleep(bed.reactor(), milliseconds(1));
-    // It fails, and a record without it does not come into force for now.
+    // It fails, and a record without it does not come into force yet.
     bed.replicas[0]->store().hold_saves();
     co_await bed.replicas[2]->stop();
     co_await sleep(bed.reactor(), milliseconds(100));

@@ -1,5 +1,5 @@
 // The offline checker: reads everything that a pool's disks say of it, in every copy, by the rules of import, and tells
-// in words what is wrong. It writes nothing. `fairlead pool check` and `fairlead pool inspect` print what it returns.
+// in words what is wrong. It writes nothing. `fairlead offline pool check` and `inspect` print what it returns.
 #pragma once
 
 #include <array>

@@ -15,10 +15,10 @@ constexpr uint64_t kJournalBytesDefaultMin = 1 * kMiB;
 constexpr uint64_t kJournalBytesDefaultMax = 64 * kMiB;
 
 std::unexpected<Problem> problem(Code code, const char* what, std::string detail) {
-  return std::unexpected(Problem{{code, 0, what}, std::move(detail)});
+  return problem_of({code, 0, what}, std::move(detail));
 }
 std::unexpected<Problem> problem(const Error& error, std::string detail) {
-  return std::unexpected(Problem{error, std::move(detail)});
+  return problem_of(error, std::move(detail));
 }
 #define FL_POOL_TRY_VOID(detail, ...) \
   if (const Result<void> fl_outcome = (__VA_ARGS__); !fl_outcome) co_return problem(fl_outcome.error(), detail)

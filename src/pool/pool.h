@@ -18,6 +18,7 @@
 #include "async/cancel.h"
 #include "async/scope.h"
 #include "async/task.h"
+#include "base/problem.h"
 #include "block/block_device.h"
 #include "io/shard.h"
 #include "pool/format.h"
@@ -39,14 +40,6 @@ struct CreateOptions {
   uint64_t journal_bytes = 0;      // of each copy; 0: 1/1024 of the first disk, 1 MiB to 64 MiB
   Blank blank = Blank::kRequired;  // refuse disks whose first or last MiB holds anything
 };
-
-// What went wrong with which disk, in words. `detail` is for people and names paths.
-struct Problem {
-  Error error;
-  std::string detail;
-};
-template <typename T>
-using Outcome = std::expected<T, Problem>;
 
 struct PoolStatistics {
   uint64_t capacity_bytes = 0;   // that extents can be made of

@@ -405,6 +405,13 @@ Task<void> controller_ids(TargetBed& bed) {
   const auto refused = co_await fifth.connect();
   EXPECT_EQ(code_of(refused), StatusCode::kConnectControllerBusy);
   EXPECT_FALSE(refused && refused->status.do_not_retry);
+  const std::string other = "nqn.2024-01.example:other";
+  co_await bed.add_subsystem({.nqn = other, .serial = "", .allowed_hosts = {}});
+  QueueOptions elsewhere = TargetBed::admin_options();
+  elsewhere.subsystem_nqn = other;
+  NvmeConnection& apart = bed.make_connection();
+  CO_ASSERT_TRUE((co_await apart.open_and_connect(bed.address, elsewhere)).has_value());
+  EXPECT_EQ(apart.controller_id(), 10) << "each subsystem has the range to itself";
   admins[2]->cut();
   co_await bed.sleep(std::chrono::milliseconds(100));
   CO_ASSERT_OK(co_await fifth.connect());

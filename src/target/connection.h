@@ -40,6 +40,10 @@ class Connection final : public QueueTransport {
   // Takes back a command that only waits. False: there is none, or it runs.
   bool abort(uint16_t cid);
   bool uses(const Subsystem& subsystem) const { return queue_.subsystem() == &subsystem; }
+  // Null: it does not use it.
+  const std::string* host_of(const Subsystem& subsystem) const {
+    return uses(subsystem) && queue_.association() != nullptr ? &queue_.association()->host_nqn : nullptr;
+  }
 
  private:
   struct Slot;

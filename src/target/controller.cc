@@ -105,7 +105,7 @@ Task<void> Controller::abort(Request& request) {
   if (sqid == 0) {
     aborted = co_await shard_target_.abort(association_->admin_connection, cid);
   } else {
-    aborted = co_await shard_target_.at_home(shard_target_.directory().abort(association_->controller_id, sqid, cid));
+    aborted = co_await shard_target_.at_home(shard_target_.directory().abort(association_->key(), sqid, cid));
   }
   admin_queue_.complete(request, nvme::kOk, aborted ? 0 : 1);
 }
@@ -171,8 +171,8 @@ void Controller::disable() {
   association_->ready.store(false);
   release_events();
   // A controller reset deletes the I/O queues: over TCP their connections end.
-  scope_.spawn(shard_target_.at_home(
-      shard_target_.directory().close_queues(association_->controller_id, "the controller was reset")));
+  scope_.spawn(
+      shard_target_.at_home(shard_target_.directory().close_queues(association_->key(), "the controller was reset")));
 }
 
 // A controller reset: what the host set is gone, what Connect said stays.

@@ -1,5 +1,6 @@
 #include "target/directory.h"
 
+#include <iterator>
 #include <utility>
 
 #include "async/call.h"
@@ -22,6 +23,27 @@ Directory::Directory(Reactor& home, const TargetOptions& options, TargetObserver
 
 Directory::~Directory() { FL_CHECK(controllers_.empty()); }
 
+std::map<std::string, size_t> Directory::controllers_by_subsystem() const {
+  std::map<std::string, size_t> counts;
+  for (const auto& [key, entry] : controllers_) ++counts[key.subsystem_nqn];
+  return counts;
+}
+
+size_t Directory::controllers_of(const std::string& subsystem_nqn) const {
+  const auto first = controllers_.lower_bound({subsystem_nqn, 0});
+  const auto last = controllers_.upper_bound({subsystem_nqn, UINT16_MAX});
+  return static_cast<size_t>(std::distance(first, last));
+}
+
+// Round and round, so that an id is not soon used again. Requires: one is free.
+uint16_t Directory::take_id(const std::string& subsystem_nqn) {
+  const auto next = [this](uint16_t id) {
+    return id == options_.controller_id_max ? options_.controller_id_min : static_cast<uint16_t>(id + 1);
+  };
+  while (controllers_.contains({subsystem_nqn, next_id_})) next_id_ = next(next_id_);
+  return std::exchange(next_id_, next(next_id_));
+}
+
 HostSession Directory::session_of(const Entry& entry) const {
   return {entry.association->host_nqn, entry.association->subsystem_nqn, entry.association->controller_id,
           static_cast<uint16_t>(entry.queues.size())};
@@ -29,14 +51,11 @@ HostSession Directory::session_of(const Entry& entry) const {
 
 Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::create(Create wanted) {
   const size_t ids = size_t{options_.controller_id_max} - options_.controller_id_min + 1;
-  if (controllers_.size() >= ids) co_return std::unexpected(nvme::transient(StatusCode::kConnectControllerBusy));
-  // Round and round, so that an id is not soon used again.
-  while (controllers_.contains(next_id_)) {
-    next_id_ =
-        next_id_ == options_.controller_id_max ? options_.controller_id_min : static_cast<uint16_t>(next_id_ + 1);
+  if (controllers_of(wanted.subsystem_nqn) >= ids) {
+    co_return std::unexpected(nvme::transient(StatusCode::kConnectControllerBusy));
   }
   auto association = std::make_shared<Association>();
-  association->controller_id = next_id_;
+  association->controller_id = take_id(wanted.subsystem_nqn);
   association->caller = fenced_.new_caller();
   association->subsystem_nqn = std::move(wanted.subsystem_nqn);
   association->host_nqn = std::move(wanted.host_nqn);
@@ -44,17 +63,16 @@ Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::create(Create want
   association->port = wanted.port;
   association->admin_shard = wanted.place.shard;
   association->admin_connection = wanted.place.connection;
-  controllers_[next_id_] = Entry{.association = association, .queues = {}, .discovery = wanted.discovery};
-  next_id_ = next_id_ == options_.controller_id_max ? options_.controller_id_min : static_cast<uint16_t>(next_id_ + 1);
+  controllers_[association->key()] = Entry{.association = association, .queues = {}, .discovery = wanted.discovery};
   co_return association;
 }
 
 Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::attach(Attach wanted) {
-  const auto at = controllers_.find(wanted.controller_id);
+  const auto at = controllers_.find({wanted.subsystem_nqn, wanted.controller_id});
   if (at == controllers_.end()) co_return nvme::reject(StatusCode::kConnectInvalidParameters);
   Entry& entry = at->second;
   const Association& association = *entry.association;
-  if (entry.discovery || association.subsystem_nqn != wanted.subsystem_nqn || association.port != wanted.port) {
+  if (entry.discovery || association.port != wanted.port) {
     co_return nvme::reject(StatusCode::kConnectInvalidParameters);
   }
   if (association.host_nqn != wanted.host_nqn || association.host_id != wanted.host_id) {
@@ -73,8 +91,8 @@ Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::attach(Attach want
   co_return entry.association;
 }
 
-Task<void> Directory::detach(uint16_t controller_id, uint16_t qid, QueuePlace place) {
-  const auto at = controllers_.find(controller_id);
+Task<void> Directory::detach(ControllerKey controller, uint16_t qid, QueuePlace place) {
+  const auto at = controllers_.find(controller);
   if (at == controllers_.end()) co_return;
   Entry& entry = at->second;
   const auto queue = entry.queues.find(qid);
@@ -88,16 +106,16 @@ Task<void> Directory::close_connection(QueuePlace place, const char* reason) {
   co_await call_on(home_, shard_target.reactor(), shard_target.close_connection(place.connection, reason));
 }
 
-Task<void> Directory::close_queues(uint16_t controller_id, const char* reason) {
-  const auto at = controllers_.find(controller_id);
+Task<void> Directory::close_queues(ControllerKey controller, const char* reason) {
+  const auto at = controllers_.find(controller);
   if (at == controllers_.end()) co_return;
   const auto queues = std::exchange(at->second.queues, {});
   at->second.association->connected_queues.store(0);
   for (const auto& [qid, place] : queues) scope_.spawn(close_connection(place, reason));
 }
 
-Task<void> Directory::destroy(uint16_t controller_id, const char* reason) {
-  const auto at = controllers_.find(controller_id);
+Task<void> Directory::destroy(ControllerKey controller, const char* reason) {
+  const auto at = controllers_.find(controller);
   FL_CHECK(at != controllers_.end());
   const Entry entry = std::move(at->second);
   controllers_.erase(at);
@@ -109,8 +127,8 @@ Task<void> Directory::destroy(uint16_t controller_id, const char* reason) {
   co_return;
 }
 
-Task<bool> Directory::abort(uint16_t controller_id, uint16_t qid, uint16_t cid) {
-  const auto at = controllers_.find(controller_id);
+Task<bool> Directory::abort(ControllerKey controller, uint16_t qid, uint16_t cid) {
+  const auto at = controllers_.find(controller);
   if (at == controllers_.end()) co_return false;
   const auto queue = at->second.queues.find(qid);
   if (queue == at->second.queues.end()) co_return false;

@@ -70,13 +70,13 @@ class Directory {
   Task<nvme::StatusOr<std::shared_ptr<Association>>> create(Create wanted);
   Task<nvme::StatusOr<std::shared_ptr<Association>>> attach(Attach wanted);
   // `place`: whose queue that is; another may have its number since a controller reset.
-  Task<void> detach(uint16_t controller_id, uint16_t qid, QueuePlace place);
+  Task<void> detach(ControllerKey controller, uint16_t qid, QueuePlace place);
   // Forgets a controller and closes the connections of its I/O queues.
-  Task<void> destroy(uint16_t controller_id, const char* reason);
+  Task<void> destroy(ControllerKey controller, const char* reason);
   // Closes the connections of its I/O queues, but keeps it (a controller reset). Their numbers are free at once.
-  Task<void> close_queues(uint16_t controller_id, const char* reason);
+  Task<void> close_queues(ControllerKey controller, const char* reason);
   // Whether a waiting command of that queue was taken back.
-  Task<bool> abort(uint16_t controller_id, uint16_t qid, uint16_t cid);
+  Task<bool> abort(ControllerKey controller, uint16_t qid, uint16_t cid);
 
   // Keeps writes of every shard out of a range of a namespace. One lock a namespace: others wait in line.
   Task<void> lock_range(std::string subsystem_nqn, uint32_t nsid, ByteOffset offset, uint64_t length);
@@ -87,6 +87,7 @@ class Directory {
   // The I/O of a subsystem on all shards.
   Task<IoCounters> counters_of(std::string subsystem_nqn);
   size_t controller_count() const { return controllers_.size(); }
+  std::map<std::string, size_t> controllers_by_subsystem() const;
   // From now on a controller that goes leaves the connections of its I/O queues alone: their shards are closing them,
   // and answer what runs first.
   void begin_close() { closing_ = true; }
@@ -101,6 +102,8 @@ class Directory {
     bool announced = false;
   };
   HostSession session_of(const Entry& entry) const;
+  size_t controllers_of(const std::string& subsystem_nqn) const;
+  uint16_t take_id(const std::string& subsystem_nqn);
   Task<void> close_connection(QueuePlace place, const char* reason);
 
   Reactor& home_;
@@ -109,7 +112,7 @@ class Directory {
   const std::vector<std::unique_ptr<ShardTarget>>& shards_;
   FencedNamespaces fenced_;
   Scope scope_;
-  std::map<uint16_t, Entry> controllers_;
+  std::map<ControllerKey, Entry> controllers_;
   uint16_t next_id_;
   bool closing_ = false;
   struct RangeLock {

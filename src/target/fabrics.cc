@@ -121,10 +121,10 @@ Task<Queue::ConnectResult> Queue::check_and_connect(nvme::ConnectRequest wanted)
   association_ = std::move(*association);
   attached_qid_ = wanted.qid;
   is_owner_ = wanted.qid == 0;
-  // The subsystem may have been removed meanwhile: close() takes back what the directory gave.
+  // The subsystem may have been removed meanwhile, or be another host's: close() takes back what the directory gave.
   subsystem_ = shard_target_.find_subsystem(subsystem_nqn);
-  if (!discovery && subsystem_ == nullptr) {
-    transport_.close("the subsystem was removed");
+  if (!discovery && (subsystem_ == nullptr || !subsystem_->allows(host_nqn))) {
+    transport_.close(subsystem_ == nullptr ? "the subsystem was removed" : "the host may use the subsystem no more");
     co_return refused(StatusCode::kConnectInvalidHost);
   }
   if (wanted.qid == 0) {

@@ -82,14 +82,13 @@ Task<void> Queue::close() {
   if (controller_ != nullptr) co_await controller_->close();
   co_await scope_.close();
   if (association_ == nullptr) co_return;
-  const uint16_t controller_id = association_->controller_id;
+  const ControllerKey key = association_->key();
   Directory& directory = shard_target_.directory();
   if (is_owner_) {
     association_->ready.store(false);
-    co_await shard_target_.at_home(directory.destroy(controller_id, transport_.close_reason()));
+    co_await shard_target_.at_home(directory.destroy(key, transport_.close_reason()));
   } else {
-    co_await shard_target_.at_home(
-        directory.detach(controller_id, attached_qid_, {shard_target_.shard().id, transport_.id()}));
+    co_await shard_target_.at_home(directory.detach(key, attached_qid_, {shard_target_.shard().id, transport_.id()}));
   }
 }
 

@@ -74,6 +74,16 @@ Task<void> ShardTarget::remove_subsystem(std::string nqn) {
   for (Namespace* const nspace : namespaces) co_await nspace->drain();
 }
 
+Task<void> ShardTarget::set_allowed_hosts(std::string nqn, std::vector<std::string> hosts) {
+  Subsystem& subsystem = *find_subsystem(nqn);
+  subsystem.set_allowed_hosts(std::move(hosts));
+  for (const auto& [id, connection] : connections_) {
+    const std::string* const host = connection->host_of(subsystem);
+    if (host != nullptr && !subsystem.allows(*host)) connection->close("the host may use the subsystem no more");
+  }
+  co_return;
+}
+
 Task<Result<void>> ShardTarget::add_namespace(std::string nqn, NamespaceIdentity identity,
                                               std::shared_ptr<BlockSource> source) {
   Subsystem* const subsystem = find_subsystem(nqn);

@@ -55,6 +55,7 @@ class ShardTarget {
   Task<void> add_port(Port port);
   Task<Result<void>> add_subsystem(SubsystemOptions options);
   Task<void> remove_subsystem(std::string nqn);
+  Task<void> set_allowed_hosts(std::string nqn, std::vector<std::string> hosts);
   Task<Result<void>> add_namespace(std::string nqn, NamespaceIdentity identity, std::shared_ptr<BlockSource> source);
   Task<void> remove_namespace(std::string nqn, uint32_t nsid);
   struct Rescanned {

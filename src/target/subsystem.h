@@ -24,6 +24,7 @@ class Subsystem {
   const SubsystemOptions& options() const { return options_; }
   const std::string& nqn() const { return options_.nqn; }
   bool allows(std::string_view host_nqn) const;
+  void set_allowed_hosts(std::vector<std::string> hosts) { options_.allowed_hosts = std::move(hosts); }
 
   // Null: there is none of that id.
   Namespace* find(uint32_t nsid) const { return nsid < namespaces_.size() ? namespaces_[nsid].get() : nullptr; }

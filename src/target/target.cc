@@ -99,6 +99,19 @@ Task<Result<void>> Target::remove_subsystem_now(std::string nqn) {
   co_return Result<void>{};
 }
 
+Task<Result<void>> Target::set_allowed_hosts(std::string nqn, std::vector<std::string> hosts) {
+  for (const std::string& host : hosts) FL_CO_TRY_VOID(nvme::validate_nqn(host));
+  co_await take_turn();
+  Result<void> outcome;
+  if (find(nqn) == nullptr) outcome = fail(Code::kNotFound, "set the hosts of a subsystem");
+  for (const auto& shard_target : shard_targets_) {
+    if (!outcome) break;
+    co_await call_on(home(), shard_target->reactor(), shard_target->set_allowed_hosts(nqn, hosts));
+  }
+  end_turn();
+  co_return outcome;
+}
+
 Task<Result<uint32_t>> Target::add_namespace(std::string nqn, NamespaceOptions options) {
   co_await take_turn();
   Result<uint32_t> outcome = co_await add_namespace_now(std::move(nqn), std::move(options));

@@ -39,6 +39,10 @@ class Target {
   // Ends the connections of its hosts. Error kNotFound.
   Task<Result<void>> remove_subsystem(std::string nqn);
 
+  // Who may use it from now on (none: every host); the connections of those that may no longer end. Errors: kNotFound,
+  // kInvalidArgument (no NQN).
+  Task<Result<void>> set_allowed_hosts(std::string nqn, std::vector<std::string> hosts);
+
   // Returns the namespace id. Errors: kNotFound (no such subsystem), kAlreadyExists (the id is taken),
   // kInvalidArgument, kResourceExhausted (no id is free), and what opening the source gives.
   Task<Result<uint32_t>> add_namespace(std::string nqn, NamespaceOptions options);
@@ -72,6 +76,8 @@ class Target {
   Task<Result<void>> stop();
 
   size_t controller_count() const { return directory_.controller_count(); }
+  // By subsystem: those that have any.
+  std::map<std::string, size_t> controllers_by_subsystem() const { return directory_.controllers_by_subsystem(); }
 
  private:
   // The right to change things: one task at a time has it.

@@ -58,7 +58,7 @@ class Engine:
         self.disk = disk or pathlib.Path(directory) / f"engine{number}.img"
         self.replica = str(uuid.UUID(int=0x4000_8000_0000_0000_0000 + number + 1))
         if not disk:
-            run_tool(fairlead, "pool", "create", f"pool{number}", self.disk, "--size", pool_size)
+            run_tool(fairlead, "offline", "pool", "create", f"pool{number}", self.disk, "--size", pool_size)
 
     @property
     def pid(self):
@@ -147,7 +147,7 @@ class Engine:
 
     def checksum(self):
         """Of its replica; while it does not run."""
-        return run_tool(self._fairlead, "replica", "checksum", "db", "--pool", self.disk).strip()
+        return run_tool(self._fairlead, "offline", "replica", "checksum", "db", "--pool", self.disk).strip()
 
     def close(self):
         if self._process is not None:
