@@ -86,13 +86,13 @@ int run(int argc, char** argv) {
   app.add_option("--seeds", arguments.seeds, "run so many seeds (200), after those of the regression list");
   app.add_option("--first", arguments.first, "from this one on (1)");
   app.add_option("--jobs", arguments.jobs, "processes (as many as cores)");
-  app.add_option("--scenario", arguments.scenario, "chaos, calm, power, host, hasty, broken, pool, lying, mirror or engines");
+  app.add_option("--scenario", arguments.scenario, "chaos, calm, power, host, hasty, broken, pool, lying, mirror, engines or control");
   app.add_flag("--verbose", arguments.verbose, "a line for each seed, and the trace's tail of those that fail");
   app.add_flag("--trace", arguments.trace, "with --seed: print everything that happens, as it happens");
   CLI11_PARSE(app, argc, argv);
   const std::optional<Scenario> scenario = parse_scenario(arguments.scenario);
   if (!scenario) {
-    std::fputs("there is no such scenario: chaos, calm, power, host, hasty, broken, pool, lying, mirror or engines\n", stderr);
+    std::fputs("there is no such scenario: chaos, calm, power, host, hasty, broken, pool, lying, mirror, engines or control\n", stderr);
     return 2;
   }
   set_log_level(LogLevel::kInfo);

@@ -50,8 +50,8 @@ sim::DiskRates draw_rates(Prng& random) {
 
 namespace {
 
-constexpr std::array<std::string_view, 10> kScenarioNames = {"chaos",  "calm", "power", "host",   "hasty",
-                                                             "broken", "pool", "lying", "mirror", "engines"};
+constexpr std::array<std::string_view, 11> kScenarioNames = {"chaos", "calm",  "power",  "host",    "hasty",  "broken",
+                                                             "pool",  "lying", "mirror", "engines", "control"};
 
 ClientPlan draw_client(Prng& random, size_t targets) {
   ClientPlan client;

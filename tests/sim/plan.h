@@ -110,6 +110,7 @@ enum class Scenario : uint8_t {
   kLying,    // the same on disks whose flushes do nothing: the oracle must find it. Not in campaigns
   kMirror,   // a volume whose replicas are in memory: targets, links, replicas and the witness fail
   kEngines,  // volumes on engines with pools, over the network: everything fails
+  kControl,  // a cluster with its control plane, of which people ask things
 };
 std::optional<Scenario> parse_scenario(std::string_view name);
 std::string_view scenario_name(Scenario scenario);

@@ -309,6 +309,7 @@ Outcome run_seed(uint64_t seed, const RunOptions& options) {
   if (options.scenario == Scenario::kPool || options.scenario == Scenario::kLying) return run_pool_seed(seed, options);
   if (options.scenario == Scenario::kMirror) return run_mirror_seed(seed, options);
   if (options.scenario == Scenario::kEngines) return run_engines_seed(seed, options);
+  if (options.scenario == Scenario::kControl) return run_control_seed(seed, options);
   Run run(seed, options);
   Outcome outcome = run.run();
   run.explain(options);

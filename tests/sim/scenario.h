@@ -68,6 +68,8 @@ Outcome run_pool_seed(uint64_t seed, const RunOptions& options);
 Outcome run_mirror_seed(uint64_t seed, const RunOptions& options);
 // For Scenario::kEngines.
 Outcome run_engines_seed(uint64_t seed, const RunOptions& options);
+// For Scenario::kControl.
+Outcome run_control_seed(uint64_t seed, const RunOptions& options);
 Outcome outcome_of(const sim::SimWorld& world, bool passed);
 
 }  // namespace fairlead::sim_test

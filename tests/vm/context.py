@@ -123,7 +123,7 @@ class Context:
         return target
 
     def finish_pool(self, target):
-        """Disconnects and ends it in order: the pool is exported then, and `fairlead pool check` finds nothing."""
+        """Disconnects and ends it in order: the pool is exported then, and `fairlead offline pool check` finds nothing."""
         self.disconnect(target)
         target.stop()
         target.check()

@@ -28,11 +28,11 @@ class PoolTarget(ServeTarget):
             file.touch()
             os.truncate(file, size_mib * MIB)
         self._run = run
-        self._must("pool", "create", "vm", *self.files)
+        self._must("offline", "pool", "create", "vm", *self.files)
         replicas = replicas or {"db": 64}
         disks = ",".join(map(str, self.files))
         for name, size_mib in replicas.items():
-            self._must("replica", "create", name, "--size", f"{size_mib}MiB", "--pool", disks,
+            self._must("offline", "replica", "create", name, "--size", f"{size_mib}MiB", "--pool", disks,
                        *(["--thick"] if "thick" in name else []))
         self._program = program
         self._log = self.directory / "target.log"
@@ -92,17 +92,17 @@ class PoolTarget(ServeTarget):
     # While it is not
 
     def check(self):
-        """`fairlead pool check`, which must find nothing."""
-        self._must("pool", "check", *self.files)
+        """`fairlead offline pool check`, which must find nothing."""
+        self._must("offline", "pool", "check", *self.files)
 
     def check_after_crash(self):
-        """`fairlead pool check`, which may find what the next import mends: a checkpoint may have been under way."""
-        done = self._run("pool", "check", *map(str, self.files))
+        """`fairlead offline pool check`, which may find what the next import mends: a checkpoint may have been under way."""
+        done = self._run("offline", "pool", "check", *map(str, self.files))
         if not re.search(r": clean$|: damage 0, repairs \d+, oddities 0$", done.stdout, re.MULTILINE):
-            raise TargetError(f"fairlead pool check after a crash: {done.stdout}{done.stderr}")
+            raise TargetError(f"fairlead offline pool check after a crash: {done.stdout}{done.stderr}")
 
     def show(self):
-        return json.loads(self._must("pool", "show", *self.files, "--json"))
+        return json.loads(self._must("offline", "pool", "show", *self.files, "--json"))
 
     def is_exported(self):
-        return json.loads(self._must("pool", "list", *self.files, "--json"))["pools"][0]["exported"]
+        return json.loads(self._must("offline", "pool", "list", *self.files, "--json"))["pools"][0]["exported"]

@@ -196,7 +196,7 @@ class Demonstration:
             if code:
                 raise UpError(f"engine {engine.number} ended with {code}\n{log_tail()}")
             self.show(f"host$ {self._fairlead} pool check {engine.disk}")
-            self.show(engines.run_tool(self._fairlead, "pool", "check", engine.disk).splitlines()[0])
+            self.show(engines.run_tool(self._fairlead, "offline", "pool", "check", engine.disk).splitlines()[0])
             os.unlink(engine.disk)
 
     def summarize(self, cluster, seconds):

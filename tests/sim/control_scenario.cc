@@ -1,0 +1,473 @@
+// Scenario `control`: a whole cluster with its real control plane: processes that share a store, engines, hosts. People
+// ask for things, processes die, messages and calls are lost; then everything heals, and what was asked for must come
+// about in bounded time: every volume whole, every replica accounted for, every acknowledged write there.
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/units.h"
+#include "control_cluster.h"
+#include "scenario.h"
+
+namespace fairlead::sim_test {
+namespace {
+
+using control::Json;
+using control::to_json;
+using sim::CrashKind;
+using sim::Prng;
+using sim::RunResult;
+using sim::SimWorld;
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+using std::chrono::seconds;
+
+constexpr Duration kBootMax = seconds(60);
+constexpr Duration kMakeMax = seconds(60);
+constexpr Duration kHealMax = minutes(5);
+constexpr Duration kReadMax = minutes(1);
+constexpr Duration kStopMax = minutes(2);
+constexpr uint64_t kVolumeBytes = 2 * kMiB;
+constexpr uint64_t kPoolBytes = 64 * kMiB;
+
+struct ControlPlan {
+  size_t controls = 1;
+  size_t engines = 3;
+  size_t troubles = 8;
+  Duration trouble_every{};
+  std::vector<uint32_t> replicas;  // of each volume
+};
+
+ControlPlan draw_plan(uint64_t seed) {
+  Prng random(sim::mix_hash(seed, 0xc0117));
+  ControlPlan plan;
+  plan.controls = random.between(1, 3);
+  plan.engines = random.between(3, 5);
+  plan.troubles = random.between(4, 14);
+  plan.trouble_every = milliseconds(random.skewed(100, 6000));
+  const size_t volumes = random.between(1, 3);
+  for (size_t i = 0; i < volumes; ++i) {
+    plan.replicas.push_back(static_cast<uint32_t>(random.between(1, std::min<size_t>(3, plan.engines))));
+  }
+  return plan;
+}
+
+class ControlRun {
+ public:
+  ControlRun(uint64_t seed, const RunOptions& options)
+      : plan_(draw_plan(seed)), world_(std::make_unique<SimWorld>(seed, settings_for(seed))) {
+    world_->trace().set_listener(options.listener);
+    cluster_.world = world_.get();
+    cluster_.rpc.join(*world_);
+    cluster_.store = std::make_unique<test::MemoryStoreState>(*world_);
+    cluster_.settings.replace_after = seconds(8);
+    cluster_.settings.garbage_after = seconds(8);
+    cluster_.engine.mirror.retry_max = seconds(2);
+    cluster_.engine.mirror.checkpoint_interval = seconds(3);
+    cluster_.engine.mirror.renew_delay = seconds(3);
+    for (size_t i = 0; i < plan_.controls; ++i) {
+      controls_.push_back(std::make_unique<ControlProcess>(cluster_, i));
+    }
+    for (size_t i = 0; i < plan_.engines; ++i) engines_.push_back(std::make_unique<EngineProcess>(cluster_, i));
+  }
+
+  Outcome run();
+  void explain(const RunOptions& options) const {
+    if (options.message != nullptr) *options.message = cluster_.failure;
+    if (options.report != nullptr) {
+      *options.report =
+          world_->report() + fmt::format("plan: controls={} engines={} volumes={} troubles={} every_ms={}\n",
+                                         plan_.controls, plan_.engines, plan_.replicas.size(), plan_.troubles,
+                                         plan_.trouble_every / milliseconds(1));
+    }
+  }
+
+ private:
+  static sim::SimSettings settings_for(uint64_t seed) {
+    sim::SimSettings settings = sim::SimSettings::calm();
+    Prng random(sim::mix_hash(seed, 0x5e77));
+    settings.order = random.coin() ? sim::Order::kRandom : sim::Order::kFifo;
+    settings.clock_drift_ppm_max = static_cast<uint32_t>(random.below(200));
+    return settings;
+  }
+  Prng& random() { return world_->random(); }
+  bool go_on() const { return cluster_.failure.empty(); }
+  template <typename Predicate>
+  void wait(Predicate predicate, Duration limit, std::string_view what) {
+    if (!go_on()) return;
+    const RunResult result = world_->run_until([&] { return !go_on() || predicate(); }, limit);
+    if (go_on() && result != RunResult::kDone) cluster_.fail(fmt::format("{}; {}", what, describe()));
+  }
+  control::Control* leader() const {
+    for (const auto& each : controls_) {
+      if (each->node().is_up() && each->leading() != nullptr) return each->leading();
+    }
+    return nullptr;
+  }
+  ControlProcess* leading_process() {
+    for (const auto& each : controls_) {
+      if (each->node().is_up() && each->leading() != nullptr) return each.get();
+    }
+    return nullptr;
+  }
+
+  // Asks the leader, on its node. `until`: what it is asked again for until it is done; else once, whatever comes of
+  // it.
+  enum class Patience : uint8_t { kNone, kUntilDone };
+  void ask(std::string verb, std::string kind, std::string name, Json document, Patience patience);
+  Task<void> ask_now(control::Control& control, std::string verb, std::string kind, std::string name, Json document,
+                     bool* is_done, bool* is_good, std::string* error);
+
+  void begin();
+  void cause();
+  void ask_for_something();
+  void heal();
+  void lose_the_store();
+  void verify();
+  bool is_settled() const;
+  std::string describe() const;
+  std::string volume_name(size_t i) const { return fmt::format("v{}", i); }
+
+  const ControlPlan plan_;
+  ControlCluster cluster_;
+  std::vector<std::unique_ptr<ControlProcess>> controls_;
+  std::vector<std::unique_ptr<EngineProcess>> engines_;
+  std::vector<std::unique_ptr<ControlHost>> hosts_;
+  size_t snapshots_ = 0;
+  size_t extras_ = 0;
+  // Of tasks that outlive those who wait for them: in the order of their making.
+  struct Asked {
+    bool is_done = false;
+    bool is_good = false;
+    std::string error;
+  };
+  std::vector<std::unique_ptr<Asked>> asked_;
+  std::unique_ptr<SimWorld> world_;
+};
+
+Task<void> ControlRun::ask_now(control::Control& control, std::string verb, std::string kind, std::string name,
+                               Json document, bool* is_done, bool* is_good, std::string* error) {
+  if (verb == "create") {
+    const auto made = co_await control.api().create(kind, std::move(document));
+    *is_good = made.has_value();
+    if (!made) *error = to_string(made.error());
+  } else if (verb == "update") {
+    const auto made = co_await control.api().update(kind, name, std::move(document), std::nullopt);
+    *is_good = made.has_value();
+    if (!made) *error = to_string(made.error());
+  } else if (verb == "recover") {
+    const auto found = co_await control.api().recover();
+    *is_good = found.has_value();
+    if (!found) *error = to_string(found.error());
+  } else {
+    const auto gone = co_await control.api().remove(kind, name, std::nullopt);
+    *is_good = gone.has_value();
+    if (!gone) *error = to_string(gone.error());
+  }
+  *is_done = true;
+}
+
+void ControlRun::ask(std::string verb, std::string kind, std::string name, Json document, Patience patience) {
+  while (go_on()) {
+    wait([&] { return leader() != nullptr; }, kBootMax, "nobody leads");
+    if (!go_on()) return;
+    ControlProcess& process = *leading_process();
+    asked_.push_back(std::make_unique<Asked>());
+    Asked& asked = *asked_.back();
+    world_->spawn(
+        process.node(), 0,
+        ask_now(*process.leading(), verb, kind, name, document, &asked.is_done, &asked.is_good, &asked.error));
+    (void)world_->run_until([&] { return asked.is_done; }, seconds(20));
+    if (patience == Patience::kNone || asked.is_good) return;
+    world_->run_for(milliseconds(100));
+  }
+}
+
+void ControlRun::begin() {
+  for (const auto& each : controls_) each->run();
+  for (const auto& each : engines_) each->run();
+  wait([&] { return leader() != nullptr && leader()->cluster().nodes().size() == engines_.size(); }, kBootMax,
+       "engines do not join");
+  for (const auto& engine : engines_) {
+    ask("create", "pools", "",
+        Json{{"name", "pool-" + engine->name()},
+             {"spec", {{"node", engine->name()}, {"disks", {"/disk"}}, {"file_size_bytes", kPoolBytes}}}},
+        Patience::kUntilDone);
+  }
+  for (size_t i = 0; i < plan_.replicas.size(); ++i) {
+    ask("create", "volumes", "",
+        Json{{"name", volume_name(i)}, {"spec", {{"size_bytes", kVolumeBytes}, {"replicas", plan_.replicas[i]}}}},
+        Patience::kUntilDone);
+  }
+  wait([&] { return is_settled(); }, kMakeMax, "what was asked for first is not there");
+  if (!go_on()) return;
+  for (size_t i = 0; i < plan_.replicas.size(); ++i) {
+    const Uuid id = leader()->cluster().volumes().at(volume_name(i)).value.metadata.id;
+    hosts_.push_back(std::make_unique<ControlHost>(cluster_, i, id, kVolumeBytes, sim::mix_hash(world_->seed(), i)));
+    hosts_.back()->run();
+  }
+}
+
+// ---- Troubles
+
+void ControlRun::ask_for_something() {
+  const std::string volume = volume_name(random().below(plan_.replicas.size()));
+  const std::string node = engines_[random().below(engines_.size())]->name();
+  switch (random().below(8)) {
+    case 0:
+      return ask("update", "volumes", volume, Json{{"spec", {{"replicas", random().between(1, 3)}}}}, Patience::kNone);
+    case 1:
+      return ask("update", "volumes", volume, Json{{"spec", {{"preferred_node", node}}}}, Patience::kNone);
+    case 2:
+      return ask("update", "nodes", node, Json{{"spec", {{"draining", random().coin()}}}}, Patience::kNone);
+    case 3:
+      return ask("update", "nodes", node, Json{{"spec", {{"cordoned", random().coin()}}}}, Patience::kNone);
+    case 4:
+      return ask("update", "volumes", volume,
+                 Json{{"spec", {{"size_bytes", kVolumeBytes + random().between(1, 4) * kMiB}}}}, Patience::kNone);
+    case 5:
+      return ask("create", "snapshots", "",
+                 Json{{"name", fmt::format("s{}", ++snapshots_)}, {"spec", {{"volume", volume}}}}, Patience::kNone);
+    case 6:
+      if (snapshots_ == 0) return;
+      return ask("remove", "snapshots", fmt::format("s{}", random().between(1, snapshots_)), {}, Patience::kNone);
+    default:
+      if (extras_ > 0 && random().coin()) {
+        return ask("remove", "volumes", fmt::format("x{}", random().between(1, extras_)), {}, Patience::kNone);
+      }
+      return ask("create", "volumes", "",
+                 Json{{"name", fmt::format("x{}", ++extras_)},
+                      {"spec", {{"size_bytes", kVolumeBytes}, {"replicas", random().between(1, 3)}}}},
+                 Patience::kNone);
+  }
+}
+
+void ControlRun::cause() {
+  const auto restart_later = [this](sim::SimNode& node) {
+    world_->after(milliseconds(random().skewed(1, 15'000)), [this, &node] {
+      if (!node.is_up()) world_->restart(node);
+    });
+  };
+  sim::SimNode& engine = engines_[random().below(engines_.size())]->node();
+  sim::SimNode& control = controls_[random().below(controls_.size())]->node();
+  switch (random().below(12)) {
+    case 0:
+    case 1:
+      if (!engine.is_up()) return;
+      world_->mark("kill", engine.index());
+      world_->crash(engine, CrashKind::kProcessKilled);
+      return restart_later(engine);
+    case 2:
+      if (!engine.is_up()) return;
+      world_->mark("stop", engine.index());
+      if (!world_->stop(engine, kStopMax)) return cluster_.fail("an engine does not stop");
+      return restart_later(engine);
+    case 3:
+      if (!control.is_up()) return;
+      world_->mark("kill_control", control.index());
+      world_->crash(control, CrashKind::kProcessKilled);
+      return restart_later(control);
+    case 4:
+      // A leader that is paused, and believes for a while that it leads.
+      if (!control.is_up()) return;
+      return world_->stall(control, 0, milliseconds(random().skewed(100, 8'000)));
+    case 5:
+      if (!engine.is_up()) return;
+      return world_->stall(engine, 0, milliseconds(random().skewed(100, 4'000)));
+    case 6:
+      cluster_.store->depose();
+      return;
+    case 7:
+      cluster_.store->fail_commits(random().between(1, 3));
+      return;
+    case 8: {
+      const auto cut = random().coin() ? test::StoreCut::kRequests : test::StoreCut::kReplies;
+      cluster_.store->set_cut(cut);
+      world_->after(milliseconds(random().skewed(50, 6'000)),
+                    [this] { cluster_.store->set_cut(test::StoreCut::kNothing); });
+      return;
+    }
+    case 9:
+      cluster_.rpc.set({.lost_requests = static_cast<uint32_t>(random().below(30)),
+                        .lost_replies = static_cast<uint32_t>(random().below(30))});
+      return;
+    case 10: {
+      const uint32_t one = random().coin() ? engine.index() : control.index();
+      const uint32_t other = engines_[random().below(engines_.size())]->node().index();
+      if (one == other) return;
+      world_->network().partition(one, other);
+      world_->after(milliseconds(random().skewed(100, 10'000)),
+                    [this, one, other] { world_->network().heal(one, other); });
+      return;
+    }
+    default:
+      return ask_for_something();
+  }
+}
+
+// ---- The end
+
+bool ControlRun::is_settled() const {
+  const control::Control* const control = leader();
+  if (control == nullptr) return false;
+  control::Api& api = const_cast<control::Control*>(control)->api();
+  const auto volumes = api.list("volumes", {});
+  const auto snapshots = api.list("snapshots", {});
+  const auto pools = api.list("pools", {});
+  if (!volumes || !snapshots || !pools || pools->size() != engines_.size()) return false;
+  for (const Json& pool : *pools) {
+    if (pool["status"]["state"] != "online") return false;
+  }
+  for (const Json& snapshot : *snapshots) {
+    if (snapshot["status"]["state"] != "ready") return false;
+  }
+  for (const Json& volume : *volumes) {
+    if (volume["status"]["state"] != "online") return false;
+    for (const Json& condition : volume["status"]["conditions"]) {
+      if (!condition["met"].get<bool>()) return false;
+    }
+    if (volume["status"]["replicas"].size() != volume["spec"]["replicas"].get<size_t>()) return false;
+    if (volume["status"].value("size_bytes", Json()) != volume["spec"]["size_bytes"]) return false;
+  }
+  return control->cluster().garbage().empty();
+}
+
+std::string ControlRun::describe() const {
+  const control::Control* const control = leader();
+  if (control == nullptr) return "nobody leads";
+  control::Api& api = const_cast<control::Control*>(control)->api();
+  std::string text;
+  for (const char* const kind : {"nodes", "pools", "volumes", "snapshots"}) {
+    const auto all = api.list(kind, {});
+    if (!all) continue;
+    for (const Json& each : *all)
+      text += fmt::format("\n  {} {}", each["name"].get<std::string>(), each["status"].dump());
+  }
+  return text + fmt::format("\n  garbage {}", control->cluster().garbage().size());
+}
+
+void ControlRun::heal() {
+  if (!go_on()) return;
+  world_->mark("heal");
+  world_->heal();
+  cluster_.rpc.set({});
+  cluster_.store->set_cut(test::StoreCut::kNothing);
+  cluster_.store->fail_commits(0);
+  for (const auto& each : controls_) {
+    if (!each->node().is_up()) world_->restart(each->node());
+  }
+  for (const auto& each : engines_) {
+    if (!each->node().is_up()) world_->restart(each->node());
+  }
+  for (const auto& engine : engines_) {
+    ask("update", "nodes", engine->name(), Json{{"spec", {{"draining", false}, {"cordoned", false}}}},
+        Patience::kUntilDone);
+  }
+  wait([&] { return is_settled(); }, kHealMax, "what was asked for does not come about");
+}
+
+// All that it knew is made anew from what engines hold.
+void ControlRun::lose_the_store() {
+  std::map<std::string, std::pair<Uuid, Json>> before;
+  for (const auto& [name, volume] : leader()->cluster().volumes()) {
+    before[name] = {volume.value.metadata.id, to_json(volume.value.spec)};
+  }
+  world_->mark("lose_store");
+  for (const auto& each : controls_) world_->crash(each->node(), CrashKind::kProcessKilled);
+  cluster_.store->rebuild(2);
+  for (const auto& each : controls_) world_->restart(each->node());
+  wait(
+      [&] {
+        const control::Control* const control = leader();
+        return control != nullptr && control->cluster().nodes().size() == engines_.size() &&
+               control->cluster().pools().size() == engines_.size();
+      },
+      kBootMax, "engines do not join a new store");
+  ask("recover", "", "", {}, Patience::kUntilDone);
+  wait([&] { return is_settled(); }, kHealMax, "what was recovered does not come about");
+  if (!go_on()) return;
+  const auto& after = leader()->cluster().volumes();
+  for (const auto& [name, volume] : before) {
+    const auto found = after.find(name);
+    if (found == after.end() || found->second.value.metadata.id != volume.first) {
+      return cluster_.fail(fmt::format("volume {} was not recovered", name));
+    }
+    if (to_json(found->second.value.spec) != volume.second) {
+      return cluster_.fail(
+          fmt::format("volume {} has another spec: {}", name, to_json(found->second.value.spec).dump()));
+    }
+  }
+  for (const auto& host : hosts_) {
+    bool is_read = false;
+    if (!go_on()) return;
+    world_->spawn(host->node(), 0, host->read_all(&is_read));
+    wait([&] { return is_read; }, kReadMax, "reading back what was recovered");
+  }
+}
+
+void ControlRun::verify() {
+  if (!go_on()) return;
+  wait([&] { return std::ranges::all_of(hosts_, [](const auto& host) { return host->is_connected(); }); }, kReadMax,
+       "a host has no path");
+  cluster_.is_over = true;
+  wait([&] { return std::ranges::all_of(hosts_, [](const auto& host) { return host->is_idle(); }); }, kReadMax,
+       "requests of hosts do not end");
+  for (const auto& host : hosts_) {
+    bool is_read = false;
+    if (!go_on()) return;
+    world_->spawn(host->node(), 0, host->read_all(&is_read));
+    wait([&] { return is_read; }, kReadMax, "reading back");
+  }
+  if (!go_on()) return;
+  wait([&] { return is_settled(); }, kHealMax, "it does not stay as it was asked for");
+  if (!go_on()) return;
+  if (random().coin()) lose_the_store();
+  if (!go_on()) return;
+  std::set<Uuid> wanted;
+  for (const auto& [name, volume] : leader()->cluster().volumes()) {
+    for (const control::PlacedReplica& replica : volume.value.decision.replicas) wanted.insert(replica.id);
+  }
+  for (const auto& engine : engines_) {
+    for (const Uuid& id : engine->replicas()) {
+      if (wanted.erase(id) == 0)
+        cluster_.fail(fmt::format("engine {} has a replica that nobody knows", engine->name()));
+    }
+  }
+  if (!wanted.empty()) cluster_.fail(fmt::format("{} replicas are nowhere", wanted.size()));
+  for (const auto& host : hosts_) {
+    if (go_on() && !world_->stop(host->node(), kStopMax)) cluster_.fail("a host did not stop");
+  }
+  for (const auto& engine : engines_) {
+    if (go_on() && !world_->stop(engine->node(), kStopMax)) cluster_.fail("an engine did not stop");
+  }
+  for (const auto& control : controls_) {
+    if (go_on() && !world_->stop(control->node(), kStopMax)) cluster_.fail("a control process did not stop");
+  }
+  if (go_on() && world_->violations() != 0) cluster_.fail("a contract of the seams was broken");
+  if (go_on() && world_->unexplained_errors() != 0) cluster_.fail("an ERROR was logged that no fault explains");
+}
+
+Outcome ControlRun::run() {
+  begin();
+  for (size_t i = 0; i < plan_.troubles && go_on(); ++i) {
+    world_->run_for(Duration(static_cast<int64_t>(random().below(static_cast<uint64_t>(plan_.trouble_every.count())))));
+    if (go_on()) cause();
+  }
+  heal();
+  verify();
+  Outcome outcome = outcome_of(*world_, go_on());
+  outcome.engines.acknowledged = cluster_.acknowledged;
+  outcome.engines.reads = cluster_.reads;
+  return outcome;
+}
+
+}  // namespace
+
+Outcome run_control_seed(uint64_t seed, const RunOptions& options) {
+  ControlRun run(seed, options);
+  const Outcome outcome = run.run();
+  run.explain(options);
+  return outcome;
+}
+
+}  // namespace fairlead::sim_test
