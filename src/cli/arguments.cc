@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/uuid.h"
+#include "block/spec.h"
 #include "cli/transport_url.h"
 #include "nvme/nqn.h"
 
@@ -49,6 +50,17 @@ std::expected<target::ListenerOptions, Complaint> parse_listener(std::string_vie
 
 std::unexpected<Complaint> complain_about(std::string_view argument, const Error& error) {
   return std::unexpected(fmt::format("{}: {}", argument, to_string(error)));
+}
+
+std::expected<Duration, Complaint> parse_span(std::string_view option, std::string_view text,
+                                              const SpanBounds& bounds) {
+  const std::string argument = fmt::format("{} {}", option, text);
+  const Result<Duration> parsed = parse_duration(text);
+  if (!parsed) return complain_about(argument, parsed.error());
+  if (*parsed < bounds.min || *parsed > bounds.max) {
+    return std::unexpected(fmt::format("{}: expected {}", argument, bounds.text));
+  }
+  return *parsed;
 }
 
 std::expected<PollMode, Complaint> parse_poll(std::string_view text) {
@@ -113,9 +125,12 @@ std::expected<host::HostIdentity, Complaint> host_identity(const std::string& nq
 std::string machine_name() {
   std::string machine;
   std::ifstream("/etc/machine-id") >> machine;
+  return machine.empty() ? host_name() : machine;
+}
+
+std::string host_name() {
   std::array<char, 256> host{};
-  if (machine.empty() && ::gethostname(host.data(), host.size() - 1) == 0) machine = host.data();
-  return machine;
+  return ::gethostname(host.data(), host.size() - 1) == 0 ? host.data() : "";
 }
 
 uint16_t processor_count() {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "async/time.h"
 #include "base/error.h"
 #include "host/options.h"
 #include "io/runtime.h"
@@ -20,6 +21,14 @@ using Complaint = std::string;
 
 // "--size 12x: is not valid (…)"
 std::unexpected<Complaint> complain_about(std::string_view argument, const Error& error);
+
+// A span of time between two others, both named in the complaint.
+struct SpanBounds {
+  Duration min;
+  Duration max;
+  const char* text;
+};
+std::expected<Duration, Complaint> parse_span(std::string_view option, std::string_view text, const SpanBounds& bounds);
 
 // "auto", "always", "never".
 std::expected<PollMode, Complaint> parse_poll(std::string_view text);
@@ -39,6 +48,9 @@ std::expected<host::HostIdentity, Complaint> host_identity(const std::string& nq
 
 // What tells this machine from others, from one boot to the next.
 std::string machine_name();
+
+// As people know this machine.
+std::string host_name();
 
 // How many processors this process may use.
 uint16_t processor_count();

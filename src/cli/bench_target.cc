@@ -49,7 +49,7 @@ Task<std::expected<BenchSources::Sources, Complaint>> BenchSources::open_pool(co
   }
   auto imported = co_await pool::Pool::import(std::move(shards), std::move(disks), {});
   if (!imported) {
-    const pool::Problem& problem = imported.error();
+    const Problem& problem = imported.error();
     co_return std::unexpected(fmt::format("{} {}", problem.detail, to_string(problem.error)));
   }
   pool_ = std::move(*imported);

@@ -2,7 +2,10 @@
 #include <gtest/gtest.h>
 
 #include "base/units.h"
+#include "cli/attach.h"
+#include "cli/cluster_commands.h"
 #include "cli/completion.h"
+#include "cli/control.h"
 #include "cli/engine.h"
 #include "cli/serve.h"
 
@@ -90,6 +93,69 @@ TEST(ServeArgumentsTest, ComplaintsNameTheArgument) {
   }
 }
 
+TEST(ControlArgumentsTest, ByDefaultItServesThisMachineFromOneFile) {
+  const auto plan = check(ControlArguments{});
+  ASSERT_TRUE(plan) << plan.error();
+  EXPECT_EQ(std::get<std::string>(plan->store), "/var/lib/fairlead/control.db");
+  EXPECT_EQ(plan->listen, "127.0.0.1:7400");
+  EXPECT_EQ(plan->management, "127.0.0.1:7401");
+  EXPECT_FALSE(plan->tokens || plan->certificate || plan->management_tls);
+  EXPECT_EQ(plan->settings.lost_after, control::ControlSettings{}.lost_after);
+  EXPECT_EQ(plan->settings.replace_after, control::ControlSettings{}.replace_after);
+}
+
+TEST(ControlArgumentsTest, WhatIsGivenIsTaken) {
+  ControlArguments arguments{.store = "etcd:http://10.0.0.1:2379,http://10.0.0.2:2379",
+                             .listen = "[::1]:0",
+                             .management = "192.0.2.1",
+                             .advertise = "control.example",
+                             .tls_ca = "ca",
+                             .tls_certificate = "own",
+                             .tls_key = "key",
+                             .lost_after = "1s",
+                             .replace_after = "1h"};
+  const auto plan = check(arguments);
+  ASSERT_TRUE(plan) << plan.error();
+  EXPECT_EQ(std::get<control::EtcdClientOptions>(plan->store).endpoints,
+            (std::vector<std::string>{"http://10.0.0.1:2379", "http://10.0.0.2:2379"}));
+  EXPECT_EQ(plan->listen, "[::1]:0");
+  EXPECT_EQ(plan->management, "192.0.2.1:7401");
+  EXPECT_EQ(plan->advertise, "control.example");
+  ASSERT_TRUE(plan->management_tls && plan->certificate);
+  EXPECT_EQ(plan->management_tls->ca, "ca");
+  EXPECT_EQ(plan->settings.lost_after, std::chrono::seconds(1));
+  EXPECT_LE(plan->settings.report_interval * 4, plan->settings.lost_after);
+  EXPECT_EQ(plan->settings.replace_after, std::chrono::hours(1));
+}
+
+TEST(ControlArgumentsTest, ComplaintsNameTheArgument) {
+  const struct {
+    ControlArguments arguments;
+    const char* says;
+  } kTable[] = {
+      {{.store = "postgres:x"}, "--store postgres:x: expected sqlite:PATH or etcd:URL"},
+      {{.store = "sqlite:"}, "--store sqlite:"},
+      {{.etcd_ca = "x"}, "are for --store etcd"},
+      {{.store = "etcd:https://a:1", .etcd_key = "x"}, "give both or none"},
+      {{.listen = "nowhere"}, "--listen nowhere"},
+      {{.listen = "192.0.2.1"}, "--listen 192.0.2.1: other machines reach this address: give --token-file"},
+      {{.listen = "192.0.2.1", .tls_certificate = "a", .tls_key = "b"}, "give --token-file"},
+      {{.management = "192.0.2.1"}, "--management 192.0.2.1: other machines reach this address: give --tls-ca"},
+      {{.management = "x"}, "--management x"},
+      {{.tls_ca = "a"}, "--tls-ca: needs"},
+      {{.tls_key = "a"}, "--tls-certificate and --tls-key: give both or none"},
+      {{.token_file = "/none/tokens"}, "--token-file /none/tokens: cannot be read"},
+      {{.lost_after = "1ms"}, "--lost-after 1ms: expected 500ms to 1h"},
+      {{.replace_after = "soon"}, "--replace-after soon"},
+  };
+  for (const auto& [arguments, says] : kTable) {
+    const auto plan = check(arguments);
+    ASSERT_FALSE(plan) << says;
+    EXPECT_NE(plan.error().find(says), std::string::npos) << plan.error();
+  }
+  EXPECT_TRUE(check(ControlArguments{.management = "192.0.2.1", .insecure = true}));
+}
+
 TEST(EngineArgumentsTest, DefaultsAreThoseOfTheProtocol) {
   const auto plan = check(EngineArguments{.pool = {"a", "b"}});
   ASSERT_TRUE(plan) << plan.error();
@@ -105,6 +171,61 @@ TEST(EngineArgumentsTest, DefaultsAreThoseOfTheProtocol) {
   EXPECT_FALSE(plan->engine.controller_ids) << "they are known when the pool is open";
   EXPECT_FALSE(plan->takes_commands);
   EXPECT_FALSE(plan->has_faulty_disks);
+}
+
+TEST(EngineArgumentsTest, AMemberOfAClusterKnowsWhoItIsAndWhomItObeys) {
+  EngineArguments member{.listen = {"192.0.2.1"},
+                         .node = "a",
+                         .state_dir = "/state",
+                         .control = {"127.0.0.1:7430"},
+                         .management = "127.0.0.1:0",
+                         .labels = {"rack=7", "zone="},
+                         .stop_limit = "5s"};
+  const auto plan = check(member);
+  ASSERT_TRUE(plan) << plan.error();
+  EXPECT_TRUE(plan->pool.empty());
+  EXPECT_EQ(plan->cluster.node, "a");
+  EXPECT_EQ(plan->cluster.labels, (std::map<std::string, std::string>{{"rack", "7"}, {"zone", ""}}));
+  EXPECT_EQ(plan->cluster.control, std::vector<std::string>{"127.0.0.1:7430"});
+  EXPECT_EQ(plan->stop_limit, std::chrono::seconds(5));
+  EXPECT_FALSE(plan->cluster.tls);
+  member.listen = {"0.0.0.0"};
+  EXPECT_FALSE(check(member)) << "which address is it?";
+  member.advertise = "192.0.2.1";
+  EXPECT_TRUE(check(member));
+  member.management = "192.0.2.1:7420";
+  EXPECT_FALSE(check(member)) << "in the clear";
+  member.insecure = true;
+  EXPECT_TRUE(check(member));
+  member.insecure = false;
+  member.tls_ca = member.tls_certificate = member.tls_key = "file";
+  EXPECT_TRUE(check(member));
+}
+
+TEST(EngineArgumentsTest, ComplaintsOfMembersNameTheArgument) {
+  const std::string here = "127.0.0.1:7420";
+  const struct {
+    EngineArguments arguments;
+    const char* says;
+  } kTable[] = {
+      {{}, "--pool DISK"},
+      {{.management = here}, "--state-dir DIR"},
+      {{.pool = {"a"}, .control = {here}}, "--management ADDR:PORT"},
+      {{.control = {"127.0.0.1"}, .management = here}, "--control 127.0.0.1: expected ADDR:PORT"},
+      {{.pool = {"a"}, .control = {"somewhere"}}, "--control somewhere"},
+      {{.pool = {"a"}, .management = "x"}, "--management x"},
+      {{.pool = {"a"}, .advertise = "x"}, "--advertise x"},
+      {{.pool = {"a"}, .labels = {"rack"}}, "--label rack"},
+      {{.pool = {"a"}, .labels = {"a=1", "a=2"}}, "--label a=2"},
+      {{.pool = {"a"}, .tls_key = "k"}, "--tls-ca"},
+      {{.pool = {"a"}, .node = "a b"}, "--node a b"},
+      {{.pool = {"a"}, .stop_limit = "never"}, "--stop-limit never"},
+  };
+  for (const auto& [arguments, says] : kTable) {
+    const auto plan = check(arguments);
+    ASSERT_FALSE(plan) << says;
+    EXPECT_NE(plan.error().find(says), std::string::npos) << plan.error();
+  }
 }
 
 TEST(EngineArgumentsTest, WhatIsGivenIsTaken) {
@@ -200,7 +321,7 @@ TEST(CompletionTest, KnowsCommandsOfCommands) {
   pool.add_subcommand("check", "Check")->add_flag("--json", json, "JSON");
   const auto bash = completion_script(app, "bash");
   ASSERT_TRUE(bash);
-  EXPECT_NE(bash->find("pool) words='check"), std::string::npos) << *bash;
+  EXPECT_NE(bash->find("pool) words='check "), std::string::npos) << *bash;
   EXPECT_NE(bash->find("pool-check) words='--help --json' ;;"), std::string::npos) << *bash;
   const auto fish = completion_script(app, "fish");
   ASSERT_TRUE(fish);
@@ -210,6 +331,38 @@ TEST(CompletionTest, KnowsCommandsOfCommands) {
   EXPECT_NE(fish->find("'__fish_seen_subcommand_from pool; and __fish_seen_subcommand_from check' -l json"),
             std::string::npos)
       << *fish;
+}
+
+TEST(CompletionTest, BashAsksTheClusterForNames) {
+  CLI::App app("test", "fairlead");
+  const ClusterCommands commands(app);
+  const auto script = completion_script(app, "bash");
+  ASSERT_TRUE(script);
+  EXPECT_EQ(script->find("names)"), std::string::npos) << "what is for scripts is not offered";
+  const std::string stand_in = "fairlead() { echo \"$2-1 $2-2\"; }\n";
+  const auto complete = [&](const std::string& words) {
+    const std::string ask =
+        stand_in + *script + "COMP_WORDS=(" + words +
+        ")\nCOMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n_fairlead\n[[ \"${COMPREPLY[*]}\" == \"$1\" ]] || "
+        "{ echo \"${COMPREPLY[*]}\" >&2; exit 1; }\n";
+    return ask;
+  };
+  const std::pair<const char*, const char*> kTable[] = {
+      {"fairlead vol", "volume"},
+      {"fairlead volume mo", "move"},
+      {"fairlead volume move ''", "volumes-1 volumes-2"},
+      {"fairlead volume move db ''", "nodes-1 nodes-2"},
+      {"fairlead volume move db a ''", ""},
+      {"fairlead volume create ''", ""},
+      {"fairlead volume show --wat", "--watch"},
+      {"fairlead why vol", ""},
+      {"fairlead why res", "resources-1 resources-2"},
+      {"fairlead pool create p --node n", "nodes-1 nodes-2"},
+      {"fairlead snapshot create s --volume ''", "volumes-1 volumes-2"},
+  };
+  for (const auto& [words, expected] : kTable) {
+    EXPECT_EQ(execute({"bash", "-c", complete(words), "bash", expected}).value(), 0) << words;
+  }
 }
 
 }  // namespace

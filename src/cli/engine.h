@@ -1,8 +1,9 @@
-// `fairlead engine`: the data plane of a node. Offers the replicas of a pool to the targets of their volumes, and shows
-// volumes to hosts, as lines on standard input say.
+// `fairlead engine`: the data plane of a node. Offers the replicas of its pools to the targets of their volumes, and
+// shows volumes to hosts, as the control plane says, or lines on standard input.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "engine/engine.h"
 #include "io/disk.h"
 #include "io/runtime.h"
+#include "rpc/tls_files.h"
 #include "target/options.h"
 
 namespace fairlead::cli {
@@ -32,6 +34,28 @@ struct EngineArguments {
   bool faulty = false;              // the pool's disks fail when a command says so
   uint16_t shards = 0;              // 0: one for each processor
   std::string poll = "auto";
+  std::string node = {};
+  std::string state_dir = {};
+  std::vector<std::string> control = {};
+  std::string management = {};
+  std::string advertise = {};
+  std::vector<std::string> labels = {};  // KEY=VALUE
+  std::string tls_ca = {};
+  std::string tls_certificate = {};
+  std::string tls_key = {};
+  bool insecure = false;
+  std::string stop_limit = "20s";
+};
+
+// What makes an engine a member of a cluster.
+struct ClusterPlan {
+  std::string node;
+  std::string state_directory;              // empty: it keeps nothing, and is no member
+  std::vector<std::string> control;         // addresses; none: it hears of nobody
+  std::optional<SocketAddress> management;  // none: nobody calls it
+  std::optional<SocketAddress> advertise;   // port 0: that of the listener
+  std::map<std::string, std::string> labels;
+  std::optional<rpc::TlsFiles> tls;
 };
 
 struct EnginePlan {
@@ -43,6 +67,8 @@ struct EnginePlan {
   bool takes_commands = false;
   engine::EngineOptions engine;
   RuntimeOptions runtime;
+  ClusterPlan cluster;
+  Duration stop_limit{};
 };
 
 std::expected<EnginePlan, Complaint> check(const EngineArguments& arguments);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <charconv>
 #include <fmt/format.h>
 
@@ -5,6 +6,7 @@
 #include "block/spec.h"
 #include "cli/engine.h"
 #include "cli/version.h"
+#include "pool/format.h"
 
 namespace fairlead::cli {
 namespace {
@@ -14,22 +16,6 @@ using std::chrono::seconds;
 
 constexpr uint32_t kCopiesMax = 1024;          // each has an extent in memory
 constexpr uint16_t kControllerIdMax = 0xffef;  // NVMe over fabrics: those above mean something else
-
-// A span of time between two others, both named in the complaint.
-struct Bounds {
-  Duration min;
-  Duration max;
-  const char* text;
-};
-std::expected<Duration, Complaint> parse_span(std::string_view option, std::string_view text, const Bounds& bounds) {
-  const std::string argument = fmt::format("{} {}", option, text);
-  const Result<Duration> parsed = parse_duration(text);
-  if (!parsed) return complain_about(argument, parsed.error());
-  if (*parsed < bounds.min || *parsed > bounds.max) {
-    return std::unexpected(fmt::format("{}: expected {}", argument, bounds.text));
-  }
-  return *parsed;
-}
 
 std::expected<engine::ControllerIds, Complaint> parse_controller_ids(std::string_view text) {
   engine::ControllerIds ids;
@@ -82,15 +68,110 @@ std::expected<void, Complaint> check_times(const EngineArguments& arguments, mir
   return {};
 }
 
+std::expected<SocketAddress, Complaint> parse_address(std::string_view option, const std::string& text) {
+  const Result<SocketAddress> address = parse_socket_address(text, 0);
+  if (!address) return complain_about(fmt::format("{} {}", option, text), address.error());
+  return *address;
+}
+
+bool is_of_this_machine(const SocketAddress& address) {
+  if (address.family == AddressFamily::kIpv4) return address.ip[0] == 127;
+  return address.ip_text() == "::1";
+}
+
+bool is_any(const SocketAddress& address) {
+  return std::ranges::all_of(address.ip, [](uint8_t byte) { return byte == 0; });
+}
+
+std::expected<void, Complaint> check_labels(const std::vector<std::string>& texts, ClusterPlan& plan) {
+  for (const std::string& text : texts) {
+    const size_t at = text.find('=');
+    if (at == std::string::npos || at == 0) return std::unexpected(fmt::format("--label {}: expected KEY=VALUE", text));
+    if (!plan.labels.emplace(text.substr(0, at), text.substr(at + 1)).second) {
+      return std::unexpected(fmt::format("--label {}: its key is given twice", text));
+    }
+  }
+  return {};
+}
+
+std::expected<void, Complaint> check_tls(const EngineArguments& arguments, ClusterPlan& plan) {
+  const bool has_any = !arguments.tls_ca.empty() || !arguments.tls_certificate.empty() || !arguments.tls_key.empty();
+  if (!has_any) return {};
+  if (arguments.tls_ca.empty() || arguments.tls_certificate.empty() || arguments.tls_key.empty()) {
+    return std::unexpected("TLS needs all three: --tls-ca, --tls-certificate and --tls-key");
+  }
+  plan.tls = rpc::TlsFiles{.ca = arguments.tls_ca, .certificate = arguments.tls_certificate, .key = arguments.tls_key};
+  return {};
+}
+
+std::expected<void, Complaint> check_addresses(const EngineArguments& arguments, ClusterPlan& plan) {
+  bool is_far = false;
+  for (const std::string& text : arguments.control) {
+    const auto address = parse_address("--control", text);
+    if (!address) return std::unexpected(address.error());
+    if (address->port == 0) return std::unexpected(fmt::format("--control {}: expected ADDR:PORT", text));
+    is_far |= !is_of_this_machine(*address);
+    plan.control.push_back(to_string(*address));
+  }
+  if (!arguments.management.empty()) {
+    const auto address = parse_address("--management", arguments.management);
+    if (!address) return std::unexpected(address.error());
+    is_far |= !is_of_this_machine(*address);
+    plan.management = *address;
+  }
+  if (!arguments.advertise.empty()) {
+    const auto address = parse_address("--advertise", arguments.advertise);
+    if (!address) return std::unexpected(address.error());
+    plan.advertise = *address;
+  }
+  if (is_far && !plan.tls && !arguments.insecure) {
+    return std::unexpected(
+        "beyond this machine --control and --management need TLS: give --tls-ca, --tls-certificate and --tls-key, or "
+        "--insecure");
+  }
+  return {};
+}
+
+std::expected<void, Complaint> check_cluster(const EngineArguments& arguments, ClusterPlan& plan) {
+  plan.node = arguments.node.empty() ? host_name() : arguments.node;
+  if (!pool::is_valid_name(plan.node)) {
+    return std::unexpected(fmt::format(
+        "--node {}: expected 1 to 63 letters, digits, '.', '_' or '-', with a letter or digit first", plan.node));
+  }
+  plan.state_directory = arguments.state_dir;
+  if (const auto labels = check_labels(arguments.labels, plan); !labels) return labels;
+  if (const auto tls = check_tls(arguments, plan); !tls) return tls;
+  if (const auto addresses = check_addresses(arguments, plan); !addresses) return addresses;
+  if (!plan.control.empty() && !plan.management) {
+    return std::unexpected("--control needs --management ADDR:PORT: where the control plane calls back");
+  }
+  if (plan.management && plan.state_directory.empty()) {
+    return std::unexpected("--management needs --state-dir DIR: what it is told must be known after a restart");
+  }
+  return {};
+}
+
 }  // namespace
 
 std::expected<EnginePlan, Complaint> check(const EngineArguments& arguments) {
   EnginePlan plan;
-  if (arguments.pool.empty()) return std::unexpected("give the pool's disks: --pool DISK[,DISK…]");
+  if (const auto cluster = check_cluster(arguments, plan.cluster); !cluster) return std::unexpected(cluster.error());
+  if (arguments.pool.empty() && !plan.cluster.management) {
+    return std::unexpected("give the pool's disks: --pool DISK[,DISK…], or --management for a control plane");
+  }
+  const auto stop_limit = parse_span("--stop-limit", arguments.stop_limit, {seconds(1), seconds(3600), "1s to 3600s"});
+  if (!stop_limit) return std::unexpected(stop_limit.error());
+  plan.stop_limit = *stop_limit;
   if (const auto pool = check_pool(arguments, plan); !pool) return std::unexpected(pool.error());
   const auto listeners = parse_listeners(arguments.listen);
   if (!listeners) return std::unexpected(listeners.error());
   plan.listeners = *listeners;
+  const target::ListenerOptions& data = plan.listeners.front();
+  if (plan.cluster.management && !plan.cluster.advertise && !data.advertise && is_any(data.bind)) {
+    return std::unexpected(
+        fmt::format("--listen {} is every address of this machine: say by --advertise ADDR which one others are to use",
+                    to_string(data.bind)));
+  }
   plan.takes_commands = arguments.commands;
   plan.has_faulty_disks = arguments.faulty;
   if (const auto times = check_times(arguments, plan.engine.mirror); !times) return std::unexpected(times.error());

@@ -250,7 +250,10 @@ Task<Answer> EngineCommands::set_faults(Words words) {
   co_return fmt::format("{}", fired);
 }
 
-Task<Answer> EngineCommands::show_statistics(Words) { co_return statistics_to_json(engine_.pool().statistics()); }
+Task<Answer> EngineCommands::show_statistics(Words) {
+  if (engine_.pools().size() != 1) co_return std::unexpected("the engine has no pool, or several");
+  co_return statistics_to_json(engine_.pools().front()->statistics());
+}
 
 Task<Answer> EngineCommands::show_help(Words) { co_return usage_of(verbs()); }
 

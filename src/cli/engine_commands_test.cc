@@ -31,8 +31,8 @@ Task<int> answer(Runtime& runtime, std::string disk, std::vector<std::string> li
   EXPECT_TRUE(pool) << pool.error();
   if (!pool) co_return 1;
   engine::NoWitness witness;
-  engine::Engine engine(shards, std::move(*pool), witness, {});
-  co_await engine.start();
+  engine::Engine engine(shards, (*pool)->id(), witness, {});
+  EXPECT_TRUE(co_await engine.add_pool(std::move(*pool)));
   EXPECT_TRUE((co_await engine.listen({.bind = *parse_socket_address("127.0.0.1", 0), .advertise = {}})).has_value());
   const auto disk_that_fails = make_faulty_source(*make_memory_source({.size_bytes = kMiB}), {});
   EngineCommands commands(engine, {disk_that_fails});
@@ -71,7 +71,7 @@ std::vector<Line> conversation() {
       {"volume open " + volume + " 8MiB " + replica + "@nowhere", "error " + replica + "@nowhere"},
       {"volume open " + volume + " 8MiB " + volume + "@local", "error " + volume + " does not exist"},
       {"volume open " + volume + " 8MiB " + replica + "@local", "ok nqn.2026-01.io.fairlead:volume:" + volume},
-      {"volume open " + volume + " 8MiB " + replica + "@local", "error " + volume + " exists already"},
+      {"volume open " + volume + " 8MiB " + replica + "@local", "ok nqn.2026-01.io.fairlead:volume:" + volume},
       {"volume status " + volume, R"(ok {"volume":")" + volume},
       {"volume list", R"(ok [{"volume":")" + volume},
       {"volume force " + volume + " " + replica, "error " + volume},

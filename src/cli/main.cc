@@ -4,8 +4,12 @@
 #include <fmt/format.h>
 
 #include "cli/bench.h"
+#include "cli/cluster_commands.h"
 #include "cli/completion.h"
+#include "cli/control.h"
+#include "cli/doctor.h"
 #include "cli/engine.h"
+#include "cli/engine_options.h"
 #include "cli/pool_commands.h"
 #include "cli/remote.h"
 #include "cli/serve.h"
@@ -16,17 +20,13 @@ namespace {
 constexpr int kExitUsage = 2;
 
 using fairlead::cli::BenchArguments;
+using fairlead::cli::ControlArguments;
 using fairlead::cli::DiscoverArguments;
 using fairlead::cli::EngineArguments;
 using fairlead::cli::IdentifyArguments;
 using fairlead::cli::ServeArguments;
 
-// One value for each time an option is given, so that what has no name may stand behind it.
-void take_one_value_at_a_time(CLI::App& command) {
-  for (CLI::Option* const option : command.get_options()) {
-    if (!option->get_lnames().empty() && option->get_items_expected_max() > 1) option->allow_extra_args(false);
-  }
-}
+using fairlead::cli::take_one_value_at_a_time;
 
 void define_serve(CLI::App& serve, ServeArguments& arguments) {
   serve.add_option("PATH", arguments.paths, "Files or block devices; each becomes a namespace, in this order");
@@ -41,8 +41,9 @@ void define_serve(CLI::App& serve, ServeArguments& arguments) {
   serve.add_option("--null", arguments.null,
                    "Adds a namespace of this size that keeps nothing and reads as zeroes, for measuring");
   serve
-      .add_option("--pool", arguments.pool,
-                  "DISK[,DISK…]: adds the replicas and snapshots of the pool on these disks; see fairlead pool --help")
+      .add_option(
+          "--pool", arguments.pool,
+          "DISK[,DISK…]: adds the replicas and snapshots of the pool on these disks; see fairlead offline pool --help")
       ->delimiter(',');
   serve.add_option("--replica", arguments.replicas,
                    "Of the pool serves only this replica or snapshot; may be given several times");
@@ -64,71 +65,6 @@ void define_serve(CLI::App& serve, ServeArguments& arguments) {
       "Sizes take KiB, MiB, GiB, TiB. SIGINT and SIGTERM drain and flush.\n"
       "Example: fairlead serve disk.img --size 10GiB --listen 0.0.0.0");
   take_one_value_at_a_time(serve);
-}
-
-void define_engine(CLI::App& engine, EngineArguments& arguments) {
-  engine
-      .add_option(
-          "--pool", arguments.pool,
-          "DISK[,DISK…]: the pool's disks, all of them; see fairlead pool --help. For measuring memory:SIZE, a "
-          "pool that is gone with the process, or resident-memory:SIZE, which takes all of it at once and keeps it")
-      ->delimiter(',')
-      ->required();
-  engine.add_option(
-      "--listen", arguments.listen,
-      "ADDR[:PORT][,advertise=ADDR[:PORT]]: where hosts and other engines connect, IPv4 or [IPv6]; may be "
-      "given several times. Port 0 lets the system choose. Default: 127.0.0.1:4420, this machine only");
-  engine.add_flag("--commands", arguments.commands,
-                  "Reads commands from standard input, one a line: help lists them. Each is answered by a line that "
-                  "begins with ok or error");
-  engine
-      .add_option(
-          "--lease", arguments.lease,
-          "How long a volume's target may read after its replicas were heard last. A take-over waits so long at "
-          "most. The same on all engines")
-      ->capture_default_str();
-  engine
-      .add_option("--checkpoint-interval", arguments.checkpoint_interval,
-                  "What was written since the last checkpoint is compared by a take-over")
-      ->capture_default_str();
-  engine
-      .add_option("--stall-limit", arguments.stall_limit,
-                  "A replica that does not end a request for so long is left out until it comes back")
-      ->capture_default_str();
-  engine
-      .add_option("--copy-share", arguments.copy_share,
-                  "Of the time that hosts keep a volume busy, percent that copies to replicas that came back may take")
-      ->capture_default_str();
-  engine
-      .add_option("--copies", arguments.copies,
-                  "Extents of 1 MiB that are copied at once, of all volumes, to replicas that came back; what a "
-                  "take-over has to copy goes before")
-      ->capture_default_str();
-  engine.add_option("--controller-ids", arguments.controller_ids,
-                    "FIRST-LAST: numbers for the controllers of hosts. Engines that show the same volume need ranges "
-                    "apart. Default: one of 255, by the pool's id");
-  engine.add_option("--limit", arguments.limit,
-                    "For measuring: plays slower disks, iops=400k,bandwidth=2GiB,latency=80us,jitter=10us");
-  engine.add_flag("--faulty", arguments.faulty,
-                  "For tests: the command disk faults makes the pool's disks fail or dawdle by rules, such as "
-                  "write:error=io,every=3 or read:delay=5ms,probability=1%");
-  engine.add_option("--shards", arguments.shards, "Threads that serve I/O. Default: one for each processor")
-      ->check(CLI::PositiveNumber);
-  engine
-      .add_option(
-          "--poll", arguments.poll,
-          "auto: look for work for 50 us after the last, then sleep, and at once while others want the processor; "
-          "always: never sleep; never: sleep at once")
-      ->capture_default_str();
-  engine.footer(
-      "Offers every replica of the pool that belongs to a volume, to the volume's target, wherever that is; shows\n"
-      "volumes to hosts, all engines under the same name: the one that serves a volume as its target, others standing\n"
-      "by. Who serves is told by commands: the engine decides nothing about that by itself.\n"
-      "A volume with an even number of replicas needs the control plane's vote to go on without half of them; until\n"
-      "there is one, a volume of two replicas is served while both are there.\n"
-      "SIGINT and SIGTERM give volumes up in order.\n"
-      "Example: fairlead engine --pool disk.img --listen 192.0.2.10 --commands");
-  take_one_value_at_a_time(engine);
 }
 
 void define_bench(CLI::App& bench, BenchArguments& arguments) {
@@ -220,6 +156,18 @@ void define_identify(CLI::App& identify, IdentifyArguments& arguments) {
   identify.footer("Example: fairlead identify nvme+tcp://192.0.2.10/NQN");
 }
 
+void define_doctor(CLI::App& doctor, fairlead::cli::DoctorArguments& arguments) {
+  doctor.add_option("DISK", arguments.disks, "Disks that are to become a pool");
+  doctor.add_option("--port", arguments.ports, "A port that is to be listened on; may be given several times");
+  doctor.add_option("--reach", arguments.reach, "ADDR[:PORT] of another node; may be given several times");
+  doctor.add_flag("--json", arguments.json, "Prints a JSON array");
+  doctor.footer(
+      "It changes nothing. Each finding comes with what mends it.\n"
+      "Exit code 0: nothing is bad; 1: something is.\n"
+      "Example: fairlead doctor --port 4420 --reach 192.0.2.11 /dev/sdb");
+  take_one_value_at_a_time(doctor);
+}
+
 // Checks the arguments of command `name` and runs it.
 template <typename Arguments, typename Run>
 int check_and_run(const char* name, const Arguments& arguments, Run run) {
@@ -237,12 +185,17 @@ int main(int argc, char** argv) {
   CLI::App app("Fairlead: block storage over NVMe-oF", "fairlead");
   app.set_version_flag("--version", fmt::format("fairlead {}", fairlead::cli::kVersion));
   app.require_subcommand(0, 1);
+  app.set_config("--config", "", "A TOML file with options, in a section for each command: [engine], [control]");
+  app.allow_config_extras(CLI::config_extras_mode::error);
   ServeArguments serve_arguments;
   CLI::App& serve = *app.add_subcommand("serve", "Export files, devices, a pool or memory as NVMe-oF namespaces");
   define_serve(serve, serve_arguments);
   EngineArguments engine_arguments;
   CLI::App& engine = *app.add_subcommand("engine", "Offer a pool's replicas, and serve the volumes that they are of");
-  define_engine(engine, engine_arguments);
+  fairlead::cli::define_engine(engine, engine_arguments);
+  ControlArguments control_arguments;
+  CLI::App& control = *app.add_subcommand("control", "Keep what was asked for, and see to it that engines do it");
+  fairlead::cli::define_control(control, control_arguments);
   BenchArguments bench_arguments;
   CLI::App& bench = *app.add_subcommand("bench", "Measure a file, a device, a replica or a remote namespace");
   define_bench(bench, bench_arguments);
@@ -252,7 +205,14 @@ int main(int argc, char** argv) {
   IdentifyArguments identify_arguments;
   CLI::App& identify = *app.add_subcommand("identify", "Describe a remote controller and its namespaces");
   define_identify(identify, identify_arguments);
+  const fairlead::cli::ClusterCommands cluster_commands(app);
   const fairlead::cli::PoolCommands pool_commands(app);
+  fairlead::cli::DoctorArguments doctor_arguments;
+  CLI::App& doctor = *app.add_subcommand("doctor", "Look whether this machine can be a node, and a host of volumes");
+  define_doctor(doctor, doctor_arguments);
+  std::string topic;
+  CLI::App& help = *app.add_subcommand("help", "Tell about exit codes");
+  help.add_option("TOPIC", topic, "exit-codes")->check(CLI::IsMember({"exit-codes"}));
   std::string shell;
   CLI::App& completion = *app.add_subcommand("completion", "Print a completion script for bash, zsh or fish");
   completion.add_option("SHELL", shell, "bash, zsh or fish")->required();
@@ -268,10 +228,17 @@ int main(int argc, char** argv) {
   }
   if (serve.parsed()) return check_and_run("serve", serve_arguments, fairlead::cli::serve);
   if (engine.parsed()) return check_and_run("engine", engine_arguments, fairlead::cli::run_engine);
+  if (control.parsed()) return check_and_run("control", control_arguments, fairlead::cli::run_control);
   if (bench.parsed()) return check_and_run("bench", bench_arguments, fairlead::cli::bench);
   if (discover.parsed()) return check_and_run("discover", discover_arguments, fairlead::cli::discover);
   if (identify.parsed()) return check_and_run("identify", identify_arguments, fairlead::cli::identify);
+  if (const std::optional<int> code = cluster_commands.run()) return *code;
   if (const std::optional<int> code = pool_commands.run()) return *code;
+  if (doctor.parsed()) return check_and_run("doctor", doctor_arguments, fairlead::cli::doctor);
+  if (help.parsed()) {
+    fmt::print("{}", topic.empty() ? app.help() : fairlead::cli::kExitCodesText);
+    return 0;
+  }
   const auto script = fairlead::cli::completion_script(app, shell);
   if (!script) {
     fmt::print(stderr, "fairlead completion: {}\n", script.error());

@@ -112,15 +112,17 @@ std::expected<void, Complaint> check_object_size(const ObjectArguments& argument
 }  // namespace
 
 std::string_view command_name(PoolAction action) {
-  constexpr std::array<std::string_view, 7> kNames = {"pool create",  "pool destroy", "pool list", "pool show",
-                                                      "pool inspect", "pool check",   "pool grow"};
+  constexpr std::array<std::string_view, 7> kNames = {
+      "offline pool create",  "offline pool destroy", "offline pool list", "offline pool show",
+      "offline pool inspect", "offline pool check",   "offline pool grow"};
   return kNames.at(static_cast<size_t>(action));
 }
 
 std::string_view command_name(ObjectAction action) {
-  constexpr std::array<std::string_view, 9> kNames = {"replica create",  "replica resize",  "replica set",
-                                                      "replica delete",  "replica list",    "replica checksum",
-                                                      "snapshot create", "snapshot delete", "snapshot list"};
+  constexpr std::array<std::string_view, 9> kNames = {
+      "offline replica create",  "offline replica resize",  "offline replica set",
+      "offline replica delete",  "offline replica list",    "offline replica checksum",
+      "offline snapshot create", "offline snapshot delete", "offline snapshot list"};
   return kNames.at(static_cast<size_t>(action));
 }
 

@@ -14,7 +14,7 @@
 namespace fairlead::cli {
 
 enum class PoolAction : uint8_t { kCreate, kDestroy, kList, kShow, kInspect, kCheck, kGrow };
-// "pool create".
+// "offline pool create".
 std::string_view command_name(PoolAction action);
 
 // The arguments, as given. check() turns them into what can be run.
@@ -53,7 +53,7 @@ enum class ObjectAction : uint8_t {
   kDeleteSnapshot,
   kListSnapshots
 };
-// "replica create".
+// "offline replica create".
 std::string_view command_name(ObjectAction action);
 
 struct ObjectArguments {

@@ -32,13 +32,16 @@ std::optional<int> run_the_parsed(const Commands& commands) {
 }  // namespace
 
 PoolCommands::PoolCommands(CLI::App& app) {
-  CLI::App& pool = *app.add_subcommand("pool", "Make, look at, check and grow a pool of disks");
+  CLI::App& offline =
+      *app.add_subcommand("offline", "Work on the disks of a pool that no engine has, without a cluster");
+  offline.require_subcommand(1);
+  CLI::App& pool = *offline.add_subcommand("pool", "Make, look at, check and grow a pool of disks");
   pool.require_subcommand(1);
   add_pool_commands(pool);
-  CLI::App& replica = *app.add_subcommand("replica", "Make and change the replicas of a pool that is not served");
+  CLI::App& replica = *offline.add_subcommand("replica", "Make and change the replicas of a pool that is not served");
   replica.require_subcommand(1);
   add_replica_commands(replica);
-  CLI::App& snapshot = *app.add_subcommand("snapshot", "Make and delete snapshots in a pool that is not served");
+  CLI::App& snapshot = *offline.add_subcommand("snapshot", "Make and delete snapshots in a pool that is not served");
   snapshot.require_subcommand(1);
   add_snapshot_commands(snapshot);
 }
@@ -77,7 +80,7 @@ void PoolCommands::add_pool_commands(CLI::App& pool) {
   create.app->add_option("--unit", create.arguments.unit,
                          "Unit of copy-on-write, a 256th of an extent to all of it. Default: 4KiB, or the 256th");
   create.app->add_flag("--force", create.arguments.force, "Overwrites disks that hold something. What it is is lost");
-  create.app->footer("Example: fairlead pool create fast disk.img --size 10GiB");
+  create.app->footer("Example: fairlead offline pool create fast disk.img --size 10GiB");
 
   auto& destroy = add(pool, PoolAction::kDestroy, "Make a pool's disks blank again");
   destroy.app->add_flag("--force", destroy.arguments.force, "Even when the pool holds replicas. They are lost");
@@ -114,7 +117,7 @@ void PoolCommands::add_replica_commands(CLI::App& replica) {
   create.app->add_flag("--thick", create.arguments.thick, "Takes its room now, so that no write ever finds none");
   create.app->add_option("--from", create.arguments.origin, "Snapshot whose content it starts with, at no cost");
   add_labels(*create.app, create.arguments, "KEY=VALUE; may be given several times");
-  create.app->footer("Example: fairlead replica create db --size 10GiB --pool disk.img");
+  create.app->footer("Example: fairlead offline replica create db --size 10GiB --pool disk.img");
 
   auto& resize = add(replica, ObjectAction::kResizeReplica, "Make a replica larger, or smaller");
   resize.app->add_option("NAME", resize.arguments.name, "The replica")->required();
@@ -140,7 +143,7 @@ void PoolCommands::add_snapshot_commands(CLI::App& snapshot) {
   auto& create = add(snapshot, ObjectAction::kCreateSnapshot, "Make a snapshot of a replica");
   create.app->add_option("REPLICA", create.arguments.origin, "The replica")->required();
   create.app->add_option("NAME", create.arguments.name, "Name of the snapshot")->required();
-  create.app->footer("Example: fairlead snapshot create db db.monday --pool disk.img");
+  create.app->footer("Example: fairlead offline snapshot create db db.monday --pool disk.img");
 
   auto& remove = add(snapshot, ObjectAction::kDeleteSnapshot, "Delete a snapshot. Replica and clones stay");
   remove.app->add_option("NAME", remove.arguments.name, "The snapshot")->required();

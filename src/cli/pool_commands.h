@@ -1,4 +1,4 @@
-// The commands `pool`, `replica` and `snapshot` on the command line.
+// The commands `offline pool`, `offline replica` and `offline snapshot`: what works on disks without a cluster.
 #pragma once
 
 #include <memory>

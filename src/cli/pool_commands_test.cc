@@ -44,10 +44,11 @@ struct Outcome {
   std::string complaint;
 };
 
-// As main() does with a command line.
+// As main() does with what follows `fairlead offline`.
 Outcome run_command(std::vector<std::string> words) {
   CLI::App app("test", "fairlead");
   const PoolCommands commands(app);
+  words.insert(words.begin(), "offline");
   std::ranges::reverse(words);
   Outcome outcome;
   testing::internal::CaptureStdout();
@@ -337,7 +338,7 @@ TEST_F(PoolCommandsTest, AServedPoolTakesCommandsAndIsClosed) {
       {"serve monday", "ok snapshot monday nsid 3"},
       {"serve monday", "error monday is served already"},
       {"  resize   db 2GiB\r", "ok db has 2 GiB"},
-      {"resize db 1GiB", "error db has 2 GiB: fairlead replica resize --lose-data"},
+      {"resize db 1GiB", "error db has 2 GiB: fairlead offline replica resize --lose-data"},
       {"resize db lots", "error lots is not valid"},
       {"unserve monday", "ok monday"},
       {"unserve monday", "error monday does not exist"},

@@ -17,12 +17,6 @@ namespace fairlead::cli {
 // Opens and claims all of them. The complaint names the disk, and says whose it may be when it is in use.
 std::expected<std::vector<pool::PoolDisk>, Complaint> open_disks(Shard& shard, const std::vector<OpenDisk>& disks);
 
-// "disk.img holds an ext4 file system (label data)" for the first that is known to hold anything.
-std::string what_is_on(const std::vector<OpenDisk>& disks);
-
-// As text: what is wrong with which disk.
-std::string to_text(const pool::Problem& problem);
-
 // Imports the pool of these disks.
 Task<std::expected<std::unique_ptr<pool::Pool>, Complaint>> import_pool(std::vector<Shard*> shards,
                                                                         std::vector<OpenDisk> disks);

@@ -4,10 +4,10 @@
 
 #include "base/crc32c.h"
 #include "base/log.h"
-#include "cli/disk_signature.h"
 #include "cli/pool_arguments.h"
 #include "cli/pool_disks.h"
 #include "cli/pool_report.h"
+#include "engine/pool_disks.h"
 #include "io/aligned_bytes.h"
 #include "io/runtime.h"
 
@@ -62,14 +62,15 @@ Task<Outcome> close_pool(Pool& pool, Outcome outcome) {
 // ---- The pool
 
 // Before a disk is overwritten: what would be lost.
-Outcome check_blank(const std::vector<OpenDisk>& disks, bool is_forced) {
+Outcome check_blank(Shard& shard, const std::vector<OpenDisk>& disks, bool is_forced) {
   if (is_forced) return {};
-  if (const std::string found = what_is_on(disks); !found.empty()) return complaint("{}; --force overwrites it", found);
+  if (const std::string found = engine::what_is_on(shard, disks); !found.empty())
+    return complaint("{}; --force overwrites it", found);
   return {};
 }
 
-Complaint of_create(const pool::Problem& problem, bool is_forced) {
-  std::string text = to_text(problem);
+Complaint of_create(const Problem& problem, bool is_forced) {
+  std::string text = to_string(problem);
   if (problem.error.code == Code::kAlreadyExists && !is_forced) text += "; --force overwrites it";
   return text;
 }
@@ -100,7 +101,7 @@ Task<Outcome> create(Shard& shard, const PoolPlan& plan) {
         std::ranges::none_of(plan.disks, [](const OpenDisk& disk) { return disk.size_bytes.has_value(); });
     co_return complaint("{}{}", disks.error(), may_be_made ? "; --size SIZE makes a file that is not there" : "");
   }
-  if (auto blank = check_blank(plan.disks, plan.force); !blank) co_return blank;
+  if (auto blank = check_blank(shard, plan.disks, plan.force); !blank) co_return blank;
   const auto created = co_await Pool::create(shard, std::move(*disks), plan.create);
   if (!created) co_return std::unexpected(of_create(created.error(), plan.force));
   // By a first import: what was written is what can be read, and the figures are the pool's own.
@@ -116,7 +117,7 @@ Task<Outcome> create(Shard& shard, const PoolPlan& plan) {
 std::string what_is_in(const Result<pool::CheckReport>& report) {
   if (!report) return {};
   if (!report->is_state_known) {
-    return fmt::format("what the pool{} holds cannot be read (see fairlead pool check)",
+    return fmt::format("what the pool{} holds cannot be read (see fairlead offline pool check)",
                        report->superblock ? " " + report->superblock->name : "");
   }
   if (report->objects.empty()) return {};
@@ -142,7 +143,7 @@ Task<Outcome> destroy(Shard& shard, const PoolPlan& plan) {
     }
   }
   const auto destroyed = co_await Pool::destroy(shard, std::move(*disks));
-  if (!destroyed) co_return std::unexpected(to_text(destroyed.error()));
+  if (!destroyed) co_return std::unexpected(to_string(destroyed.error()));
   print(fmt::format("destroyed; {} blank\n", plan.disks.size() == 1 ? "its disk is" : "its disks are"));
   co_return Outcome();
 }
@@ -159,7 +160,7 @@ Task<Outcome> list(Shard& shard, const PoolPlan& plan) {
       if (const pool::Superblock* const newest = pool::newest_superblock(read)) {
         line.superblock = *newest;
       } else if (read.copies.front().error.code == Code::kNotFound) {
-        const std::string signature = signature_of(disk.path);
+        const std::string signature = shard.storage.signature(disk.path);
         line.trouble = signature.empty() ? "no disk of a pool" : fmt::format("no disk of a pool: {}", signature);
       } else {
         line.trouble = to_string(read.copies.front().error);
@@ -179,7 +180,7 @@ Task<Outcome> grow(Shard& shard, const PoolPlan& plan) {
   if (const Result<uint64_t> grown = co_await (*pool)->grow(); !grown) {
     outcome = complaint("pool {} {}", (*pool)->name(), to_string(grown.error()));
   }
-  if (auto blank = check_blank(plan.add, plan.force); outcome && !blank) outcome = blank;
+  if (auto blank = check_blank(shard, plan.add, plan.force); outcome && !blank) outcome = blank;
   auto added = outcome ? open_disks(shard, plan.add) : std::vector<pool::PoolDisk>();
   if (!added) outcome = std::unexpected(added.error());
   for (size_t i = 0; outcome && i < added->size(); ++i) {
@@ -206,7 +207,7 @@ Task<int> look(Shard& shard, const PoolPlan& plan) {
   const auto report = co_await pool::check_pool(shard, std::move(*disks), shard.storage.boot_id());
   if (!report) {
     const bool is_none = report.error().code == Code::kNotFound;
-    const std::string found = is_none ? what_is_on(plan.disks) : "";
+    const std::string found = is_none ? engine::what_is_on(shard, plan.disks) : "";
     co_return complain(fmt::format("{}: {}{}", fmt::join(paths_of(plan.disks), ", "),
                                    is_none ? report.error().what : to_string(report.error()),
                                    found.empty() ? "" : fmt::format(" ({})", found)));

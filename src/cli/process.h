@@ -1,11 +1,13 @@
 // How a command begins that serves until it is told to stop: `fairlead serve`, `fairlead engine`.
 #pragma once
 
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
 #include "cli/commands.h"
 #include "io/runtime.h"
+#include "io/service_manager.h"
 #include "io/signals.h"
 
 namespace fairlead::cli {
@@ -14,6 +16,14 @@ inline std::vector<Shard*> all_shards(Runtime& runtime) {
   std::vector<Shard*> shards;
   for (size_t i = 0; i < runtime.shard_count(); ++i) shards.push_back(&runtime.shard(i));
   return shards;
+}
+
+// "READY=1" and the like, for systemd when that started us.
+inline void tell_service_manager_that(std::string_view command, std::string_view state) {
+  const char* const socket = std::getenv("NOTIFY_SOCKET");
+  if (socket == nullptr || *socket == '\0') return;
+  const Result<void> told = tell_service_manager(socket, state);
+  if (!told) complain_of(command, "NOTIFY_SOCKET {}: {}", socket, to_string(told.error()));
 }
 
 template <typename Process, typename Plan>
