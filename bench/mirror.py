@@ -50,7 +50,7 @@ def mirror1_overhead(bench):
 def _one_replica(bench, path, size, load):
     """The pool is new, and mapped, as for the benchmarks of pools; its replica becomes a volume by a person's word."""
     prepare(bench, path, "--size", size, "--extent", EXTENT, "--map")
-    run_tool(bench.fairlead, "replica", "set", REPLICA, "--volume-id", VOLUME, "--pool", path)
+    run_tool(bench.fairlead, "offline", "replica", "set", REPLICA, "--volume-id", VOLUME, "--pool", path)
     engine = Engine(bench.fairlead, bench.directory, 0, disk=path, options=("--shards", 1), cpu=bench.target_cpu)
     with contextlib.closing(engine):
         engine.start()

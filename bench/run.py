@@ -10,7 +10,8 @@ import pathlib
 import sys
 import tempfile
 
-import disk  # noqa: F401  these register their benchmarks
+import control  # noqa: F401  these register their benchmarks
+import disk  # noqa: F401
 import harness
 import idle  # noqa: F401
 import mirror  # noqa: F401

@@ -20,8 +20,9 @@ MAY_USE = {
     "target": ("nvme", "block"),
     "pool": ("block",),
     "mirror": ("block",),
-    "engine": ("host", "target", "pool", "mirror"),
-    "control": ("io",),
+    "rpc": ("io",),
+    "engine": ("host", "target", "pool", "mirror", "rpc"),
+    "control": ("rpc",),
     "gateway": ("control",),
     "csi": ("control",),
     "kube": ("control",),
@@ -29,6 +30,8 @@ MAY_USE = {
 }
 # Tests of these folders may use the simulator as well; those it is made of may not.
 BELOW_SIM = ("base", "async", "io")
+# What protoc makes of api/.
+GENERATED = re.compile(r"api/[a-z0-9_/]+\.pb\.h")
 LIBRARY = re.compile(r"\bfairlead_([a-z]+)\b(?!_)")
 
 
@@ -69,6 +72,8 @@ def _check_file(tree, source):
     for line, path in source.includes:
         folder = path.split("/")[0]
         if source.is_test and path.startswith("tests/support/") and path in tree.by_path:
+            continue
+        if GENERATED.fullmatch(path):
             continue
         if "/" not in path or f"src/{path}" not in tree.by_path:
             findings.append(source.finding(line, "include_path", f'"{path}" is no file below src/'))
