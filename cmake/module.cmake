@@ -2,7 +2,7 @@
 #
 # Makes, for one folder of src/:
 #   fairlead_<name>          the static library
-#   fairlead_<name>_headers  every header compiled alone
+#   fairlead_<name>_headers  every header compiled alone, when the target headers is built
 #   <name>_test              one test binary, each of its tests known to ctest
 #   <program>                from MAIN: an executable, main.cc and the library
 # A source file that stands in the folder and is listed nowhere fails the configuration.
@@ -31,8 +31,9 @@ function(add_module)
   endforeach()
   if(header_sources)
     # No precompiled header here: a header that forgets an include must fail.
-    add_library(${library}_headers OBJECT ${header_sources})
+    add_library(${library}_headers OBJECT EXCLUDE_FROM_ALL ${header_sources})
     target_link_libraries(${library}_headers PRIVATE ${library})
+    add_dependencies(headers ${library}_headers)
   endif()
 
   if(ARG_MAIN)
@@ -45,7 +46,7 @@ function(add_module)
   if(ARG_TESTS)
     add_executable(${ARG_NAME}_test ${ARG_TESTS})
     target_link_libraries(${ARG_NAME}_test PRIVATE ${library} ${ARG_TEST_DEPS} GTest::gmock GTest::gtest_main)
-    target_precompile_headers(${ARG_NAME}_test REUSE_FROM fairlead_test_pch)
+    use_test_headers(${ARG_NAME}_test)
     add_dependencies(test_programs ${ARG_NAME}_test)
     gtest_discover_tests(${ARG_NAME}_test TEST_PREFIX ${ARG_NAME}. DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 300)
   endif()
@@ -61,4 +62,12 @@ function(add_precompiled_headers)
   target_precompile_headers(fairlead_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.h)
   target_precompile_headers(fairlead_test_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.h <gtest/gtest.h>)
   target_link_libraries(fairlead_test_pch PRIVATE GTest::gtest)
+  target_compile_options(fairlead_test_pch PRIVATE -O0)
+endfunction()
+
+# What the sources of tests share. They are compiled once and run once: to optimise them takes longer than it saves
+# (what they test is optimised), and the precompiled header has to agree.
+function(use_test_headers target)
+  target_precompile_headers(${target} REUSE_FROM fairlead_test_pch)
+  target_compile_options(${target} PRIVATE -O0)
 endfunction()

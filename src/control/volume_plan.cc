@@ -535,15 +535,18 @@ void Planner::open_and_serve() {
 }
 
 void Planner::serve_on_target() {
-  const api::VolumeState* const open = node(decision_.target)->volume;
-  if (open != nullptr && is_target_role(open->role())) return;
-  look_again(kLookAgain);
+  bool is_had_by_another = false;
   for (const auto& [name, facts] : facts_.nodes) {
     if (name == decision_.target || !facts.is_ready || facts.volume == nullptr) continue;
     if (!is_target_role(facts.volume->role())) continue;
-    // In order: what is under way there ends, and is noted.
-    return act(Kind::kStandBy, name);
+    // In order: what is under way there ends, and is noted. Also when the target serves already: hosts wait there.
+    is_had_by_another = true;
+    act(Kind::kStandBy, name);
+    look_again(kLookAgain);
   }
+  const api::VolumeState* const open = node(decision_.target)->volume;
+  if (is_had_by_another || (open != nullptr && is_target_role(open->role()))) return;
+  look_again(kLookAgain);
   act(Kind::kServe, decision_.target);
 }
 

@@ -300,6 +300,20 @@ TEST(VolumePlanTest, AStandbyTakesOverWhenTheTargetIsLost) {
   EXPECT_NE(model.serving(), first) << "it stays where it is";
 }
 
+// Control was away meanwhile, or an engine did late what it was told.
+TEST(VolumePlanTest, WhoeverElseWouldServeItIsToldToStandBy) {
+  Model model(3, 3, 1);
+  ASSERT_TRUE(model.settle());
+  for (const std::string& name : model.volume.decision.standbys) {
+    model.nodes.at(name).volume->set_role(api::VolumeState::STARTING);
+  }
+  ASSERT_TRUE(model.settle());
+  for (const std::string& name : model.volume.decision.standbys) {
+    EXPECT_EQ(model.nodes.at(name).volume->role(), api::VolumeState::STANDING_BY) << name;
+  }
+  EXPECT_EQ(model.nodes.at(model.volume.decision.target).volume->role(), api::VolumeState::SERVING);
+}
+
 TEST(VolumePlanTest, ATargetThatRestartedAtOnceLosesItToAStandby) {
   Model model(3, 3, 1);
   ASSERT_TRUE(model.settle());

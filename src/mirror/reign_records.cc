@@ -87,7 +87,7 @@ bool Reign::has_promise_of_majority() const {
 // H14). Whoever asked for that term may be about to serve: it gets the time for it.
 void Reign::note_refusal() {
   note_change();
-  if (is_renewing_ || phase_ != Phase::kServing) return;
+  if (is_renewing_ || phase_ == Phase::kGathering) return;  // gather() ends by itself
   is_renewing_ = true;
   scope_.spawn(renew_later());
 }

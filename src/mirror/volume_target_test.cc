@@ -108,6 +108,24 @@ TEST(VolumeTargetTest, OfTwoOneGoesOnWithTheWitness) {
   });
 }
 
+// Hole H14 before it serves: somebody had the witness promise a higher term, and came to nothing.
+TEST(VolumeTargetTest, AWitnessThatRefusesItsFirstRecordIsAskedWithAnotherTerm) {
+  VolumeBed bed(2);
+  bed.run([](VolumeBed& bed) -> Task<void> {
+    co_await bed.replicas[1]->stop();
+    bed.witness.set_delay(milliseconds(100));
+    auto target = co_await bed.start_target();
+    while (target->status().why != "takes over: records the members") co_await sleep(bed.reactor(), milliseconds(1));
+    bed.witness.set_delay(milliseconds(0));
+    Term other;
+    other.number = 100;
+    EXPECT_TRUE(co_await bed.witness.prepare(kVolume, other));
+    EXPECT_TRUE(co_await bed.has_members(*target, 1));
+    EXPECT_GT(target->status().term.number, 100U);
+    co_await bed.end_target(std::move(target));
+  });
+}
+
 TEST(VolumeTargetTest, WhatTheOnlyReplicaMissedIsSentAgainWhenItIsBack) {
   VolumeBed bed(1);
   bed.serve([](VolumeBed& bed, TestTarget& target) -> Task<void> {

@@ -27,6 +27,7 @@ constexpr Duration kMakeMax = seconds(60);
 constexpr Duration kHealMax = minutes(5);
 constexpr Duration kReadMax = minutes(1);
 constexpr Duration kStopMax = minutes(2);
+constexpr Duration kLook = milliseconds(50);
 constexpr uint64_t kVolumeBytes = 2 * kMiB;
 constexpr uint64_t kPoolBytes = 64 * kMiB;
 
@@ -97,6 +98,15 @@ class ControlRun {
     if (!go_on()) return;
     const RunResult result = world_->run_until([&] { return !go_on() || predicate(); }, limit);
     if (go_on() && result != RunResult::kDone) cluster_.fail(fmt::format("{}; {}", what, describe()));
+  }
+  // Looked at now and then: it asks for all that there is.
+  void wait_until_settled(Duration limit, std::string_view what) {
+    Duration waited{};
+    while (go_on() && !is_settled()) {
+      if (waited >= limit) return cluster_.fail(fmt::format("{}; {}", what, describe()));
+      world_->run_for(kLook);
+      waited += kLook;
+    }
   }
   control::Control* leader() const {
     for (const auto& each : controls_) {
@@ -199,7 +209,7 @@ void ControlRun::begin() {
         Json{{"name", volume_name(i)}, {"spec", {{"size_bytes", kVolumeBytes}, {"replicas", plan_.replicas[i]}}}},
         Patience::kUntilDone);
   }
-  wait([&] { return is_settled(); }, kMakeMax, "what was asked for first is not there");
+  wait_until_settled(kMakeMax, "what was asked for first is not there");
   if (!go_on()) return;
   for (size_t i = 0; i < plan_.replicas.size(); ++i) {
     const Uuid id = leader()->cluster().volumes().at(volume_name(i)).value.metadata.id;
@@ -308,9 +318,9 @@ void ControlRun::cause() {
 // ---- The end
 
 bool ControlRun::is_settled() const {
-  const control::Control* const control = leader();
+  control::Control* const control = leader();
   if (control == nullptr) return false;
-  control::Api& api = const_cast<control::Control*>(control)->api();
+  control::Api& api = control->api();
   const auto volumes = api.list("volumes", {});
   const auto snapshots = api.list("snapshots", {});
   const auto pools = api.list("pools", {});
@@ -333,9 +343,9 @@ bool ControlRun::is_settled() const {
 }
 
 std::string ControlRun::describe() const {
-  const control::Control* const control = leader();
+  control::Control* const control = leader();
   if (control == nullptr) return "nobody leads";
-  control::Api& api = const_cast<control::Control*>(control)->api();
+  control::Api& api = control->api();
   std::string text;
   for (const char* const kind : {"nodes", "pools", "volumes", "snapshots"}) {
     const auto all = api.list(kind, {});
@@ -363,7 +373,7 @@ void ControlRun::heal() {
     ask("update", "nodes", engine->name(), Json{{"spec", {{"draining", false}, {"cordoned", false}}}},
         Patience::kUntilDone);
   }
-  wait([&] { return is_settled(); }, kHealMax, "what was asked for does not come about");
+  wait_until_settled(kHealMax, "what was asked for does not come about");
 }
 
 // All that it knew is made anew from what engines hold.
@@ -384,7 +394,7 @@ void ControlRun::lose_the_store() {
       },
       kBootMax, "engines do not join a new store");
   ask("recover", "", "", {}, Patience::kUntilDone);
-  wait([&] { return is_settled(); }, kHealMax, "what was recovered does not come about");
+  wait_until_settled(kHealMax, "what was recovered does not come about");
   if (!go_on()) return;
   const auto& after = leader()->cluster().volumes();
   for (const auto& [name, volume] : before) {
@@ -419,7 +429,7 @@ void ControlRun::verify() {
     wait([&] { return is_read; }, kReadMax, "reading back");
   }
   if (!go_on()) return;
-  wait([&] { return is_settled(); }, kHealMax, "it does not stay as it was asked for");
+  wait_until_settled(kHealMax, "it does not stay as it was asked for");
   if (!go_on()) return;
   if (random().coin()) lose_the_store();
   if (!go_on()) return;
