@@ -36,6 +36,8 @@ std::string_view probe_name(Probe reached) noexcept {
       return "receive_budget_spent";
     case Probe::kFusedPair:
       return "fused_pair";
+    case Probe::kLeftBehind:
+      return "left_behind";
     case Probe::kRangeConflict:
       return "range_conflict";
     case Probe::kKeepAliveExpired:

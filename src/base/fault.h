@@ -27,6 +27,7 @@ enum class Probe : uint8_t {
   kReceiveBudgetSpent,  // a connection gave way to others in the middle of its input
   kFusedPair,           // a fused compare-and-write ran
   kRangeConflict,       // a write waited for a locked range
+  kLeftBehind,          // a request was answered without a disk that did not end it
   kKeepAliveExpired,    // a controller's keep-alive timer ran out
   kDigestMismatch,      // a digest did not fit its bytes
   kAbortedWaiting,      // Abort took back a command that was waiting

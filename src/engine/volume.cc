@@ -107,7 +107,8 @@ Volume::Volume(std::vector<Shard*> shards, target::Target& target, mirror::Witne
       options_(std::move(options)),
       source_(std::make_shared<Source>(shards_, options_.mirror)),
       changed_(home()),
-      scope_(home()) {}
+      scope_(home()),
+      leaving_(home()) {}
 
 Volume::~Volume() = default;
 
@@ -274,10 +275,21 @@ Task<Volume::Next> Volume::have_target(std::vector<std::unique_ptr<mirror::Repli
     co_await show(AnaState::kInaccessible);
   }
   co_await plug(nullptr, next == Next::kRenew ? Held::kStay : Held::kGo);
-  co_await volume_->stop();
-  volume_.reset();
+  co_await end_target();
   co_return next;
 }
+
+// The next one does not wait for a disk that hangs.
+Task<void> Volume::end_target() {
+  if (co_await volume_->has_left_behind()) {
+    leaving_.spawn(end_later(std::move(volume_)));
+  } else {
+    co_await volume_->stop();
+    volume_.reset();
+  }
+}
+
+Task<void> Volume::end_later(std::unique_ptr<mirror::VolumeTarget> target) { co_await target->stop(); }
 
 Task<Volume::Next> Volume::watch_target() {
   while (!is_standing_by_) {
@@ -312,6 +324,7 @@ void Volume::tell(const TargetStatus& status) {
 
 Task<void> Volume::close() {
   co_await stand_by();
+  co_await leaving_.close();
   while (waiting_ > 0) co_await changed_.wait();
   (void)co_await target_.remove_subsystem(options_.nqn);
 }

@@ -90,6 +90,8 @@ class Volume {
   Task<void> run();
   enum class Next : uint8_t { kEnd, kRenew };
   Task<Next> have_target(std::vector<std::unique_ptr<mirror::ReplicaLink>> links);
+  Task<void> end_target();
+  static Task<void> end_later(std::unique_ptr<mirror::VolumeTarget> target);
   Task<Next> watch_target();
   enum class Held : uint8_t { kStay, kGo };
   Task<void> plug(std::shared_ptr<BlockSource> from, Held held);
@@ -110,6 +112,7 @@ class Volume {
   std::unique_ptr<mirror::VolumeTarget> volume_;
   Event changed_;
   Scope scope_;
+  Scope leaving_;                // targets that wait for a disk that hangs
   size_t waiting_ = 0;           // calls that close() waits for
   bool is_serving_ = false;      // run() is there
   bool is_standing_by_ = false;  // and is to end

@@ -294,6 +294,72 @@ TEST(VolumeTest, AReplicaGetsTheSnapshotsThatItMissed) {
   EXPECT_TRUE(std::ranges::equal(at(5), block_bytes(5, 0)));
 }
 
+// ---- A disk here that hangs
+
+// A write as a target's: answered early when the disk keeps its buffer.
+struct HostsWrite : IoRequest {
+  HostsWrite(uint64_t block, Ledger& of) : bytes(block_bytes(block, ++of.tried[block])), ledger(of) {
+    op = IoOp::kWrite;
+    offset = ByteOffset(block * kBlock);
+    length = kBlock;
+    buffers = {&piece, 1};
+    done = [](IoRequest& io) {
+      static_cast<HostsWrite&>(io).is_done = true;
+      static_cast<HostsWrite&>(io).answer();
+    };
+    left_behind = [](IoRequest& io) { static_cast<HostsWrite&>(io).answer(); };
+  }
+  void answer() {
+    if (std::exchange(is_answered, true)) return;
+    EXPECT_TRUE(result.has_value());
+    ledger.acknowledged[offset.value / kBlock] = ledger.tried[offset.value / kBlock];
+  }
+  std::vector<std::byte> bytes;
+  iovec piece{bytes.data(), bytes.size()};
+  Ledger& ledger;
+  bool is_answered = false;
+  bool is_done = false;
+};
+
+Task<void> has_a_disk_that_hangs(EngineBed& bed, Ledger& ledger) {
+  Volume volume(bed, 0);
+  co_await volume.start();
+  CO_ASSERT_TRUE(co_await volume.has_members(3));
+  for (uint64_t block = 0; block < kBlocks; block += 16) EXPECT_TRUE(co_await volume.write(block, ledger));
+  bed.world.find_disk(bed.engines[0]->node(), "/disk")->hang(seconds(60));
+  HostsWrite caught(3, ledger);
+  volume.device().submit(caught);
+  CO_ASSERT_TRUE(co_await volume.has_members(2, seconds(8)));
+  EXPECT_TRUE(caught.is_answered);
+  EXPECT_FALSE(caught.is_done) << "the disk has its buffer";
+  EXPECT_TRUE(co_await volume.write(3, ledger)) << "its range is free";
+  EXPECT_TRUE(co_await volume.write(9 * kExtentBlocks + 5, ledger));
+  EXPECT_TRUE(co_await volume.target().take_snapshot(test_uuid(31), seconds(5))) << "nothing is waited for";
+  co_await volume.verify(ledger);
+  // It may end as target, too, long before the disk goes on; what is left waits for that alone.
+  const Instant now = volume.reactor().now();
+  co_await volume.stop_serving();
+  EXPECT_LT(volume.reactor().now(), now + seconds(2));
+  EXPECT_TRUE(co_await volume.target().has_left_behind());
+  EXPECT_FALSE(caught.is_done);
+  co_await volume.stop();
+  EXPECT_TRUE(caught.is_done);
+}
+Task<void> comes_back(EngineBed& bed, Ledger& ledger) {
+  Volume volume(bed, 1);
+  co_await volume.start();
+  CO_ASSERT_TRUE(co_await volume.has_members(3));
+  co_await volume.verify(ledger);
+  co_await volume.stop();
+}
+TEST(VolumeTest, ADiskHereThatHangsHoldsNobody) {
+  EngineBed bed({.engines = 3});
+  Ledger ledger;
+  bed.run_at(0, has_a_disk_that_hangs, ledger);
+  bed.run_at(1, comes_back, ledger);
+  expect_identical(bed, &ledger);
+}
+
 // ---- Under load
 
 struct Rounds {

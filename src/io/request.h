@@ -24,6 +24,9 @@ enum class ZeroMode : uint8_t { kKeepAllocated, kMayDeallocate };
 // Life-cycle: fill in, submit to one device, wait for `done`, use again. One shard.
 //
 // `done` is called exactly once, on the shard of the submission, possibly inside submit(); `result` is set before.
+// `left_behind`, where it is set, is called at most once and before that, when whoever serves the request is done with
+// it while some medium is not, and may never be: `result` is what became of it, the buffers stay borrowed until `done`,
+// and what `done` brings is of no interest. Never inside submit().
 // After an error a write's range holds old bytes, new bytes, or a mixture by logical block.
 class IoRequest : public ListNode<IoRequest> {
  public:
@@ -36,6 +39,7 @@ class IoRequest : public ListNode<IoRequest> {
   uint64_t length = 0;                            // bytes, likewise; 0 for kFlush
   std::span<const iovec> buffers;                 // kRead, kWrite: `length` bytes in sum; borrowed until done
   Done done = nullptr;
+  Done left_behind = nullptr;
   Result<void> result;
   // kRead: the owner sets both before submit(). Where it allows it, a device that knows the whole range to be zeroes
   // may say so in place of filling the buffers.

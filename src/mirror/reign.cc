@@ -89,7 +89,12 @@ Task<void> Reign::wind_down() {
   ending_.cancel();
   note_change();
   sides_.ranges_changed().release_waiters();
-  for (const auto& seat : seats_) seat->peer.link->changed().release_waiters();
+  for (const auto& seat : seats_) {
+    ReplicaLink& link = *seat->peer.link;
+    // One in this process may be letting I/O end that a disk does not end.
+    if (link.is_local() && !seat->has_session) link.drop();
+    link.changed().release_waiters();
+  }
   co_await sides_.abandon_drains(era_);
   co_await scope_.close();
   // All at once: a write that lacks one of several must not seem to have all.
@@ -97,7 +102,7 @@ Task<void> Reign::wind_down() {
   co_await sides_.publish();
   for (const auto& seat : seats_) {
     seat->device.reset();
-    co_await sides_.detach(seat->peer.slot);
+    co_await sides_.detach(seat->peer.slot, MirrorSide::Until::kAnswered);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/fault.h"
 #include "mirror/side_operation.h"
 
 namespace fairlead::mirror {
@@ -57,6 +58,7 @@ void MirrorSide::read_masks() {
   for (Slot slot = 0; slot < kMembersMax; ++slot) {
     const SlotConfiguration& wanted = configuration_.slots[slot];
     if (wanted.use == SlotUse::kOff) continue;
+    slots_[slot].is_local = wanted.is_local;
     if (wanted.use == SlotUse::kNeeded) needed_ |= bit(slot);
     if (wanted.is_broken || lacks(slot)) continue;
     FL_CHECK(slots_[slot].device != nullptr);
@@ -76,13 +78,16 @@ void MirrorSide::configure(const SideConfiguration& configuration) {
   for (Operation& operation : waiting_) operation.asked_for_level = false;
   release_orphans();
   revisit_parked();
+  leave_behind();
   look_again();
 }
 
-Task<void> MirrorSide::detach(Slot slot) {
+Task<void> MirrorSide::detach(Slot slot, Until until) {
   FL_CHECK((sendable_ & bit(slot)) == 0);
   OnSlot& on = slots_[slot];
   while (!on.under_way.empty()) co_await part_ended_.wait();
+  if (until == Until::kAnswered && !on.left_behind.empty()) co_return;
+  while (!on.left_behind.empty()) co_await part_ended_.wait();
   on.device.reset();
 }
 
@@ -127,8 +132,13 @@ void MirrorSide::leave(Operation& operation) {
 
 // Of a write that not all have: nobody may read there until the members were made level.
 void MirrorSide::orphan(Operation& operation) {
-  IoRequest& original = *std::exchange(operation.original, nullptr);
   end_begun(operation);
+  if (operation.left_behind > 0) {
+    operation.is_over = !operation.is_locking();
+    if (operation.is_locking()) orphans_.push_back(operation);
+    return tell(operation, std::unexpected(*failing_));
+  }
+  IoRequest& original = *std::exchange(operation.original, nullptr);
   if (operation.is_locking()) {
     orphans_.push_back(operation);
   } else {
@@ -141,7 +151,8 @@ void MirrorSide::release_orphans() {
   while (!orphans_.empty()) {
     Operation& operation = orphans_.pop_front();
     const ByteRange range = operation.range;
-    operations_.give_back(operation);
+    operation.is_over = operation.left_behind > 0;
+    if (!operation.is_over) operations_.give_back(operation);
     unlock(range);
   }
 }
@@ -191,7 +202,7 @@ void MirrorSide::submit(IoRequest& request) {
   operation.range = range;
   operation.configuration = configurations_;
   operation.sent = operation.done = operation.refused = 0;
-  operation.has_begun = operation.asked_for_level = false;
+  operation.has_begun = operation.asked_for_level = operation.is_told = operation.is_over = false;
   start_or_wait(operation);
 }
 
@@ -209,6 +220,10 @@ void MirrorSide::end_begun(Operation& operation) {
 
 void MirrorSide::answer(Operation& operation, Result<void> result) {
   end_begun(operation);
+  if (operation.left_behind > 0) [[unlikely]] {
+    operation.is_over = true;
+    return tell(operation, result);
+  }
   IoRequest& original = *operation.original;
   operations_.give_back(operation);
   original.complete(result);
@@ -341,6 +356,8 @@ void MirrorSide::on_part(IoRequest& request) {
   auto& part = static_cast<Part&>(request);
   Operation& operation = *part.operation;
   MirrorSide& side = *operation.side;
+  if (part.is_left_behind) [[unlikely]]
+    return side.on_left_behind(operation, part);
   side.slots_[part.slot].under_way.remove(part);
   if ((side.sendable_ & bit(part.slot)) == 0) [[unlikely]]
     side.part_ended_.release_waiters();
@@ -368,6 +385,66 @@ void MirrorSide::on_stall_alarm() {
                           Error{Code::kTimedOut, 0, "the replica does not end what it was asked for"});
   }
   if (next) reactor_.arm(stall_alarm_, *next);
+  leave_behind();
+}
+
+// What is left behind: the part stays with its medium, the operation goes on as if it had never been sent there.
+
+void MirrorSide::leave_behind() {
+  for (Slot slot = 0; slot < kMembersMax; ++slot) {
+    OnSlot& on = slots_[slot];
+    const bool is_done_without = ((needed_ | sendable_) & bit(slot)) == 0;
+    if (on.stalled && on.is_local && is_done_without && !on.under_way.empty()) leave_behind(on);
+  }
+}
+
+void MirrorSide::leave_behind(OnSlot& on) {
+  IntrusiveList<Operation> deciding;
+  IntrusiveList<Part, Part> staying;
+  while (!on.under_way.empty()) {
+    Part& part = on.under_way.pop_front();
+    Operation& operation = *part.operation;
+    // One that a coroutine waits for has memory of its own, and stays what it is.
+    if (operation.resumption != nullptr || part.incarnation != on.stalled) {
+      staying.push_back(part);
+      continue;
+    }
+    part.is_left_behind = true;
+    on.left_behind.push_back(part);
+    ++operation.left_behind;
+    if (--operation.under_way == 0) deciding.push_back(operation);
+  }
+  while (!staying.empty()) on.under_way.push_back(staying.pop_front());
+  part_ended_.release_waiters();
+  while (!deciding.empty()) {
+    Operation& operation = deciding.pop_front();
+    probe(Probe::kLeftBehind);
+    if (operation.kind == Operation::Kind::kRead) {
+      answer(operation, fail(Code::kBusy, "the disk does not answer: the next read goes elsewhere"));
+    } else {
+      decide_write(operation);
+    }
+  }
+}
+
+// Answers the original but for its buffers.
+void MirrorSide::tell(Operation& operation, Result<void> result) {
+  IoRequest& original = *operation.original;
+  operation.is_told = true;
+  original.result = result;
+  if (original.left_behind != nullptr) original.left_behind(original);
+}
+
+void MirrorSide::on_left_behind(Operation& operation, Part& part) {
+  OnSlot& on = slots_[part.slot];
+  part.is_left_behind = false;
+  on.left_behind.remove(part);
+  if (operation.kind == Operation::Kind::kRead) --on.reads;
+  part_ended_.release_waiters();
+  if (--operation.left_behind > 0 || !operation.is_told) return;
+  IoRequest& original = *std::exchange(operation.original, nullptr);
+  if (operation.is_over) operations_.give_back(operation);
+  original.complete(original.result);
 }
 
 }  // namespace fairlead::mirror

@@ -62,9 +62,12 @@ enum class SlotUse : uint8_t {
 };
 struct SlotConfiguration {
   SlotUse use = SlotUse::kOff;
-  bool is_read = false;      // reads may go there, unless it is broken
-  bool is_broken = false;    // in use, but nothing more is sent there: a fault that is being recorded
-  bool is_local = false;     // read it first
+  bool is_read = false;    // reads may go there, unless it is broken
+  bool is_broken = false;  // in use, but nothing more is sent there: a fault that is being recorded
+  // Read it first. And its medium's buffers are the hosts': nobody can end what a disk here does not end. So once the
+  // volume goes on without a slot that stalled (it is neither sendable nor kNeeded), requests are answered without what
+  // is under way there: it is left behind.
+  bool is_local = false;
   uint64_t incarnation = 0;  // of its device: another after each attach()
 };
 struct SideConfiguration {
@@ -121,10 +124,16 @@ class MirrorSide {
   // Returns when nothing is under way at the slot's device, which is then destroyed; at once when there is none.
   // Requires: the slot is kOff or is_broken, and stays so until this returned. (A member whose device is replaced stays
   // kNeeded and is_broken: kOff would let writes be answered without it.)
-  Task<void> detach(Slot slot);
+  // kAnswered: does not wait for what was left behind, see SlotConfiguration::is_local; while there is any, the device
+  // stays, and the slot can be attached again only after a detach() that waited for all.
+  enum class Until : uint8_t { kAllEnded, kAnswered };
+  Task<void> detach(Slot slot, Until until = Until::kAllEnded);
   // Whether the slot's device is of at least so many bytes. Requires: there is one.
   bool is_grown(Slot slot, uint64_t size_bytes) const {
     return slots_[slot].device->refresh_size().value_or(0) >= size_bytes;
+  }
+  bool has_left_behind() const {
+    return std::ranges::any_of(slots_, [](const OnSlot& on) { return !on.left_behind.empty(); });
   }
   // A lease came, an extent is level, a range is free.
   void look_again();
@@ -160,9 +169,11 @@ class MirrorSide {
   struct OnSlot {
     std::unique_ptr<BlockDevice> device;
     IntrusiveList<Part, Part> under_way;  // oldest first
-    uint32_t reads = 0;                   // of them
-    std::optional<uint64_t> stalled;      // incarnation that was reported
-    std::optional<uint64_t> lacking;      // incarnation that lacks what was answered without it
+    IntrusiveList<Part, Part> left_behind;
+    uint32_t reads = 0;               // of both
+    bool is_local = false;            // as it was last configured
+    std::optional<uint64_t> stalled;  // incarnation that was reported
+    std::optional<uint64_t> lacking;  // incarnation that lacks what was answered without it
   };
   enum class Start : uint8_t { kBegan, kWaits, kWaitsForOthers };
   struct Look : Runnable {
@@ -198,6 +209,10 @@ class MirrorSide {
   void submit_part(Part& part);
   static void on_part(IoRequest& request);
   void on_stall_alarm();
+  void leave_behind();
+  void leave_behind(OnSlot& on);
+  void tell(Operation& operation, Result<void> result);
+  void on_left_behind(Operation& operation, Part& part);
 
   // side_write.cc: writes, zeroes, flushes.
   Start try_start_write(Operation& operation);

@@ -14,6 +14,7 @@ struct MirrorSide::Part : IoRequest, ListNode<MirrorSide::Part> {
   Slot slot = 0;
   uint64_t incarnation = 0;  // of the slot when it was sent
   Instant since;
+  bool is_left_behind = false;
 };
 
 struct MirrorSide::Operation : ListNode<MirrorSide::Operation> {
@@ -39,8 +40,11 @@ struct MirrorSide::Operation : ListNode<MirrorSide::Operation> {
   SlotMask sent = 0;
   SlotMask done = 0;
   SlotMask refused = 0;
-  uint32_t under_way = 0;  // parts; one more while they are being sent
-  uint8_t parity = 0;      // of the drain that waits for it, when it has begun
+  uint32_t under_way = 0;    // parts; one more while they are being sent
+  uint32_t left_behind = 0;  // parts that are waited for no more
+  bool is_told = false;      // the original is answered, but for its buffers: `left_behind` parts have them
+  bool is_over = false;      // given back when the last of those ends
+  uint8_t parity = 0;        // of the drain that waits for it, when it has begun
   bool has_begun = false;
   bool waits_for_others = false;  // in waiting_
   bool asked_for_level = false;

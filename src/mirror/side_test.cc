@@ -422,6 +422,115 @@ TEST(SideTest, AStallIsReportedOnceForAnIncarnation) {
   EXPECT_EQ(bed.observed[0]->failures.size(), 2U);
 }
 
+// The first of two is here, and its disk ends nothing any more.
+struct HungBed : SideBed {
+  explicit HungBed(size_t shards = 1) : SideBed(2, shards) {
+    slot(0).is_local = true;
+    configure();
+    replicas[0]->holds = true;
+  }
+  // As the target does: told of the stall, and once the others have recorded that the volume goes on without it.
+  void fault() {
+    slot(0).is_broken = true;
+    use(0, SlotUse::kNeeded);
+    configure();
+    for (const Asked* request : left) EXPECT_FALSE(request->early) << "it is a member still";
+    use(0, SlotUse::kOff);
+    configure();
+  }
+  std::vector<Asked*> left;
+};
+
+TEST(SideTest, AHungDiskHereIsLeftBehindOnceTheVolumeGoesOnWithoutIt) {
+  HungBed bed;
+  bed.left = {&bed.write(0, kBlock, kA), &bed.ask(IoOp::kFlush, 0, 0), &bed.read(kBlock, kBlock),
+              &bed.ask(IoOp::kWriteZeroes, 4 * kBlock, 2 * kBlock)};
+  Asked& behind = bed.write(0, kBlock, kB);
+  bool is_drained = false;
+  bed.drain(is_drained);
+  bed.run(SideBed::kStallLimit + std::chrono::milliseconds(10));
+  const std::vector<Observed::Failure> stall = {{0, 1, Code::kTimedOut}};
+  EXPECT_EQ(bed.observed[0]->failures, stall);
+  EXPECT_FALSE(is_drained);
+  bed.fault();
+  for (const Asked* request : bed.left) {
+    ASSERT_TRUE(request->early);
+    EXPECT_FALSE(request->is_answered()) << "the disk has its buffers";
+    EXPECT_EQ(request->early->has_value(), request->op != IoOp::kRead);
+  }
+  EXPECT_EQ(bed.left[2]->early->error().code, Code::kBusy) << "its memory may not be read into twice";
+  bed.run();
+  EXPECT_TRUE(is_drained);
+  EXPECT_TRUE(behind.is_done()) << "the range is free";
+  EXPECT_FALSE(bed.shared->locks.is_locked({0, 4 * kMiB}));
+  EXPECT_TRUE(bed.read(0, kBlock).reads(kB));
+  bool is_let_go = false;
+  bool is_detached = false;
+  bed.world.spawn(bed.node, 0, SideBed::note_end(bed.sides[0]->detach(0, MirrorSide::Until::kAnswered), is_let_go));
+  bed.world.spawn(bed.node, 0, SideBed::note_end(bed.sides[0]->detach(0), is_detached));
+  bed.run();
+  EXPECT_TRUE(is_let_go);
+  EXPECT_FALSE(is_detached);
+  bed.replicas[0]->end_all();
+  for (const Asked* request : bed.left) EXPECT_TRUE(request->is_answered());
+  bed.run();
+  EXPECT_TRUE(is_detached);
+}
+
+TEST(SideTest, WhatComesToAHungDiskBeforeItsFaultIsLeftBehindWhenItStallsToo) {
+  HungBed bed;
+  bed.left = {&bed.write(0, kBlock, kA)};
+  bed.run(SideBed::kStallLimit / 2);
+  bed.left.push_back(&bed.write(kBlock, kBlock, kA));
+  bed.replicas[1]->holds = true;
+  Asked& late = bed.write(2 * kBlock, kBlock, kA);
+  bed.run(SideBed::kStallLimit / 2 + std::chrono::milliseconds(10));
+  bed.fault();
+  for (const Asked* request : bed.left) EXPECT_TRUE(request->early && request->early->has_value());
+  EXPECT_FALSE(late.early) << "the other one has not done it";
+  bed.replicas[1]->end_all();
+  EXPECT_TRUE(late.early && late.early->has_value());
+  bed.replicas[0]->end_all(fail(Code::kIo));
+  EXPECT_TRUE(late.is_done()) << "what the disk says at last is of no interest";
+}
+
+TEST(SideTest, ADiskThatIsTheOnlyOneIsWaitedFor) {
+  SideBed bed(1);
+  bed.slot(0).is_local = true;
+  bed.configure();
+  bed.hold();
+  Asked& write = bed.write(0, kBlock, kA);
+  bed.run(2 * SideBed::kStallLimit);
+  bed.slot(0).is_broken = true;
+  bed.configure();
+  EXPECT_FALSE(write.early);
+  bed.hold(false);
+  bed.replicas[0]->end_all();
+  bed.replace(0);
+  bed.configure();
+  EXPECT_TRUE(write.is_done());
+}
+
+TEST(SideTest, WhatWasLeftBehindIsAnsweredOnceThoughAllIsFailed) {
+  HungBed bed;
+  bed.replicas[1]->fails = Code::kConnectionLost;
+  bed.left = {&bed.write(0, kBlock, kA)};
+  bed.run(SideBed::kStallLimit + std::chrono::milliseconds(10));
+  bed.slot(1).is_broken = true;
+  bed.fault();
+  EXPECT_FALSE(bed.left[0]->early) << "the other one lacks it";
+  bed.fail_waiting(Code::kFenced);
+  ASSERT_TRUE(bed.left[0]->early);
+  EXPECT_EQ(bed.left[0]->early->error().code, Code::kFenced);
+  EXPECT_TRUE(bed.shared->locks.is_locked({0, kBlock})) << "members differ there";
+  bed.replicas[0]->end_all();
+  EXPECT_TRUE(bed.left[0]->has_failed(Code::kFenced));
+  bed.replicas[1]->fails.reset();
+  bed.replace(1);
+  bed.configure();
+  EXPECT_FALSE(bed.shared->locks.is_locked({0, kBlock}));
+}
+
 TEST(SideTest, UnlevelExtentsWait) {
   SideBed bed(2);
   bed.shared->unlevel.set(1);

@@ -146,8 +146,11 @@ void MirrorSide::finish_write(Operation& operation, Result<void> result) {
   if (operation.kind == Operation::Kind::kFlush) return answer(operation, result);
   const ByteRange range = operation.range;
   if (result && operation.kind == Operation::Kind::kZeroes && range.end < operation.end) {
-    go_on_with_zeroes(operation);
-    return unlock(range);
+    if (operation.left_behind == 0) {
+      go_on_with_zeroes(operation);
+      return unlock(range);
+    }
+    result = fail(Code::kBusy, "a disk does not answer: the rest is for whoever asks again");
   }
   if (!result) shared_->taken_back.fetch_add(1);
   // Unlocked first: what the owner submits next may want the range.

@@ -45,6 +45,11 @@ Task<void> Sides::start() {
 }
 
 Task<void> Sides::stop() {
+  for (Slot slot = 0; slot < kMembersMax; ++slot) {
+    for (OnShard& here : on_shards_) {
+      co_await call_on(home(), here.shard->reactor, detach_on(here, slot, MirrorSide::Until::kAllEnded));
+    }
+  }
   // What was met is still told, and what that begins ends, before the sides go.
   for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, close_reporter(here));
   co_await scope_.close();
@@ -68,7 +73,9 @@ Task<Result<void>> Sides::attach_on(OnShard& here, Slot slot, ReplicaLink& link)
   co_return Result<void>();
 }
 
-Task<void> Sides::detach_on(OnShard& here, Slot slot) { return here.side->detach(slot); }
+Task<void> Sides::detach_on(OnShard& here, Slot slot, MirrorSide::Until until) {
+  return here.side->detach(slot, until);
+}
 
 Task<Result<void>> Sides::attach(Slot slot, ReplicaLink& link) {
   SlotConfiguration& wanted = configuration_.slots[slot];
@@ -83,12 +90,12 @@ Task<Result<void>> Sides::attach(Slot slot, ReplicaLink& link) {
   co_return outcome;
 }
 
-Task<void> Sides::detach(Slot slot) {
+Task<void> Sides::detach(Slot slot, MirrorSide::Until until) {
   const uint64_t incarnation = configuration_.slots[slot].incarnation;
   configuration_.slots[slot] = {};
   configuration_.slots[slot].incarnation = incarnation;
   co_await publish();
-  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, detach_on(here, slot));
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, detach_on(here, slot, until));
 }
 
 Task<bool> Sides::is_grown_on(OnShard& here, Slot slot, uint64_t size_bytes) {
@@ -170,6 +177,13 @@ Task<void> Sides::look_soon() {
 }
 
 Task<bool> Sides::lacks_on(OnShard& here, Slot slot) { co_return here.side->lacks(slot); }
+Task<bool> Sides::has_left_behind_on(OnShard& here) { co_return here.side->has_left_behind(); }
+Task<bool> Sides::has_left_behind() {
+  for (OnShard& here : on_shards_) {
+    if (co_await call_on(home(), here.shard->reactor, has_left_behind_on(here))) co_return true;
+  }
+  co_return false;
+}
 Task<bool> Sides::lacks(Slot slot) {
   for (OnShard& here : on_shards_) {
     if (co_await call_on(home(), here.shard->reactor, lacks_on(here, slot))) co_return true;

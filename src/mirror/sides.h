@@ -36,7 +36,7 @@ class Sides {
   Sides& operator=(const Sides&) = delete;
 
   Task<void> start();
-  // Requires: every slot is detached, no device is open.
+  // Waits for what was left behind. Requires: every slot is detached (kAnswered), no device is open.
   Task<void> stop();
 
   SideConfiguration& configuration() { return configuration_; }
@@ -44,9 +44,9 @@ class Sides {
   Task<void> publish();
   // Opens a device of the link on every shard. After an error no shard has one. Requires: the slot is kOff, detached.
   Task<Result<void>> attach(Slot slot, ReplicaLink& link);
-  // The slot is kOff on every shard, and its devices are gone, when this returns. The link must have been dropped, or
-  // to answer, for what is under way there to end.
-  Task<void> detach(Slot slot);
+  // The slot is kOff on every shard, and its devices are gone, when this returns, but for what may be left behind. The
+  // link must have been dropped, or to answer, for what is under way there to end.
+  Task<void> detach(Slot slot, MirrorSide::Until until = MirrorSide::Until::kAllEnded);
   // Whether the slot's devices on all shards are of at least so many bytes. Requires: attached.
   Task<bool> is_grown(Slot slot, uint64_t size_bytes);
   // Returns when all that had begun on any shard has been answered. False: the era was abandoned.
@@ -56,6 +56,8 @@ class Sides {
   uint64_t next_era() { return ++era_; }
   // Whether any shard answered something without the slot's incarnation, which was sent it (see MirrorSide::lacks()).
   Task<bool> lacks(Slot slot);
+  // Whether requests were answered that a disk here has not ended: stop() would wait for it.
+  Task<bool> has_left_behind();
   Task<void> look_again();
   // `unserved`: none, or one for each shard (null: none there).
   Task<void> fail_waiting(Error error, std::vector<Unserved*> unserved = {});
@@ -112,12 +114,13 @@ class Sides {
   static Task<void> close_reporter(OnShard& here);
   static Task<void> end_on(OnShard& here);
   static Task<Result<void>> attach_on(OnShard& here, Slot slot, ReplicaLink& link);
-  static Task<void> detach_on(OnShard& here, Slot slot);
+  static Task<void> detach_on(OnShard& here, Slot slot, MirrorSide::Until until);
   static Task<bool> is_grown_on(OnShard& here, Slot slot, uint64_t size_bytes);
   static Task<void> configure_on(OnShard& here, SideConfiguration configuration);
   static Task<bool> drain_on(OnShard& here, uint64_t era);
   static Task<void> abandon_on(OnShard& here, uint64_t era);
   static Task<bool> lacks_on(OnShard& here, Slot slot);
+  static Task<bool> has_left_behind_on(OnShard& here);
   static Task<void> look_on(OnShard& here);
   static Task<void> fail_on(OnShard& here, Error error, Unserved* unserved);
 

@@ -71,6 +71,7 @@ struct Asked : IoRequest {
     buffers = {&piece, 1};
     length = bytes;
     done = [](IoRequest& request) { ++static_cast<Asked&>(request).answers; };
+    left_behind = [](IoRequest& request) { static_cast<Asked&>(request).early = request.result; };
   }
   bool is_answered() const {
     EXPECT_LE(answers, 1);
@@ -82,6 +83,7 @@ struct Asked : IoRequest {
     return is_done() && std::ranges::all_of(memory, [&](std::byte byte) { return byte == fill; });
   }
   int answers = 0;
+  std::optional<Result<void>> early;  // the answer, while a medium has the memory still
   std::vector<std::byte> memory;
   iovec piece;
 };

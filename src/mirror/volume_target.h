@@ -83,6 +83,9 @@ class VolumeTarget final : private SidesObserver {
   // The same, stops the links and lets the shards go. Requires: devices are closed; so stop_serving() before, when any
   // may be in use.
   Task<void> stop();
+  // Whether stop() waits for a disk of this process that does not end what it was asked for; hosts do not. Requires:
+  // stop_serving() returned.
+  Task<bool> has_left_behind() { return sides_.has_left_behind(); }
 
   // To be served. Requires: start() returned.
   std::shared_ptr<BlockSource> source();

@@ -31,6 +31,7 @@ class Connection final : public QueueTransport {
   Task<void> run();
 
   void respond(Request& request) override;
+  void take_back(Request& request) override;
   void close(const char* reason) override;
   void close_gently(const char* reason) override;
   uint64_t id() const override { return id_; }
@@ -89,6 +90,7 @@ class Connection final : public QueueTransport {
 
   // Requests: connection_requests.cc
   Slot* take_slot();
+  void end_response(Slot& slot);
   void free_slot(Slot& slot);
   bool has_slot() const { return !free_.empty() || slots_.size() < slots_max(); }
   size_t slots_max() const { return size_t{2} * queue_.entries(); }

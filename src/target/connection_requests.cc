@@ -36,6 +36,17 @@ Connection::Slot* Connection::take_slot() {
   return slot;
 }
 
+// The answer is out, or nobody waits for it.
+void Connection::end_response(Slot& slot) {
+  if (slot.request.left_behind_in == nullptr) [[likely]]
+    return free_slot(slot);
+  slot.request.stage = Stage::kLeftBehind;
+}
+
+void Connection::take_back(Request& request) {
+  if (request.stage == Stage::kLeftBehind) free_slot(*slots_[request.slot]);
+}
+
 void Connection::free_slot(Slot& slot) {
   slot.request.data.reset();
   slot.request.stage = Stage::kFree;
@@ -102,7 +113,7 @@ void Connection::respond(Request& request) {
   Slot& slot = *slots_[request.slot];
   FL_CHECK(&slot.request == &request && outstanding_ > 0);
   --outstanding_;
-  if (closing_ || refusing_ || sender_.has_failed()) return free_slot(slot);
+  if (closing_ || refusing_ || sender_.has_failed()) return end_response(slot);
   SendItem& item = slot.response;
   item.clear();
   const bool sends_data =
@@ -139,13 +150,13 @@ void Connection::respond(Request& request) {
 
 void Connection::on_response_sent(SendItem& item) {
   Slot& slot = static_cast<Slot::Item&>(item).slot;
-  slot.connection.free_slot(slot);
+  slot.connection.end_response(slot);
 }
 
 bool Connection::abort(uint16_t cid) {
   for (const auto& slot : slots_) {
     Request& request = slot->request;
-    if (request.command.cid != cid || request.stage == Stage::kFree || request.stage == Stage::kResponding) continue;
+    if (request.command.cid != cid || request.stage == Stage::kFree || request.stage >= Stage::kResponding) continue;
     bool aborted = false;
     if (request.stage == Stage::kNeedsBuffer && !slot->in_capsule) {
       aborted = shard_target_.shard().buffers.cancel(slot->buffer_wait);
@@ -185,7 +196,9 @@ void Connection::reclaim() {
         break;
       case Stage::kResponding:
         // The sender has dropped it, or it is under way still.
-        if (sender_.is_idle()) free_slot(slot);
+        if (sender_.is_idle()) end_response(slot);
+        break;
+      case Stage::kLeftBehind:
         break;
     }
   }

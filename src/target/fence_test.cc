@@ -85,6 +85,10 @@ class HoldingSource final : public BlockSource {
   Task<void> go_on(Reactor& from, size_t shard) {
     if (held(shard) > 0) co_await call_on(from, shards_[shard]->shard->reactor, submit_all(*shards_[shard]));
   }
+  // What is held is answered, though the device has its buffers still, and ends it later.
+  Task<void> leave_behind(Reactor& from) {
+    for (const auto& state : shards_) co_await call_on(from, state->shard->reactor, leave_behind(*state));
+  }
   void hold(bool on) { *holds_ = on; }
 
  private:
@@ -110,6 +114,13 @@ class HoldingSource final : public BlockSource {
   };
   static Task<void> submit_all(State& state) {
     for (IoRequest* const request : std::exchange(state.requests, {})) state.inner->submit(*request);
+    co_return;
+  }
+  static Task<void> leave_behind(State& state) {
+    for (IoRequest* const request : state.requests) {
+      request->result = {};
+      request->left_behind(*request);
+    }
     co_return;
   }
   std::shared_ptr<BlockSource> inner_;
@@ -533,6 +544,59 @@ Task<void> waits_for_no_turn(TargetBed& bed) {
 }
 
 TEST(Fence, WaitsForNoOtherChange) { run_in_worlds(waits_for_no_turn); }
+
+// Hosts have their answers, entries of the queue and ways to leave; the memory and the namespace wait for the medium.
+Task<void> leaves_writes_behind(TargetBed& bed) {
+  const auto hung = holding_memory();
+  co_await bed.add_source(kNqn, hung, 3);
+  HostOptions options = TargetBed::io_options(1);
+  options.io_entries = 8;
+  const auto opened = co_await bed.open_host(options);
+  const auto other = co_await bed.open_host(options);
+  CO_ASSERT_TRUE(opened.has_value() && other.has_value());
+  NvmeConnection& io = (*opened)->io();
+  hung->hold(true);
+  const auto data = pattern(4096, 1);
+  std::array<std::optional<Result<Completion>>, 7> done;
+  Scope scope(bed.reactor());
+  for (size_t i = 0; i < done.size(); ++i) {
+    const bool is_here = i < done.size() - 1;
+    scope.spawn(keep(is_here ? io.write(3, i, 1, data) : io.write_zeroes(3, i, 1), done[i]));
+  }
+  co_await bed.sleep(milliseconds(100));
+  for (const auto& each : done) CO_ASSERT_TRUE(each.has_value() == (&each == &done.back()));
+  co_await hung->leave_behind(bed.reactor());
+  co_await scope.close();
+  for (const auto& each : done) EXPECT_TRUE(succeeded(*each));
+
+  hung->hold(false);
+  for (int round = 0; round < 3; ++round) {
+    for (size_t i = 0; i < done.size(); ++i) {
+      done[i].reset();
+      scope.spawn(keep(io.write(3, i, 1, data), done[i]));
+    }
+    co_await scope.close();
+    for (const auto& each : done) EXPECT_TRUE(succeeded(*each)) << "as many as the queue has entries";
+  }
+  const std::vector<std::byte> newer(4096, std::byte{9});
+  const auto fused = co_await io.compare_and_write(3, 0, 1, data, newer);
+  EXPECT_TRUE(fused && fused->write.ok()) << "nobody waits for what was left behind";
+
+  co_await (*opened)->close();
+  EXPECT_TRUE(succeeded(co_await (*other)->io().write(3, 0, 1, data)));
+  bool removed = false;
+  scope.spawn(note_removal(bed, kNqn, 3, removed));
+  co_await bed.sleep(milliseconds(100));
+  EXPECT_FALSE(removed) << "the device has buffers of ours";
+  co_await hung->go_on(bed.reactor());
+  co_await scope.close();
+  EXPECT_TRUE(removed);
+  for (size_t i = 0; i < bed.server.shard_count(); ++i) {
+    EXPECT_EQ(bed.server.shard(i).buffers.statistics().held_bytes, 0U);
+  }
+}
+
+TEST(Fence, AnswersAreNotHeldByAMediumThatHangs) { run_in_worlds(leaves_writes_behind); }
 
 Task<void> subsystem_goes(TargetBed& bed) {
   const Replica replica = co_await add_replica(bed);

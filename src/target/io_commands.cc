@@ -168,6 +168,7 @@ void Queue::execute_io(Request& request) {
     return complete(request, nvme::permanent(StatusCode::kFenced));
   request.nspace = request.planned_for;
   request.nspace->begin_command();
+  request.io.left_behind = on_left_behind;
   switch (opcode) {
     case NvmOpcode::kRead:
     case NvmOpcode::kWrite:
@@ -235,6 +236,20 @@ void Queue::enter_gate(Request& request) {
   request.gate.offset = request.io.offset.value;
   request.gate.length = request.io.length;
   request.nspace->gate().enter(request.gate);
+}
+
+// The host is answered at once; its buffers, and the namespace, wait for the medium.
+void Queue::on_left_behind(IoRequest& io) {
+  Request& request = *static_cast<RequestIo&>(io).owner;
+  request.left_behind_in = request.nspace;
+  request.left_behind_in->begin_command();
+  if (io.done != on_io_done) request.nspace->gate().leave(request.gate);
+  io.done = [](IoRequest& ended) {
+    Request& left = *static_cast<RequestIo&>(ended).owner;
+    std::exchange(left.left_behind_in, nullptr)->end_command();
+    left.queue.transport_.take_back(left);
+  };
+  request.queue.complete(request, io.result ? nvme::kOk : nvme::status_from_error(io.result.error()));
 }
 
 void Queue::on_io_done(IoRequest& io) {

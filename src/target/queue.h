@@ -25,6 +25,8 @@ class QueueTransport {
   virtual ~QueueTransport() = default;
   // Sends the data (on success, of commands that give any) and the completion, then frees the request.
   virtual void respond(Request& request) = 0;
+  // What was left behind when it was answered (Request::left_behind_in) is no more.
+  virtual void take_back(Request& request) = 0;
   // Ends the connection now. `reason` lives for ever.
   virtual void close(const char* reason) = 0;
   // Takes no more commands, answers those that run, then closes.
@@ -103,6 +105,7 @@ class Queue {
   void enter_gate(Request& request);
   Durability durability(bool forced) const;
   static void on_io_done(IoRequest& io);
+  static void on_left_behind(IoRequest& io);
 
   // multi_step.cc
   Task<void> flush_all(Request& request);

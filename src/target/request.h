@@ -37,6 +37,7 @@ enum class Stage : uint8_t {
   kHeld,         // waits for its fused partner, or for an event; Abort can take it back
   kExecuting,
   kResponding,
+  kLeftBehind,  // answered; a medium has its buffers still
 };
 
 struct Request : ListNode<Request> {
@@ -64,6 +65,8 @@ struct Request : ListNode<Request> {
 
   // While a command executes on a namespace.
   Namespace* nspace = nullptr;
+  Namespace* left_behind_in =
+      nullptr;  // it is answered, or soon will be, and a medium of that one has its buffers still
   RequestIo io;
   RequestGate gate;
   iovec io_buffer{};
