@@ -127,8 +127,8 @@ void define_engine(CLI::App& engine, EngineArguments& arguments) {
       "Options come from the command line, from section [engine] of the file that --config names, and from the\n"
       "environment, in this order: --state-dir is state-dir = \"…\" there and FAIRLEAD_STATE_DIR here.\n"
       "Examples: fairlead engine --pool disk.img --listen 192.0.2.10 --commands\n"
-      "          fairlead engine --node a --state-dir /var/lib/fairlead --control 127.0.0.1:7430 --management "
-      "127.0.0.1:7420");
+      "          fairlead engine --node a --state-dir /var/lib/fairlead --control 127.0.0.1:7401 --management "
+      "127.0.0.1:7440");
   take_one_value_at_a_time(engine);
   engine.fallthrough();  // for --config
   take_environment(engine, "FAIRLEAD_");

@@ -14,6 +14,7 @@
 #include "cli/remote.h"
 #include "cli/serve.h"
 #include "cli/version.h"
+#include "rpc/tls_files.h"
 
 namespace {
 
@@ -179,6 +180,66 @@ int check_and_run(const char* name, const Arguments& arguments, Run run) {
   return run(*plan);
 }
 
+std::optional<fairlead::rpc::TlsFiles> tls_files_of(const fairlead::cli::EnginePlan& plan) { return plan.cluster.tls; }
+std::optional<fairlead::rpc::TlsFiles> tls_files_of(const fairlead::cli::ControlPlan& plan) {
+  if (plan.management_tls || !plan.certificate) return plan.management_tls;
+  // REST alone trusts no certificates: its own stands for them.
+  return fairlead::rpc::TlsFiles{
+      .ca = plan.certificate->certificate, .certificate = plan.certificate->certificate, .key = plan.certificate->key};
+}
+
+// What check_and_run() runs for --check-config.
+template <typename Plan>
+int check_files(const char* name, const Plan& plan) {
+  if (const auto files = tls_files_of(plan)) {
+    if (const auto good = fairlead::rpc::check_tls_files(*files); !good) {
+      fmt::print(stderr, "fairlead {}: {}\n", name, to_string(good.error()));
+      return kExitUsage;
+    }
+  }
+  fmt::print("the settings are right\n");
+  return 0;
+}
+
+// The processes that a cluster is made of.
+class ProcessCommands {
+ public:
+  explicit ProcessCommands(CLI::App& app)
+      : engine_(*app.add_subcommand("engine", "Offer a pool's replicas, and serve the volumes that they are of")),
+        control_(*app.add_subcommand("control", "Keep what was asked for, and see to it that engines do it")) {
+    fairlead::cli::define_engine(engine_, engine_arguments_);
+    fairlead::cli::define_control(control_, control_arguments_);
+    for (CLI::App* const command : {&engine_, &control_}) {
+      command
+          ->add_flag("--check-config", is_check_,
+                     "Tells whether options, and files that they name, are right, and ends")
+          ->configurable(false);
+    }
+  }
+  ProcessCommands(const ProcessCommands&) = delete;
+  ProcessCommands& operator=(const ProcessCommands&) = delete;
+
+  // None: neither was asked for.
+  std::optional<int> run() const {
+    if (engine_.parsed()) {
+      return check_and_run("engine", engine_arguments_, [this](const fairlead::cli::EnginePlan& plan) {
+        return is_check_ ? check_files("engine", plan) : fairlead::cli::run_engine(plan);
+      });
+    }
+    if (!control_.parsed()) return std::nullopt;
+    return check_and_run("control", control_arguments_, [this](const fairlead::cli::ControlPlan& plan) {
+      return is_check_ ? check_files("control", plan) : fairlead::cli::run_control(plan);
+    });
+  }
+
+ private:
+  EngineArguments engine_arguments_;
+  ControlArguments control_arguments_;
+  bool is_check_ = false;
+  CLI::App& engine_;
+  CLI::App& control_;
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -190,12 +251,7 @@ int main(int argc, char** argv) {
   ServeArguments serve_arguments;
   CLI::App& serve = *app.add_subcommand("serve", "Export files, devices, a pool or memory as NVMe-oF namespaces");
   define_serve(serve, serve_arguments);
-  EngineArguments engine_arguments;
-  CLI::App& engine = *app.add_subcommand("engine", "Offer a pool's replicas, and serve the volumes that they are of");
-  fairlead::cli::define_engine(engine, engine_arguments);
-  ControlArguments control_arguments;
-  CLI::App& control = *app.add_subcommand("control", "Keep what was asked for, and see to it that engines do it");
-  fairlead::cli::define_control(control, control_arguments);
+  const ProcessCommands process_commands(app);
   BenchArguments bench_arguments;
   CLI::App& bench = *app.add_subcommand("bench", "Measure a file, a device, a replica or a remote namespace");
   define_bench(bench, bench_arguments);
@@ -227,8 +283,7 @@ int main(int argc, char** argv) {
     return kExitUsage;
   }
   if (serve.parsed()) return check_and_run("serve", serve_arguments, fairlead::cli::serve);
-  if (engine.parsed()) return check_and_run("engine", engine_arguments, fairlead::cli::run_engine);
-  if (control.parsed()) return check_and_run("control", control_arguments, fairlead::cli::run_control);
+  if (const std::optional<int> code = process_commands.run()) return *code;
   if (bench.parsed()) return check_and_run("bench", bench_arguments, fairlead::cli::bench);
   if (discover.parsed()) return check_and_run("discover", discover_arguments, fairlead::cli::discover);
   if (identify.parsed()) return check_and_run("identify", identify_arguments, fairlead::cli::identify);
