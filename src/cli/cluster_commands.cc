@@ -28,8 +28,12 @@ void add_server(CLI::App& app, ClusterArguments& arguments) {
                  "FAIRLEAD_SERVER, else http://127.0.0.1:7400")
       ->allow_extra_args(false)
       ->group("Server");
-  app.add_option("--token-file", arguments.token_file, "File with the token that the server asks for")->group("Server");
-  app.add_option("--ca", arguments.ca_file, "File with the certificates of who signed the server's")->group("Server");
+  app.add_option("--token-file", arguments.token_file, "File with the token that the server asks for")
+      ->group("Server")
+      ->envname("FAIRLEAD_TOKEN_FILE");
+  app.add_option("--ca", arguments.ca_file, "File with the certificates of who signed the server's")
+      ->group("Server")
+      ->envname("FAIRLEAD_CA");
 }
 
 void add_volume_options(CLI::App& app, ClusterArguments& arguments) {
