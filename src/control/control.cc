@@ -325,6 +325,8 @@ Task<Outcome<void>> Control::destroy_pool(Pool pool) {
   api::DestroyPoolRequest request;
   request.set_name(pool.metadata.name);
   FL_CO_TRY_VOID(co_await engines_.call<api::Done>(pool.spec.node, "DestroyPool", std::move(request), kPoolLimit));
+  // Not before its engine reports so: until then it would be found there, and kept anew.
+  if (cluster_.pool_state(pool) != nullptr) co_return Outcome<void>();
   const Mutex::Guard guard = co_await cluster_.lock();
   Changes changes;
   changes.remove<Pool>(pool.metadata.name);
