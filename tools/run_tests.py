@@ -127,7 +127,7 @@ def steps(options):
               simulate("release", SIM_SEEDS_MIRROR, "mirror"),
               simulate("release", SIM_SEEDS_ENGINES, "engines"), simulate("release", SIM_SEEDS_CONTROL, "control")], 1500),
         Step("asan", f"the unit tests and {SIM_SEEDS_ASAN} seeds with the address and undefined behaviour sanitizers",
-             [build("asan", "test_programs", "fairlead-sim"), run_ctest("asan", "--exclude-regex", r"^tools\.|Mutant|processes|engine\.up|conformance"),
+             [build("asan", "test_programs", "fairlead-sim"), run_ctest("asan", "--exclude-regex", r"^tools\.|^docs\.|^engine\.(processes|up|cluster)|Mutant|conformance"),
               simulate("asan", SIM_SEEDS_ASAN), simulate("asan", SIM_SEEDS_ASAN, "host"),
               simulate("asan", SIM_SEEDS_ASAN, "pool"), simulate("asan", SIM_SEEDS_ASAN, "mirror")], 2400),
         Step("tsan", f"the tests of {', '.join(TSAN_TESTS)} with the thread sanitizer",
