@@ -1,5 +1,6 @@
-"""`fairlead control` as a process, on free ports of the loopback, with its store in a file."""
+"""`fairlead control` as a process: on free ports of the loopback, or on a node of a network (tests/engine/network.py)."""
 
+import contextlib
 import ctypes
 import http.client
 import json
@@ -19,14 +20,16 @@ def die_with_parent():
 
 class ControlProcess:
     """One life of it. `options` go to the command line, `environment` replaces ours. Without `store` its store is a file
-    in the directory."""
+    in the directory. On a node its REST API is on the loopback of that: ask() goes there."""
 
-    def __init__(self, fairlead, directory, *options, store=None, environment=None):
-        self._log = open(pathlib.Path(directory) / "control.log", "ab")
+    def __init__(self, fairlead, directory, *options, store=None, environment=None, node=None, name="control",
+                 management="127.0.0.1:0"):
+        self._log = open(pathlib.Path(directory) / f"{name}.log", "ab")
+        self.node = node
         self.process = subprocess.Popen(
             [fairlead, "control", "--store", store or f"sqlite:{directory}/control.db", "--listen", "127.0.0.1:0",
-             "--management", "127.0.0.1:0", *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=self._log, text=True, env=environment, preexec_fn=die_with_parent)
+             "--management", management, *options], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=self._log, text=True, env=environment, preexec_fn=self._prepare)
         self.url = None
         guard = threading.Timer(START_SECONDS_MAX, self.process.kill)
         guard.start()
@@ -42,11 +45,23 @@ class ControlProcess:
         self.host, _, port = address.rpartition(":")
         self.port = int(port)
 
+    def _prepare(self):
+        die_with_parent()
+        if self.node is not None:
+            self.node.enter()
+
+    def connect(self, timeout=60):
+        """A connection to its REST API."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        with self.node.inside() if self.node is not None else contextlib.nullcontext():
+            connection.connect()
+        return connection
+
     def ask(self, method, path, body=None, headers=None, connection=None):
         """Status, headers (names in lower case) and body; JSON bodies are decoded."""
         is_ours = connection is None
         if is_ours:
-            connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+            connection = self.connect()
         headers = dict(headers or {})
         if body is not None and not isinstance(body, (str, bytes)):
             body = json.dumps(body)
@@ -62,9 +77,15 @@ class ControlProcess:
 
     def stop(self):
         """Its exit code after SIGTERM."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self):
+        self._end(signal.SIGKILL)
+
+    def _end(self, number):
         if self.process.stdout.closed:
             return self.process.returncode
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(number)
         self.process.stdout.read()
         code = self.process.wait(timeout=60)
         self.process.stdout.close()

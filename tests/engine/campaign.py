@@ -166,18 +166,14 @@ class Campaign:
 
     def mute_target(self):
         """target cut off: what it sends"""
-        for node in self._net.nodes:
-            if node is not self._target.node:
-                self._net.cut(self._target.node, node)
+        self._net.mute(self._target.node)
         self._take_over()
         self._net.heal()
         self._whole()
 
     def deafen_target(self):
         """target cut off: what it is sent"""
-        for node in self._net.nodes:
-            if node is not self._target.node:
-                self._net.cut(node, self._target.node)
+        self._net.deafen(self._target.node)
         self._take_over()
         self._net.heal()
         self._whole()

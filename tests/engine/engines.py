@@ -35,6 +35,23 @@ def run_tool(*command):
     return done.stdout
 
 
+def start_load(fairlead, nqn, addresses, node, *arguments):
+    """`fairlead bench` as a host with a path to each address, under way. Its result is JSON on its output."""
+    first, *others = addresses
+    more = [word for address in others for word in ("--path", address)]
+    command = [fairlead, "bench", f"nvme+tcp://{first}/{nqn}?ns=1", *more, "--quiesce", "0s", "--overwrite", "--json",
+               *arguments]
+    return subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, preexec_fn=lambda: prepare_child(node))
+
+
+def prepare_child(node):
+    """Before it becomes another program, on the node if there is one."""
+    die_with_parent()
+    if node is not None:
+        node.enter()
+
+
 class Engine:
     """One engine, life after life: its pool, its address, and its process while there is one.
 
@@ -84,9 +101,7 @@ class Engine:
             raise EngineError(f"engine {self.number} does not become ready: exit code {self._process.poll()}")
 
     def _prepare(self):
-        die_with_parent()
-        if self.node is not None:
-            self.node.enter()
+        prepare_child(self.node)
         if self._cpu is not None:
             os.sched_setaffinity(0, {self._cpu})
 
@@ -127,6 +142,11 @@ class Engine:
     def quit(self):
         """In order. Returns the exit code."""
         self.tell("quit")
+        return self._collect()
+
+    def terminate(self):
+        """In order, as a service is stopped. Returns the exit code."""
+        self.signal(signal.SIGTERM)
         return self._collect()
 
     def signal(self, number):
@@ -224,18 +244,9 @@ class Cluster:
         return f"nvme+tcp://{engine.address}/{self.nqn}?ns=1"
 
     def load(self, *arguments):
-        """`fairlead bench` as a host with a path to each engine, under way. Its result is JSON on its output."""
+        """See start_load()."""
         addresses = [engine.address for engine in self.engines]
-        more = [word for address in addresses[1:] for word in ("--path", address)]
-        command = [self._fairlead, "bench", self.url(self.engines[0]), *more, "--quiesce", "0s", "--overwrite", "--json",
-                   *arguments]
-        return subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True, preexec_fn=self._prepare_load)
-
-    def _prepare_load(self):
-        die_with_parent()
-        if self.host_node is not None:
-            self.host_node.enter()
+        return start_load(self._fairlead, self.nqn, addresses, self.host_node, *arguments)
 
     def close(self):
         for engine in self.engines:

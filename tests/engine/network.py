@@ -2,6 +2,7 @@
 at a time, and neither end is told.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -49,6 +50,11 @@ def _make_namespace():
     return made[0]
 
 
+def _enter(namespace):
+    if _libc.setns(namespace, _NEW_NET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
 class Node:
     def __init__(self, number):
         self.namespace = _make_namespace()
@@ -57,8 +63,18 @@ class Node:
 
     def enter(self):
         """For a child, before it becomes another program."""
-        if _libc.setns(self.namespace, _NEW_NET) != 0:
-            raise OSError(ctypes.get_errno(), "setns")
+        _enter(self.namespace)
+
+    @contextlib.contextmanager
+    def inside(self):
+        """For this thread: sockets that it makes meanwhile are of the node, and stay so."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _enter(self.namespace)
+            yield
+        finally:
+            _enter(home)
+            os.close(home)
 
 
 class Network:
@@ -90,6 +106,19 @@ class Network:
         """Nothing that `source` sends reaches `to` any more."""
         self._cuts.add((source, to))
         self._rule("add", source, to)
+
+    def mute(self, node):
+        """Nothing that the node sends arrives."""
+        for other in self._others(node):
+            self.cut(node, other)
+
+    def deafen(self, node):
+        """Nothing that is sent to the node arrives."""
+        for other in self._others(node):
+            self.cut(other, node)
+
+    def _others(self, node):
+        return [other for other in self.nodes if other is not node]
 
     def heal(self):
         for source, to in self._cuts:
