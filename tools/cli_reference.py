@@ -5,14 +5,12 @@
     tools/cli_reference.py build/release/src/cli/fairlead --check    fails when it would change
 """
 
-import argparse
-import difflib
-import pathlib
 import re
 import subprocess
 import sys
 
-PAGE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+import reference_page
+
 HEAD = """# The command line
 
 Made by `tools/cli_reference.py` of what `fairlead … --help` says.
@@ -46,22 +44,5 @@ def page(fairlead):
     return text
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("fairlead")
-    parser.add_argument("--check", action="store_true")
-    options = parser.parse_args()
-    made = page(options.fairlead)
-    if not options.check:
-        PAGE.write_text(made, encoding="utf-8")
-        return 0
-    there = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if made == there:
-        return 0
-    sys.stdout.writelines(difflib.unified_diff(there.splitlines(True), made.splitlines(True), "docs/cli.md", "--help"))
-    print(f"docs/cli.md is not what --help says: run tools/cli_reference.py {options.fairlead}")
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(reference_page.run(__doc__, "cli.md", "the program", page))
