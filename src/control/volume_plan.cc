@@ -628,6 +628,8 @@ void Planner::describe_redundancy() {
   std::vector<std::string> missing;
   std::optional<uint64_t> eta;
   size_t members = 0;
+  const api::VolumeState* const state = serving_state();
+  const bool is_known = state != nullptr && state->role() == Role::SERVING;  // else nobody is a member
   for (const PlacedReplica& replica : decision_.replicas) {
     if (replica.stage == Stage::kLeaving) continue;
     if (is_member(replica)) {
@@ -645,7 +647,7 @@ void Planner::describe_redundancy() {
     } else if (!is_ready(at)) {
       missing.push_back(fmt::format("node {} is lost; it gets a successor when it is away for long", at));
       look_again(facts_.settings.replace_after);
-    } else {
+    } else if (is_known) {
       missing.push_back(fmt::format("the one on {} is away{}{}", at,
                                     standing != nullptr && !standing->last_error().empty() ? ": " : "",
                                     standing != nullptr ? standing->last_error() : ""));
@@ -655,9 +657,12 @@ void Planner::describe_redundancy() {
     return say("Redundant", true, "InStep",
                fmt::format("{} of {} replicas have everything", members, volume_.spec.replicas));
   }
-  const std::string text = fmt::format("{} of {} replicas have everything{}{}", members, volume_.spec.replicas,
-                                       missing.empty() ? "" : ": ", fmt::join(missing, "; "));
-  say("Redundant", false, eta ? "Resyncing" : "Degraded", text, eta);
+  const std::string text =
+      fmt::format("{}{}{}",
+                  is_known ? fmt::format("{} of {} replicas have everything", members, volume_.spec.replicas)
+                           : "which replicas have everything is known when it is served",
+                  missing.empty() ? "" : ": ", fmt::join(missing, "; "));
+  say("Redundant", false, !is_known ? "Unknown" : eta ? "Resyncing" : "Degraded", text, eta);
 }
 
 void Planner::describe() {

@@ -314,6 +314,19 @@ TEST(VolumePlanTest, WhoeverElseWouldServeItIsToldToStandBy) {
   EXPECT_EQ(model.nodes.at(model.volume.decision.target).volume->role(), api::VolumeState::SERVING);
 }
 
+TEST(VolumePlanTest, WhileItIsTakenOverNoReplicaIsSaidToBeAway) {
+  Model model(3, 3, 1);
+  ASSERT_TRUE(model.settle());
+  model.nodes.at(model.volume.decision.target).volume->set_role(api::VolumeState::SUSPENDED);
+  Condition redundant = condition(plan_volume(model.facts(), model.random), "Redundant");
+  EXPECT_FALSE(redundant.is_met);
+  EXPECT_EQ(redundant.reason, "Unknown");
+  EXPECT_EQ(redundant.message, "which replicas have everything is known when it is served");
+  model.go_down(model.volume.decision.standbys.front());
+  redundant = condition(plan_volume(model.facts(), model.random), "Redundant");
+  EXPECT_THAT(redundant.message, HasSubstr(": node " + model.volume.decision.standbys.front() + " is lost"));
+}
+
 TEST(VolumePlanTest, ATargetThatRestartedAtOnceLosesItToAStandby) {
   Model model(3, 3, 1);
   ASSERT_TRUE(model.settle());
