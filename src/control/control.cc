@@ -293,12 +293,14 @@ Task<Outcome<void>> Control::see_to_pool(std::string name) {
   const api::PoolState* const state = cluster_.pool_state(pool);
   if (state == nullptr) co_return co_await create_pool(pool);
   if (pool.is_created) co_return Outcome<void>();
+  const Uuid id = parse_uuid(state->id()).value_or(pool.metadata.id);
   const Mutex::Guard guard = co_await cluster_.lock();
   const Kept<Pool>* const now = cluster_.find<Pool>(name);
   if (now == nullptr) co_return Outcome<void>();
   Changes changes;
   Pool next = now->value;
   next.is_created = true;
+  next.metadata.id = id;  // as its disks say, which may tell another store one day
   changes.put(std::move(next));
   events_.add(Severity::kNormal, pool_key(name), "Ready", fmt::format("it is there, on node {}", pool.spec.node));
   co_return co_await cluster_.commit(std::move(changes));
@@ -343,7 +345,7 @@ Task<Outcome<void>> Control::adopt_pool(std::string node, api::PoolState state) 
   pool.metadata = {.name = state.name(),
                    .id = parse_uuid(state.id()).value_or(home_.random.uuid()),
                    .created_ms = home_.clock.wall_ms(),
-                   .labels = {},
+                   .labels = Labels(state.labels().begin(), state.labels().end()),
                    .deleting_since_ms = 0};
   pool.spec.node = node;
   pool.spec.disks.assign(state.disks().begin(), state.disks().end());
