@@ -78,7 +78,7 @@ class ClusterCase(unittest.TestCase):
         return sorted(replica["node"] for replica in self.cluster.volume(VOLUME)["status"]["replicas"])
 
     def pools(self):
-        return sorted((pool["name"], pool["spec"]["node"], pool["spec"]["disks"])
+        return sorted((pool["name"], pool["id"], pool["spec"]["node"], pool["spec"]["disks"])
                       for pool in self.cluster.get("/v1/pools")["items"])
 
     def await_target(self, other_than):
