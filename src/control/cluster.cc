@@ -12,13 +12,54 @@ namespace {
 Uuid id_of(const std::string& text) { return parse_uuid(text).value_or(Uuid{}); }
 
 // Everything of each volume, to see whether it is as it was.
-std::map<Uuid, std::string> fingerprints(const NodeReport& report) {
+std::map<Uuid, std::string> fingerprints(const api::NodeState& state) {
   std::map<Uuid, std::string> all;
-  for (const auto& [id, volume] : report.volumes) all[id] = volume->SerializeAsString();
-  for (const auto& [volume, replicas] : report.replicas) {
-    for (const auto& [id, replica] : replicas) all[volume] += replica->SerializeAsString();
+  for (const api::VolumeState& volume : state.volumes()) all[id_of(volume.id())] = volume.SerializeAsString();
+  for (const api::ReplicaState& replica : state.replicas()) {
+    all[id_of(replica.volume())] += replica.SerializeAsString();
   }
   return all;
+}
+
+// The volumes that are not as they were.
+std::set<Uuid> differences(const NodeReport& report, const api::NodeState& now) {
+  const std::map<Uuid, std::string> before = fingerprints(report.state);
+  const std::map<Uuid, std::string> after = fingerprints(now);
+  std::set<Uuid> changed;
+  for (const auto& [id, text] : before) {
+    const auto found = after.find(id);
+    if (found == after.end() || found->second != text) changed.insert(id);
+  }
+  for (const auto& [id, text] : after) {
+    if (!before.contains(id)) changed.insert(id);
+  }
+  return changed;
+}
+
+// What is neither among them nor gone stays.
+template <typename Items, typename Ids>
+void add_unchanged(Items& before, const Ids& gone, Items& now) {
+  std::set<std::string> others(gone.begin(), gone.end());
+  for (const auto& item : now) others.insert(item.id());
+  for (auto& item : before) {
+    if (!others.contains(item.id())) *now.Add() = std::move(item);
+  }
+}
+
+// Makes the state of a report that tells of changes only whole. Returns the volumes that they are of.
+std::set<Uuid> merge(NodeReport& report, api::ReportRequest& request) {
+  api::NodeState& now = *request.mutable_state();
+  std::set<Uuid> changed;
+  for (const api::VolumeState& volume : now.volumes()) changed.insert(id_of(volume.id()));
+  for (const api::ReplicaState& replica : now.replicas()) changed.insert(id_of(replica.volume()));
+  for (const std::string& volume : request.gone_volumes()) changed.insert(id_of(volume));
+  const std::set<std::string> gone(request.gone_replicas().begin(), request.gone_replicas().end());
+  for (const api::ReplicaState& replica : report.state.replicas()) {
+    if (gone.contains(replica.id())) changed.insert(id_of(replica.volume()));
+  }
+  add_unchanged(*report.state.mutable_volumes(), request.gone_volumes(), *now.mutable_volumes());
+  add_unchanged(*report.state.mutable_replicas(), request.gone_replicas(), *now.mutable_replicas());
+  return changed;
 }
 
 void index(NodeReport& report) {
@@ -181,23 +222,15 @@ bool Cluster::is_ready(const std::string& node) const {
   return found != reports_.end() && found->second.is_ready;
 }
 
-std::set<Uuid> Cluster::take_report(const std::string& node, uint64_t sequence, api::NodeState state) {
-  NodeReport& report = reports_[node];
-  const std::map<Uuid, std::string> before = fingerprints(report);
-  report.state = std::move(state);
-  report.sequence = sequence;
+std::set<Uuid> Cluster::take_report(api::ReportRequest request) {
+  NodeReport& report = reports_[request.node()];
+  FL_CHECK(request.has_state() && (request.since() == 0 || request.since() == report.sequence));
+  const std::set<Uuid> changed = request.since() == 0 ? differences(report, request.state()) : merge(report, request);
+  report.state = std::move(*request.mutable_state());
+  report.sequence = request.sequence();
   report.run = id_of(report.state.run_id());
   index(report);
-  take_sign_of_life(node);
-  const std::map<Uuid, std::string> after = fingerprints(report);
-  std::set<Uuid> changed;
-  for (const auto& [id, text] : before) {
-    const auto found = after.find(id);
-    if (found == after.end() || found->second != text) changed.insert(id);
-  }
-  for (const auto& [id, text] : after) {
-    if (!before.contains(id)) changed.insert(id);
-  }
+  take_sign_of_life(request.node());
   return changed;
 }
 

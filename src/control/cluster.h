@@ -95,8 +95,9 @@ class Cluster {
   std::map<std::string, NodeReport>& reports() { return reports_; }
   const std::map<std::string, NodeReport>& reports() const { return reports_; }
   bool is_ready(const std::string& node) const;
-  // What is there of it. Returns the ids of volumes that are not as they were reported before.
-  std::set<Uuid> take_report(const std::string& node, uint64_t sequence, api::NodeState state);
+  // Returns the ids of volumes that are not as they were reported before. Requires: it has a state, and `since` is 0 or
+  // the sequence of the report that there is.
+  std::set<Uuid> take_report(api::ReportRequest request);
   void take_sign_of_life(const std::string& node);
   void lose(const std::string& node, std::string why);
   // Volumes that a node has to do with, by names.

@@ -204,7 +204,7 @@ Task<Outcome<void>> Control::register_node(const api::NodeState& state) {
 Task<Outcome<api::ReportReply>> Control::report(api::ReportRequest request) {
   if (!is_leading_) co_return not_leading();
   FL_CO_TRY_VOID(check_name("node", request.node()));
-  const std::string& node = request.node();
+  const std::string node = request.node();
   api::ReportReply reply;
   reply.set_interval_ms(static_cast<uint64_t>(settings_.report_interval / milliseconds(1)));
   const bool was_ready = cluster_.is_ready(node);
@@ -225,9 +225,14 @@ Task<Outcome<api::ReportReply>> Control::report(api::ReportRequest request) {
     if (!is_leading_) co_return not_leading();
     NodeReport& report = cluster_.reports()[node];
     // Of two that overtook each other the later one counts.
-    if (to_string(report.run) == request.run_id() && request.sequence() < report.sequence) co_return reply;
+    const bool is_same_run = to_string(report.run) == request.run_id();
+    if (is_same_run && request.sequence() < report.sequence) co_return reply;
+    if (request.since() != 0 && !(is_same_run && request.since() == report.sequence)) {
+      reply.set_wants_state(true);
+      co_return reply;
+    }
     suspect(node, report, state);
-    for (const Uuid& id : cluster_.take_report(node, request.sequence(), std::move(*request.mutable_state()))) {
+    for (const Uuid& id : cluster_.take_report(std::move(request))) {
       if (const std::string* const volume = cluster_.volume_name(id)) reconciler_->mark(*volume);
     }
     reconciler_->node_reported(node);

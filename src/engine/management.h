@@ -54,12 +54,11 @@ class Management {
   Task<void> stop();
 
   v1::NodeState state() const;
-  // The state, and its sequence: another number whenever it differs from what this call gave before.
-  struct Report {
-    uint64_t sequence = 0;
-    v1::NodeState state;
-  };
-  Report report();
+  // What there is to tell whoever knows the state with the sequence `known`; 0: nothing of it. The sequence is another
+  // one whenever the state differs from what it was at the last call.
+  v1::ReportRequest report(uint64_t known);
+  // That there is nothing else to tell.
+  v1::ReportRequest sign_of_life() const;
   // Told when something in the state changed that is more than a figure on the move.
   Changes& changes() { return engine_.changes(); }
   const Uuid& run_id() const { return run_id_; }
@@ -120,6 +119,13 @@ class Management {
   std::string disks_of(const std::string& pool) const;
 
   // management_state.cc
+  struct EncodedState {
+    std::string head;  // all but those
+    std::map<std::string, std::string> replicas;
+    std::map<std::string, std::string> volumes;
+    friend bool operator==(const EncodedState&, const EncodedState&) = default;
+  };
+  static EncodedState encode(v1::NodeState& state);
   v1::PoolState describe(const pool::Pool& pool) const;
   v1::VolumeState describe(const Uuid& id, const Volume& volume, size_t controllers) const;
 
@@ -134,7 +140,7 @@ class Management {
   size_t under_way_ = 0;
   Event idle_;
   uint64_t sequence_ = 0;
-  std::string last_;  // state that was reported, encoded
+  EncodedState last_;  // that was reported
 };
 
 }  // namespace fairlead::engine

@@ -84,15 +84,38 @@ v1::ReplicaState describe(const ReplicaInfo& info) {
   return out;
 }
 
-std::string encode(const v1::NodeState& state) {
+std::string encode_message(const google::protobuf::MessageLite& message) {
   std::string bytes;
   {
     google::protobuf::io::StringOutputStream stream(&bytes);
     google::protobuf::io::CodedOutputStream coded(&stream);
     coded.SetSerializationDeterministic(true);  // maps in order: equal states are equal bytes
-    state.SerializeToCodedStream(&coded);
+    message.SerializeToCodedStream(&coded);
   }
   return bytes;
+}
+
+using Encoded = std::map<std::string, std::string>;  // by id
+
+// Two pools may have a replica of the same id.
+template <typename Items>
+Encoded encode_items(const Items& items) {
+  Encoded encoded;
+  for (const auto& item : items) encoded[item.id()] += encode_message(item);
+  return encoded;
+}
+
+// Leaves out what is as it was, and names what is gone.
+template <typename Items, typename Ids>
+void keep_changes(const Encoded& before, const Encoded& now, Items& items, Ids& gone) {
+  const auto is_same = [&](const auto& item) {
+    const auto was = before.find(item.id());
+    return was != before.end() && was->second == now.at(item.id());
+  };
+  items.erase(std::remove_if(items.begin(), items.end(), is_same), items.end());
+  for (const auto& [id, encoded] : before) {
+    if (!now.contains(id)) *gone.Add() = id;
+  }
 }
 
 }  // namespace
@@ -160,14 +183,43 @@ v1::NodeState Management::state() const {
   return out;
 }
 
-Management::Report Management::report() {
+Management::EncodedState Management::encode(v1::NodeState& state) {
+  EncodedState encoded{
+      .head = {}, .replicas = encode_items(state.replicas()), .volumes = encode_items(state.volumes())};
+  google::protobuf::RepeatedPtrField<v1::ReplicaState> replicas;
+  google::protobuf::RepeatedPtrField<v1::VolumeState> volumes;
+  replicas.Swap(state.mutable_replicas());
+  volumes.Swap(state.mutable_volumes());
+  encoded.head = encode_message(state);
+  replicas.Swap(state.mutable_replicas());
+  volumes.Swap(state.mutable_volumes());
+  return encoded;
+}
+
+v1::ReportRequest Management::sign_of_life() const {
+  v1::ReportRequest request;
+  request.set_node(options_.node);
+  request.set_run_id(to_string(run_id_));
+  request.set_sequence(sequence_);
+  return request;
+}
+
+v1::ReportRequest Management::report(uint64_t known) {
   v1::NodeState now = state();
-  std::string encoded = encode(now);
-  if (encoded != last_) {
-    last_ = std::move(encoded);
-    ++sequence_;
+  EncodedState encoded = encode(now);
+  const uint64_t before = sequence_;
+  if (encoded != last_) ++sequence_;
+  v1::ReportRequest request = sign_of_life();
+  if (known != sequence_) {
+    if (known == before && known != 0) {
+      request.set_since(known);
+      keep_changes(last_.replicas, encoded.replicas, *now.mutable_replicas(), *request.mutable_gone_replicas());
+      keep_changes(last_.volumes, encoded.volumes, *now.mutable_volumes(), *request.mutable_gone_volumes());
+    }
+    *request.mutable_state() = std::move(now);
   }
-  return {.sequence = sequence_, .state = std::move(now)};
+  last_ = std::move(encoded);
+  return request;
 }
 
 Task<Outcome<v1::NodeState>> Management::get_state(v1::GetStateRequest) { co_return state(); }

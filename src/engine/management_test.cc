@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <set>
 
 #include "engine/control_witness.h"
 #include "engine/reporter.h"
@@ -15,7 +16,9 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::SizeIs;
 
 constexpr const char* kEngineAddress = "10.0.0.1:7420";
 constexpr uint64_t kSize = 8 * kMiB;
@@ -29,6 +32,13 @@ std::string id_of(uint8_t number) {
   return to_string(id);
 }
 
+template <typename Items>
+std::set<std::string> texts(const Items& items) {
+  std::set<std::string> all;
+  for (const auto& item : items) all.insert(item.ShortDebugString());
+  return all;
+}
+
 // The control plane: what it hears, and the witness. Two processes, of which one leads.
 class Control {
  public:
@@ -38,7 +48,7 @@ class Control {
     FL_CO_TRY_VOID(lead());
     ++reports;
     if (request.has_state()) {
-      state = request.state();
+      take_state(request);
       known_ = request.sequence();
       state_at = node_.shard(0).clock.now();
     }
@@ -74,6 +84,8 @@ class Control {
     co_await node_.stopping(0).wait();
     co_await server.close();
   }
+  // Of the last report with a state.
+  std::vector<std::string> told;
   // Has forgotten what it was told.
   void forget() { known_ = 0; }
 
@@ -83,6 +95,25 @@ class Control {
   Instant state_at;
 
  private:
+  void take_state(const v1::ReportRequest& request) {
+    const v1::NodeState before = std::exchange(state, request.state());
+    told.clear();
+    for (const auto& replica : state.replicas()) told.push_back("replica " + replica.id());
+    for (const auto& volume : state.volumes()) told.push_back("volume " + volume.id());
+    for (const auto& id : request.gone_replicas()) told.push_back("no replica " + id);
+    for (const auto& id : request.gone_volumes()) told.push_back("no volume " + id);
+    if (request.since() == 0) return;
+    EXPECT_EQ(request.since(), known_);
+    const auto is_told = [&](const std::string& what) {
+      return std::ranges::any_of(told, [&](const std::string& each) { return each == what || each == "no " + what; });
+    };
+    for (const auto& replica : before.replicas()) {
+      if (!is_told("replica " + replica.id())) *state.add_replicas() = replica;
+    }
+    for (const auto& volume : before.volumes()) {
+      if (!is_told("volume " + volume.id())) *state.add_volumes() = volume;
+    }
+  }
   Outcome<void> lead() const {
     if (!leads) return problem(Code::kUnreachable, "this process does not lead: ask another");
     return {};
@@ -508,6 +539,33 @@ TEST_F(ManagementTest, ControlHearsOfChangesAtOnceAndOfLifeNowAndThen) {
   world_.heal();
   const uint64_t heard = controls_[1].reports;
   await([&] { return controls_[1].reports > heard; });
+}
+
+TEST_F(ManagementTest, ControlIsToldOfWhatChanged) {
+  Control& leader = controls_[0];
+  EXPECT_EQ(tell("CreatePool", pool()), "");
+  for (uint8_t each = 1; each <= 3; ++each) {
+    EXPECT_EQ(tell("CreateReplica", replica(each, 10 + each)), "");
+    EXPECT_EQ(tell("OpenVolume", open(each, 10 + each)), "");
+  }
+  const auto settle = [&] { world_.run_for(seconds(6)); };
+  settle();
+  EXPECT_EQ(tell("CreateReplica", replica(4, 14)), "");
+  settle();
+  EXPECT_THAT(leader.told, ElementsAre("replica " + id_of(14)));
+  EXPECT_EQ(tell("CloseVolume", volume(2)), "");
+  settle();
+  EXPECT_THAT(leader.told, ElementsAre("no volume " + id_of(2)));
+  EXPECT_EQ(tell("DeleteReplica", deletion(12)), "");
+  settle();
+  EXPECT_THAT(leader.told, ElementsAre("no replica " + id_of(12)));
+
+  const v1::NodeState now = state();
+  EXPECT_EQ(texts(leader.state.replicas()), texts(now.replicas()));
+  EXPECT_EQ(texts(leader.state.volumes()), texts(now.volumes()));
+  leader.forget();
+  settle();
+  EXPECT_THAT(leader.told, SizeIs(5)) << "all there is, for who knows nothing";
 }
 
 // Of two members one is nowhere: the witness decides.

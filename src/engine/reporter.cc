@@ -43,13 +43,22 @@ Task<void> Reporter::wait_until(Instant until, uint64_t changes) {
   }
 }
 
+// What nobody tells of, figures on the move, is looked for less and less often while none moves: to describe all that
+// there is takes a while.
+v1::ReportRequest Reporter::look() {
+  const Instant now = home_.clock.now();
+  const uint64_t changes = management_.changes().count();
+  if (known_ != 0 && changes == looked_at_ && now < next_look_) return management_.sign_of_life();
+  v1::ReportRequest request = management_.report(known_);
+  look_gap_ = request.has_state() ? interval_ : std::min(look_gap_ * 2, std::max(kLookGapMax, interval_));
+  next_look_ = now + look_gap_;
+  looked_at_ = changes;
+  return request;
+}
+
 Task<void> Reporter::report() {
-  Management::Report now = management_.report();
-  v1::ReportRequest request;
-  request.set_node(management_.node());
-  request.set_run_id(to_string(management_.run_id()));
-  request.set_sequence(now.sequence);
-  if (now.sequence != known_) *request.mutable_state() = std::move(now.state);
+  v1::ReportRequest request = look();
+  const uint64_t sequence = request.sequence();
   const auto reply =
       co_await control_.call<v1::ReportReply>("/fairlead.engine.v1.Control/Report", std::move(request), kLimit);
   if (reply.has_value() != is_heard_) {
@@ -64,7 +73,7 @@ Task<void> Reporter::report() {
     known_ = 0;  // whoever answers next may be another
     co_return;
   }
-  known_ = reply->wants_state() ? 0 : now.sequence;
+  known_ = reply->wants_state() ? 0 : sequence;
   if (reply->interval_ms() == 0) co_return;
   constexpr auto kMaxMs = static_cast<uint64_t>(kIntervalMax / std::chrono::milliseconds(1));
   const std::chrono::milliseconds wanted(static_cast<int64_t>(std::min(reply->interval_ms(), kMaxMs)));

@@ -14,6 +14,8 @@ class Reporter {
  public:
   static constexpr Duration kGap = std::chrono::milliseconds(20);  // between two reports, at least
   static constexpr Duration kIntervalDefault = std::chrono::milliseconds(500);
+  // The longest for which figures that move may be untold.
+  static constexpr Duration kLookGapMax = std::chrono::seconds(4);
   static constexpr Duration kLimit = std::chrono::seconds(2);  // of a report
 
   // All borrowed for life.
@@ -32,6 +34,7 @@ class Reporter {
   };
   Task<void> run();
   Task<void> report();
+  v1::ReportRequest look();
   Task<void> wait_until(Instant until, uint64_t changes);
   void wake() { management_.changes().event().release_waiters(); }
 
@@ -42,6 +45,9 @@ class Reporter {
   Scope scope_;
   uint64_t known_ = 0;  // sequence of the state that the control plane has; 0: none
   Duration interval_ = kIntervalDefault;
+  uint64_t looked_at_ = 0;  // changes when the state was looked at last
+  Duration look_gap_{};
+  Instant next_look_;
   bool is_heard_ = true;
   bool is_stopping_ = false;
 };

@@ -15,6 +15,7 @@ namespace {
 
 constexpr uint16_t kAdminDepth = 31;
 constexpr uint32_t kCallsMax = 4;  // what a target keeps of answers that were not fetched yet
+constexpr int kKeepAliveSteps = 16;
 constexpr auto kPatience = std::chrono::seconds(2);
 // A path that says no though its ANA log says yes changes its mind soon, and is not to be asked all the time.
 constexpr auto kSuspectDelay = std::chrono::milliseconds(20);
@@ -278,9 +279,13 @@ Task<Result<std::vector<std::byte>>> Controller::call(uint32_t nsid, std::vector
   co_return answer;
 }
 
-// Half of KATO apart, so that one may come late. Base 2.0 section 3.9.
+// Half of KATO apart, so that one may come late. Base 2.0 section 3.9. At whole steps, so that many controllers wake
+// the shard, and the other side's, together.
 Task<void> Controller::keep_alive_loop() {
-  while (co_await sleep(reactor_, options_.keep_alive / 2, *ending_)) {
+  const Duration step = options_.keep_alive / (2 * kKeepAliveSteps);
+  while (true) {
+    const Duration half = options_.keep_alive / 2;
+    if (!co_await sleep(reactor_, half - Duration((reactor_.now() + half).ns % step.count()), *ending_)) co_return;
     reactor_.arm(silence_, options_.keep_alive);
     const Result<void> answer = co_await admin_->keep_alive();
     reactor_.disarm(silence_);

@@ -20,8 +20,10 @@ struct MirrorOptions {
   Duration stall_limit = std::chrono::seconds(5);
   // How long a replica that was written to may stay without a note: what changed since it is levelled by a take-over.
   Duration checkpoint_interval = std::chrono::seconds(10);
-  // So often a target that nobody reads from asks its members whether they obey it still.
+  // So often a target that nobody reads from asks its members whether they obey it still, and less and less often
+  // while nobody does.
   Duration watch_interval = std::chrono::milliseconds(1500);
+  Duration watch_interval_max = std::chrono::seconds(15);
   // A target that serves, and is refused by a minority, takes over from itself after so long: unless whoever was asked
   // to take over has done so by then.
   Duration renew_delay = std::chrono::seconds(5);

@@ -18,9 +18,11 @@ Task<void> Reign::upkeep() {
 
 // Whom nobody asks for anything nobody tells either that another has the volume, or that a replica hangs.
 Task<void> Reign::watch() {
+  Duration interval = options_.watch_interval;
   while (!is_ending()) {
-    (void)co_await sleep(home_.reactor, options_.watch_interval, ending_);
+    (void)co_await sleep(home_.reactor, interval, ending_);
     if (is_ending()) co_return;
+    interval = is_keeping_leases_ ? options_.watch_interval : std::min(interval * 2, options_.watch_interval_max);
     if (is_keeping_leases_) continue;  // who renews hears it
     Scope asking(home_.reactor);
     for (const auto& seat : seats_) {

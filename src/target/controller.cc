@@ -197,7 +197,11 @@ void Controller::restart_keep_alive() {
     shard_target_.reactor().disarm(keep_alive_timer_);
     return;
   }
-  shard_target_.reactor().arm(keep_alive_timer_, std::chrono::milliseconds(keep_alive_ms_));
+  // At whole units, so that the controllers of a shard wake it together. So the first look may come early: that finds
+  // the traffic which switched the timer on.
+  const Duration unit = std::chrono::milliseconds(shard_target_.options().keep_alive_min_ms);
+  const Instant due = shard_target_.reactor().now() + std::chrono::milliseconds(keep_alive_ms_);
+  shard_target_.reactor().arm(keep_alive_timer_, due - Duration(due.ns % unit.count()));
 }
 
 // Any command since the last look counts: the target says in CTRATT that its keep-alive is traffic based.
