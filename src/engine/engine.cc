@@ -69,7 +69,9 @@ class Engine::Links final : public LinkFactory {
     std::vector<std::unique_ptr<mirror::ReplicaLink>> links;
     for (const ReplicaPlace& place : places_) {
       if (place.address) {
-        auto link = std::make_unique<RemoteLink>(engine_.shards_, engine_.link_options(place));
+        RemoteLinkOptions options = engine_.link_options(place);
+        options.neighbours = &engine_.neighbours_;
+        auto link = std::make_unique<RemoteLink>(engine_.shards_, std::move(options));
         link->start();
         links.push_back(std::move(link));
         continue;

@@ -197,6 +197,7 @@ class Engine {
   std::vector<target::PortIndex> ports_;
   std::map<mirror::ReplicaId, Offered> replicas_;  // that are offered
   std::map<mirror::ReplicaId, Error> troubles_;    // of those that are not
+  Neighbours neighbours_;
   std::map<Uuid, std::unique_ptr<Shown>> volumes_;
   Scope scope_;
   bool is_stopped_ = false;

@@ -48,12 +48,15 @@ host::SubsystemOptions RemoteLink::subsystem_options() const {
 
 void RemoteLink::start() {
   FL_CHECK(!std::exchange(is_started_, true));
+  if (options_.neighbours != nullptr) (*options_.neighbours)[options_.address].insert(this);
   scope_.spawn(run());
 }
 
 Task<void> RemoteLink::stop() {
   if (!is_started_) co_return;
+  if (options_.neighbours != nullptr) (*options_.neighbours)[options_.address].erase(this);
   stopping_.cancel();
+  if (waiting_ != nullptr) waiting_->cancel();
   if (subsystem_ != nullptr) co_await subsystem_->stop();
   changed_.release_waiters();
   co_await scope_.close();
@@ -65,10 +68,16 @@ Task<void> RemoteLink::run() {
   while (!stopping_.is_cancelled() && !co_await connect()) {
     delay = std::clamp(delay * 2, options_.host.reconnect_min, options_.host.reconnect_max);
     const Duration jitter(static_cast<int64_t>(random_.below(static_cast<uint64_t>(delay.count()) / 4 + 1)));
-    (void)co_await sleep(reactor_, delay - jitter, stopping_);
+    if (stopping_.is_cancelled()) break;
+    waiting_ = std::make_unique<CancelSource>();
+    const bool is_over = (co_await sleep(reactor_, delay - jitter, *waiting_)).has_value();
+    waiting_.reset();
+    // Told to hurry, it does so no more often than that.
+    if (!is_over) (void)co_await sleep(reactor_, options_.host.reconnect_min, stopping_);
   }
   while (!stopping_.is_cancelled()) {
     find_source();
+    tell_neighbours();
     changed_.release_waiters();
     moved_.release_waiters();
     co_await subsystem_->changed().wait();
@@ -82,6 +91,19 @@ Task<bool> RemoteLink::connect() {
   changed_.release_waiters();
   if (!stopping_.is_cancelled()) subsystem_.reset();
   co_return false;
+}
+
+void RemoteLink::tell_neighbours() {
+  const uint64_t now = subsystem_->connection(0);
+  if (options_.neighbours == nullptr || std::exchange(told_, now) == now || now == 0) return;
+  for (RemoteLink* const each : options_.neighbours->at(options_.address)) {
+    if (each != this) each->retry();
+  }
+}
+
+void RemoteLink::retry() {
+  if (waiting_ != nullptr) waiting_->cancel();
+  if (subsystem_ != nullptr) subsystem_->retry();
 }
 
 void RemoteLink::find_source() {

@@ -8,7 +8,9 @@
 #pragma once
 
 #include <atomic>
+#include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "async/cancel.h"
@@ -18,6 +20,11 @@
 
 namespace fairlead::engine {
 
+class RemoteLink;
+
+// The links of an engine, by where they connect to. Home shard.
+using Neighbours = std::map<SocketAddress, std::set<RemoteLink*>>;
+
 struct RemoteLinkOptions {
   mirror::ReplicaId replica;
   SocketAddress address;
@@ -26,6 +33,9 @@ struct RemoteLinkOptions {
   // A call that has no answer then ends with kTimedOut: it may still be executed. Longer than a replica may take to be
   // prepared: the lease that it gave, and I/O that it lets end.
   Duration call_limit = std::chrono::seconds(5);
+  // Shared with other links, borrowed for life: when one connects, those to the same address that wait to try again do
+  // so soon. May be null.
+  Neighbours* neighbours = nullptr;
 };
 
 class RemoteLink final : public mirror::ReplicaLink {
@@ -65,6 +75,8 @@ class RemoteLink final : public mirror::ReplicaLink {
   Task<void> run();
   Task<bool> connect();
   void find_source();
+  void tell_neighbours();
+  void retry();
   Task<void> ask(uint64_t connection, std::vector<std::byte> request, std::shared_ptr<Call> call);
 
   const std::vector<Shard*> shards_;
@@ -76,6 +88,8 @@ class RemoteLink final : public mirror::ReplicaLink {
   std::shared_ptr<BlockSource> source_;  // shared with nobody; the type of Subsystem::source()
   std::atomic<bool> has_source_{false};  // of shards that open devices
   CancelSource stopping_;
+  std::unique_ptr<CancelSource> waiting_;  // for the next attempt; null: it does not
+  uint64_t told_ = 0;                      // the connection that neighbours know of
   Event changed_;
   Event moved_;  // a call has its answer
   Scope scope_;

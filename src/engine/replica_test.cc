@@ -428,6 +428,32 @@ Task<void> connects_when_it_comes(EngineBed& bed) {
 }
 TEST(ReplicaTest, ALinkWaitsForAnEngineThatIsDown) { EngineBed().run(connects_when_it_comes); }
 
+// One that was there before and one that never was wait long; a third finds it back.
+Task<void> hurries_neighbours(EngineBed& bed) {
+  Neighbours neighbours;
+  RemoteLinkOptions options = bed.link_options();
+  options.neighbours = &neighbours;
+  options.host.reconnect_max = std::chrono::hours(1);
+  Links links(bed);
+  RemoteLink& was_there = *co_await links.connect(options);
+  bed.crash(0, sim::CrashKind::kProcessKilled);
+  RemoteLink never_was(bed.client_shards(), options);
+  never_was.start();
+  (void)co_await sleep(bed.reactor(), std::chrono::minutes(20));
+  bed.world.restart(bed.engines[0]->node());
+  (void)co_await sleep(bed.reactor(), seconds(5));
+  EXPECT_EQ(was_there.connection(), 0U);
+  EXPECT_EQ(never_was.connection(), 0U);
+  (void)co_await links.connect(options);
+  const Instant found = bed.reactor().now();
+  EXPECT_TRUE(co_await await_connection(bed.reactor(), was_there));
+  EXPECT_TRUE(co_await await_connection(bed.reactor(), never_was));
+  EXPECT_LE(bed.reactor().now() - found, seconds(1));
+  co_await never_was.stop();
+  co_await links.close();
+}
+TEST(ReplicaTest, ALinkThatConnectsHurriesItsNeighbours) { EngineBed().run(hurries_neighbours); }
+
 // ---- Crashes
 
 enum class Then : uint8_t { kNothing, kNoted, kNotedAndBegun, kOverwrites, kUnmaps };

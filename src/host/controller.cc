@@ -109,15 +109,29 @@ Task<void> Controller::run() {
     const bool lived = connected && reactor_.now() - begin >= options_.reconnect_max;
     delay = lived ? Duration{} : std::clamp(delay * 2, options_.reconnect_min, options_.reconnect_max);
     const Duration jitter(static_cast<int64_t>(home_.random.below(static_cast<uint64_t>(delay.count()) / 4 + 1)));
-    (void)co_await sleep(reactor_, delay - jitter, stopping_);
+    co_await wait_to_retry(delay - jitter);
   }
   reactor_.disarm(patience_);
   become(ControllerState::kStopped);
 }
 
+Task<void> Controller::wait_to_retry(Duration span) {
+  if (stopping_.is_cancelled()) co_return;
+  const Instant soon = reactor_.now() + std::min(span, options_.reconnect_min);
+  waiting_ = std::make_unique<CancelSource>();
+  const bool is_over = (co_await sleep(reactor_, span, *waiting_)).has_value();
+  waiting_.reset();
+  if (!is_over && reactor_.now() < soon) (void)co_await sleep(reactor_, soon - reactor_.now(), stopping_);
+}
+
+void Controller::retry() {
+  if (waiting_ != nullptr) waiting_->cancel();
+}
+
 void Controller::stop() {
   if (stopping_.is_cancelled() || status_.state == ControllerState::kStopped) return;
   stopping_.cancel();
+  retry();
   wake_.release_waiters();
   if (status_.state == ControllerState::kConnecting) return cut_short("the host stops");
   reactor_.arm(patience_, kPatience);

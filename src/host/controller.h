@@ -46,6 +46,7 @@ class Controller {
   Task<Result<std::vector<std::byte>>> call(uint32_t nsid, std::vector<std::byte> request);
   uint64_t connection() const { return is_live() ? status_.connects : 0; }
   void drop(const char* reason);
+  void retry();
 
   const ControllerStatus& status() const { return status_; }
 
@@ -76,6 +77,7 @@ class Controller {
   Task<Result<void>> connect_io_queues(const ControllerInfo& info);
   Task<void> serve();
   Task<void> disconnect();
+  Task<void> wait_to_retry(Duration span);
   Duration quiesce() const;
   Task<Result<void>> scan();
   Task<Result<void>> read_ana();
@@ -106,6 +108,7 @@ class Controller {
   Scope scope_;
   std::unique_ptr<CancelSource> ending_;  // of this connection
   CancelSource stopping_;
+  std::unique_ptr<CancelSource> waiting_;  // to connect again; null: it does not
   Event wake_;
   Silence silence_{*this};
   Patience patience_{*this};

@@ -123,6 +123,10 @@ uint64_t Subsystem::connection(size_t path) const { return controllers_[path]->c
 
 void Subsystem::drop(size_t path, const char* reason) { controllers_[path]->drop(reason); }
 
+void Subsystem::retry() {
+  for (const auto& controller : controllers_) controller->retry();
+}
+
 std::vector<ControllerStatus> Subsystem::controllers() const {
   std::vector<ControllerStatus> list;
   for (const auto& controller : controllers_) list.push_back(controller->status());

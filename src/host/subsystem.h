@@ -49,6 +49,9 @@ class Subsystem {
   // Ends the connection if there is one, and soon all that is under way on it, even if the controller is silent; then
   // it connects again. `reason`: a literal, for people.
   void drop(size_t path, const char* reason);
+  // The controllers can be reached, as far as the caller knows: who waits to connect again does so soon, no more often
+  // than every reconnect_min.
+  void retry();
 
   std::vector<ControllerStatus> controllers() const;
   // Released whenever controllers(), namespaces() or connection() may be another.
