@@ -1,7 +1,6 @@
 #include "base/uuid.h"
 
 #include <algorithm>
-#include <fmt/format.h>
 #include <openssl/evp.h>
 #include <vector>
 
@@ -64,10 +63,13 @@ Result<Uuid> parse_uuid(std::string_view text) {
 }
 
 std::string to_string(const Uuid& uuid) {
+  constexpr const char* kDigits = "0123456789abcdef";
   std::string text;
+  text.reserve(36);
   for (size_t i = 0; i < uuid.bytes.size(); ++i) {
     if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
-    text += fmt::format("{:02x}", uuid.bytes[i]);
+    text += kDigits[uuid.bytes[i] >> 4];
+    text += kDigits[uuid.bytes[i] & 15];
   }
   return text;
 }
