@@ -51,7 +51,7 @@ ObjectInfo PoolCore::info_of(const Object& object) const {
 std::vector<ObjectInfo> PoolCore::list() const {
   std::vector<ObjectInfo> infos;
   for (const auto& [id, object] : objects_) infos.push_back(info_of(*object));
-  std::ranges::sort(infos, {}, [](const ObjectInfo& info) { return info.state.name; });
+  std::ranges::sort(infos, {}, [](const ObjectInfo& info) -> const std::string& { return info.state.name; });
   return infos;
 }
 
