@@ -612,9 +612,8 @@ std::vector<std::string> Api::why_volume(const Volume& volume) const {
   }
   for (const auto& [node, facts] : control_.cluster_.facts_of(name).nodes) {
     if (facts.is_ready) continue;
-    const auto used = control_.cluster_.volumes_of(node);
     const auto report = control_.cluster_.reports().find(node);
-    if (used.contains(name) && report != control_.cluster_.reports().end()) {
+    if (control_.cluster_.has_to_do_with(node, volume) && report != control_.cluster_.reports().end()) {
       lines.push_back(fmt::format("node {} is lost: {}", node, report->second.why));
     }
   }

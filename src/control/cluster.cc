@@ -252,21 +252,21 @@ void Cluster::lose(const std::string& node, std::string why) {
   report.why = std::move(why);
 }
 
+bool Cluster::has_to_do_with(const std::string& node, const Volume& volume) const {
+  const VolumeDecision& decision = volume.decision;
+  if (decision.target == node || std::ranges::find(decision.standbys, node) != decision.standbys.end()) return true;
+  for (const PlacedReplica& replica : decision.replicas) {
+    const Kept<Pool>* const pool = find<Pool>(replica.pool);
+    if (pool != nullptr && pool->value.spec.node == node) return true;
+  }
+  const auto report = reports_.find(node);
+  return report != reports_.end() && report->second.volumes.contains(volume.metadata.id);
+}
+
 std::set<std::string> Cluster::volumes_of(const std::string& node) const {
   std::set<std::string> names;
   for (const auto& [name, volume] : volumes_) {
-    const VolumeDecision& decision = volume.value.decision;
-    bool has = decision.target == node || std::ranges::find(decision.standbys, node) != decision.standbys.end();
-    for (const PlacedReplica& replica : decision.replicas) {
-      const Kept<Pool>* const pool = find<Pool>(replica.pool);
-      has = has || (pool != nullptr && pool->value.spec.node == node);
-    }
-    if (has) names.insert(name);
-  }
-  if (const auto report = reports_.find(node); report != reports_.end()) {
-    for (const auto& [id, state] : report->second.volumes) {
-      if (const std::string* const name = volume_name(id)) names.insert(*name);
-    }
+    if (has_to_do_with(node, volume.value)) names.insert(name);
   }
   return names;
 }

@@ -102,6 +102,7 @@ class Cluster {
   void lose(const std::string& node, std::string why);
   // Volumes that a node has to do with, by names.
   std::set<std::string> volumes_of(const std::string& node) const;
+  bool has_to_do_with(const std::string& node, const Volume& volume) const;
 
   // ---- Facts
   // `made` and `failures` as VolumeFacts has them. Requires: there is such a volume.
