@@ -305,12 +305,29 @@ Outcome<std::vector<Json>> Api::list(std::string_view kind, const Selection& sel
   return refuse(Code::kNotFound, "there are no {}; there are nodes, pools, volumes, replicas and snapshots", kind);
 }
 
+template <typename T>
+std::optional<Json> Api::find(const std::string& name) const {
+  const Kept<T>* const kept = control_.cluster_.template find<T>(name);
+  return kept == nullptr ? std::nullopt : std::optional(describe(kept->value, kept->revision));
+}
+
 Outcome<Json> Api::get(std::string_view kind, const std::string& name) const {
-  FL_TRY(const std::vector<Json> all, list(kind, {}));
-  for (const Json& each : all) {
-    const auto& key = kind == "replicas" ? each["id"] : each["name"];
-    if (key == name) return each;
+  FL_TRY_VOID(check_leading());
+  std::optional<Json> found;
+  if (kind == Node::kKind) {
+    found = find<Node>(name);
+  } else if (kind == Pool::kKind) {
+    found = find<Pool>(name);
+  } else if (kind == Volume::kKind) {
+    found = find<Volume>(name);
+  } else if (kind == Snapshot::kKind) {
+    found = find<Snapshot>(name);
+  } else {
+    FL_TRY(const std::vector<Json> all, list(kind, {}));
+    const auto is_it = [&](const Json& each) { return each["id"] == name; };
+    if (const auto at = std::ranges::find_if(all, is_it); at != all.end()) found = *at;
   }
+  if (found) return *std::move(found);
   return refuse(Code::kNotFound, "there is no {} {}", one_of(kind), name);
 }
 

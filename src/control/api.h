@@ -67,6 +67,8 @@ class Api {
   Json describe_replica(const Volume& volume, const PlacedReplica& replica, const VolumeFacts& facts) const;
   std::vector<Json> replicas(const Selection& selection) const;
   template <typename T>
+  std::optional<Json> find(const std::string& name) const;
+  template <typename T>
   std::vector<Json> list_of(const Selection& selection) const;
   Task<Outcome<void>> create_pool(Json document);
   Task<Outcome<void>> create_volume(Json document);
