@@ -497,6 +497,9 @@ struct VolumeIds {
 const std::array<VolumeIds, 2> kVolumes = {VolumeIds{test_uuid(1), test_uuid(20), test_uuid(21)},
                                            VolumeIds{test_uuid(2), test_uuid(22), test_uuid(23)}};
 
+// To be copied for longer than it takes to find the other.
+constexpr uint64_t kLarge = 4 * kSize;
+
 // Something in each extent.
 Task<void> fill(Node& node, const Uuid& volume) {
   host::SubsystemOptions options;
@@ -509,7 +512,7 @@ Task<void> fill(Node& node, const Uuid& volume) {
   CO_ASSERT_TRUE(source.has_value());
   auto device = (*source)->open(node.home());
   CO_ASSERT_TRUE(device.has_value());
-  for (uint64_t at = 0; at < kSize; at += mirror::kExtentBytes) {
+  for (uint64_t at = 0; at < kLarge; at += mirror::kExtentBytes) {
     EXPECT_TRUE(co_await put(node.reactor(), **device, at, pattern(kBlock, 1)));
   }
   device->reset();
@@ -523,11 +526,13 @@ Task<void> serve_two(Both& both) {
   Engine& engine = *both.engines[0];
   for (const VolumeIds& ids : kVolumes) {
     EXPECT_TRUE(co_await engine.create_replica({.name = to_string(ids.near),
-                                                .size_bytes = kSize,
+                                                .size_bytes = kLarge,
                                                 .volume = ids.volume,
                                                 .id = ids.near,
                                                 .members = {ids.near}}));
-    EXPECT_TRUE(co_await engine.open_volume(new_volume({{ids.near, {}}, {ids.far, both.far.address()}}, ids.volume)));
+    NewVolume volume = new_volume({{ids.near, {}}, {ids.far, both.far.address()}}, ids.volume);
+    volume.size_bytes = kLarge;
+    EXPECT_TRUE(co_await engine.open_volume(std::move(volume)));
     EXPECT_TRUE(co_await engine.serve_volume(ids.volume));
     CO_ASSERT_TRUE(co_await await_serving(both.near.reactor(), engine, ids.volume));
     co_await fill(both.near, ids.volume);
@@ -538,8 +543,11 @@ Task<void> offer_two(Both& both) {
   both.engines[1] = co_await both.far.start();
   for (const VolumeIds& ids : kVolumes) {
     EXPECT_TRUE(co_await both.engines[1]->create_replica(
-        {.name = to_string(ids.far), .size_bytes = kSize, .volume = ids.volume, .id = ids.far, .members = {}}));
+        {.name = to_string(ids.far), .size_bytes = kLarge, .volume = ids.volume, .id = ids.far, .members = {}}));
   }
+  // From now on who finds one finds the other.
+  EXPECT_TRUE(co_await both.engines[1]->stop());
+  both.engines[1] = co_await both.far.start();
 }
 // Both get on, never more than one extent at a time.
 Task<void> both_are_copied(Both& both) {

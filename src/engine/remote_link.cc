@@ -69,11 +69,14 @@ Task<void> RemoteLink::run() {
     delay = std::clamp(delay * 2, options_.host.reconnect_min, options_.host.reconnect_max);
     const Duration jitter(static_cast<int64_t>(random_.below(static_cast<uint64_t>(delay.count()) / 4 + 1)));
     if (stopping_.is_cancelled()) break;
+    const Instant soon = reactor_.now() + options_.host.reconnect_min;
     waiting_ = std::make_unique<CancelSource>();
     const bool is_over = (co_await sleep(reactor_, delay - jitter, *waiting_)).has_value();
     waiting_.reset();
-    // Told to hurry, it does so no more often than that.
-    if (!is_over) (void)co_await sleep(reactor_, options_.host.reconnect_min, stopping_);
+    if (is_over) continue;
+    // Told to hurry: soon, and if that fails soon again.
+    delay = {};
+    if (reactor_.now() < soon) (void)co_await sleep(reactor_, soon - reactor_.now(), stopping_);
   }
   while (!stopping_.is_cancelled()) {
     find_source();

@@ -110,18 +110,22 @@ Task<void> Controller::run() {
     delay = lived ? Duration{} : std::clamp(delay * 2, options_.reconnect_min, options_.reconnect_max);
     const Duration jitter(static_cast<int64_t>(home_.random.below(static_cast<uint64_t>(delay.count()) / 4 + 1)));
     co_await wait_to_retry(delay - jitter);
+    if (std::exchange(waiting_, nullptr) != nullptr) delay = {};
   }
   reactor_.disarm(patience_);
   become(ControllerState::kStopped);
 }
 
+// Told to retry it leaves `waiting_` to the caller.
 Task<void> Controller::wait_to_retry(Duration span) {
   if (stopping_.is_cancelled()) co_return;
   const Instant soon = reactor_.now() + std::min(span, options_.reconnect_min);
   waiting_ = std::make_unique<CancelSource>();
-  const bool is_over = (co_await sleep(reactor_, span, *waiting_)).has_value();
-  waiting_.reset();
-  if (!is_over && reactor_.now() < soon) (void)co_await sleep(reactor_, soon - reactor_.now(), stopping_);
+  if (co_await sleep(reactor_, span, *waiting_)) {
+    waiting_.reset();
+  } else if (reactor_.now() < soon) {
+    (void)co_await sleep(reactor_, soon - reactor_.now(), stopping_);
+  }
 }
 
 void Controller::retry() {
