@@ -22,6 +22,8 @@ target::TargetOptions target_options(const EngineOptions& options, const Uuid& n
   const ControllerIds ids = options.controller_ids.value_or(controller_ids_of(node));
   target.controller_id_min = ids.first;
   target.controller_id_max = ids.last;
+  // What an engine showed before it started again it is told to show again.
+  target.when_absent = target::WhenAbsent::kComeAgain;
   return target;
 }
 
@@ -527,6 +529,8 @@ std::vector<Uuid> Engine::volumes() const {
 
 Task<Result<void>> Engine::stop() {
   if (std::exchange(is_stopped_, true)) co_return Result<void>();
+  // First: a host whose volume was closed would be told not to come again.
+  co_await target_.stop_accepting();
   for (const Uuid& id : volumes()) scope_.spawn(close_and_forget(id));
   co_await scope_.close();
   while (!replicas_.empty()) co_await withdraw(replicas_.begin()->first);

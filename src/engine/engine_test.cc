@@ -9,6 +9,7 @@
 #include "engine/test_bed.h"
 #include "host/subsystem.h"
 #include "tests/support/memory_witness.h"
+#include "tests/support/nvme_client.h"
 
 namespace fairlead::engine {
 namespace {
@@ -76,7 +77,7 @@ class Node {
   NoWitness no_witness_;
 };
 
-class EngineTest : public testing::Test {
+class EngineTest : public ::testing::Test {
  protected:
   sim::SimWorld world{1, sim::SimSettings::calm()};
 };
@@ -217,6 +218,36 @@ Task<void> serves_and_stands_by(Node& node) {
 TEST_F(EngineTest, AVolumeOfOneReplicaIsServedAndStandsBy) {
   Node node(world, "10.0.0.1");
   node.run(serves_and_stands_by(node));
+}
+
+// What an engine showed before its restart it is told to show again: a host that comes before that must not give the
+// path up for good.
+Task<bool> may_come_again(Node& node) {
+  testing::QueueOptions queue;
+  queue.subsystem_nqn = volume_nqn(test_volume());
+  testing::NvmeConnection connection(node.home());
+  EXPECT_TRUE(co_await connection.open(node.address(), queue));
+  const auto refused = co_await connection.connect();
+  co_await connection.close();
+  EXPECT_TRUE(refused && refused->status.code == nvme::StatusCode::kConnectInvalidParameters);
+  co_return refused && !refused->status.do_not_retry;
+}
+Task<void> asks_hosts_to_come_again(Node& node) {
+  co_await node.format();
+  auto engine = co_await node.start();
+  EXPECT_TRUE(co_await may_come_again(node));
+  EXPECT_TRUE(co_await engine->create_replica(new_replica("db", kOne, {kOne})));
+  EXPECT_TRUE(co_await engine->open_volume(new_volume({{kOne, {}}})));
+  EXPECT_TRUE(co_await engine->close_volume(test_volume()));
+  EXPECT_FALSE(co_await may_come_again(node)) << "it is not to be here any more";
+  EXPECT_TRUE(co_await engine->stop());
+  engine = co_await node.start();
+  EXPECT_TRUE(co_await may_come_again(node));
+  EXPECT_TRUE(co_await engine->stop());
+}
+TEST_F(EngineTest, AHostMayComeAgainForAVolumeThatIsNotShownYet) {
+  Node node(world, "10.0.0.1");
+  node.run(asks_hosts_to_come_again(node));
 }
 
 // ---- Pools

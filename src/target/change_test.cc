@@ -1,5 +1,7 @@
 // Changes while hosts are connected and I/O runs: namespaces and subsystems come and go, ANA states change, the target
 // stops.
+#include <fmt/format.h>
+
 #include "block/disk.h"
 #include "block/faulty.h"
 #include "tests/support/target_bed.h"
@@ -188,6 +190,58 @@ Task<void> subsystem_removal(TargetBed& bed) {
   co_await bed.sleep(milliseconds(50));
   EXPECT_EQ(bed.observed.disconnected.size(), 4U);
   EXPECT_EQ(bed.observed.reasons.front(), "the subsystem was removed");
+}
+
+// Whether a host that asks for this subsystem may ask again; it is not there.
+Task<bool> may_come_again(TargetBed& bed, std::string nqn) {
+  QueueOptions queue = TargetBed::admin_options();
+  queue.subsystem_nqn = std::move(nqn);
+  NvmeConnection& connection = bed.make_connection();
+  EXPECT_TRUE((co_await connection.open(bed.address, queue)).has_value());
+  const auto refused = co_await connection.connect();
+  EXPECT_EQ(code_of(refused), StatusCode::kConnectInvalidParameters);
+  co_return refused && !refused->status.do_not_retry;
+}
+
+Task<void> removed_for_good(TargetBed& bed) {
+  const std::string nqn = "nqn.2024-01.example:comes";
+  EXPECT_TRUE(co_await may_come_again(bed, nqn));
+  for (int round = 0; round < 2; ++round) {
+    co_await bed.add_subsystem({.nqn = nqn, .serial = "", .allowed_hosts = {}});
+    EXPECT_TRUE(co_await bed.at_target(bed.target().remove_subsystem(nqn)));
+    EXPECT_FALSE(co_await may_come_again(bed, nqn));
+  }
+  // Only the last ones are remembered.
+  for (int number = 0; number < 1024; ++number) {
+    const std::string other = fmt::format("{}:{}", nqn, number);
+    co_await bed.add_subsystem({.nqn = other, .serial = "", .allowed_hosts = {}});
+    EXPECT_TRUE(co_await bed.at_target(bed.target().remove_subsystem(other)));
+  }
+  EXPECT_TRUE(co_await may_come_again(bed, nqn));
+  EXPECT_FALSE(co_await may_come_again(bed, nqn + ":0"));
+}
+TEST(Change, HostsOfWhatWasRemovedAreToldToGiveUpAndOthersToComeAgain) {
+  TargetBed({.target = {.when_absent = target::WhenAbsent::kComeAgain}}).run(removed_for_good);
+}
+
+// What goes because the target stops comes back when it is started again.
+Task<void> removed_at_the_end(TargetBed& bed) {
+  const std::string nqn = "nqn.2024-01.example:comes";
+  co_await bed.add_subsystem({.nqn = nqn, .serial = "", .allowed_hosts = {}});
+  QueueOptions queue = TargetBed::admin_options();
+  queue.subsystem_nqn = nqn;
+  NvmeConnection& early = bed.make_connection();
+  CO_ASSERT_TRUE((co_await early.open(bed.address, queue)).has_value());
+  co_await bed.at_target(bed.target().stop_accepting());
+  NvmeConnection& late = bed.make_connection();
+  EXPECT_FALSE((co_await late.open(bed.address, queue)).has_value());
+  EXPECT_TRUE(co_await bed.at_target(bed.target().remove_subsystem(nqn)));
+  const auto refused = co_await early.connect();
+  EXPECT_EQ(code_of(refused), StatusCode::kConnectInvalidParameters);
+  EXPECT_FALSE(refused && refused->status.do_not_retry);
+}
+TEST(Change, HostsOfATargetThatStopsMayComeAgain) {
+  TargetBed({.target = {.when_absent = target::WhenAbsent::kComeAgain}}).run(removed_at_the_end);
 }
 
 TEST(Change, SubsystemsComeAndGoUnderLoad) {

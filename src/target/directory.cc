@@ -1,5 +1,6 @@
 #include "target/directory.h"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -65,6 +66,19 @@ Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::create(Create want
   association->admin_connection = wanted.place.connection;
   controllers_[association->key()] = Entry{.association = association, .queues = {}, .discovery = wanted.discovery};
   co_return association;
+}
+
+void Directory::note_added(const std::string& subsystem_nqn) { std::erase(removed_, subsystem_nqn); }
+
+void Directory::note_removed(const std::string& subsystem_nqn) {
+  note_added(subsystem_nqn);
+  removed_.push_back(subsystem_nqn);
+  if (removed_.size() > kRemovedMax) removed_.pop_front();
+}
+
+Task<bool> Directory::may_come(std::string subsystem_nqn) {
+  co_return options_.when_absent == WhenAbsent::kComeAgain&& std::ranges::find(removed_, subsystem_nqn) ==
+      removed_.end();
 }
 
 Task<nvme::StatusOr<std::shared_ptr<Association>>> Directory::attach(Attach wanted) {

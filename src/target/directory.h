@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -82,6 +83,12 @@ class Directory {
   Task<void> lock_range(std::string subsystem_nqn, uint32_t nsid, ByteOffset offset, uint64_t length);
   Task<void> unlock_range(std::string subsystem_nqn, uint32_t nsid);
 
+  // Subsystems that were removed: the last kRemovedMax of them, without those that were added again.
+  void note_added(const std::string& subsystem_nqn);
+  void note_removed(const std::string& subsystem_nqn);
+  // Whether a host that is refused because the subsystem is not there may ask again.
+  Task<bool> may_come(std::string subsystem_nqn);
+
   FencedNamespaces& fenced() { return fenced_; }
 
   // The I/O of a subsystem on all shards.
@@ -122,6 +129,8 @@ class Directory {
     Event freed;
   };
   std::map<std::pair<std::string, uint32_t>, RangeLock> range_locks_;
+  static constexpr size_t kRemovedMax = 1024;
+  std::deque<std::string> removed_;  // oldest first
 };
 
 }  // namespace fairlead::target

@@ -19,6 +19,12 @@ Queue::ConnectResult invalid(ConnectFieldIn where, size_t offset) {
   return {nvme::permanent(StatusCode::kConnectInvalidParameters),
           nvme::connect_invalid_field(where, static_cast<uint16_t>(offset))};
 }
+// There may be one later.
+Queue::ConnectResult absent() {
+  Queue::ConnectResult result = invalid(ConnectFieldIn::kData, offsetof(nvme::ConnectData, subnqn));
+  result.status.do_not_retry = false;
+  return result;
+}
 Queue::ConnectResult refused(StatusCode code) { return {nvme::permanent(code), 0}; }
 
 }  // namespace
@@ -95,14 +101,16 @@ Task<Queue::ConnectResult> Queue::check_and_connect(nvme::ConnectRequest wanted)
   }
   const bool discovery = wanted.subsystem_nqn == nvme::kDiscoveryNqn;
   const Subsystem* const subsystem = shard_target_.find_subsystem(wanted.subsystem_nqn);
+  Directory& directory = shard_target_.directory();
   if (!discovery && subsystem == nullptr) {
+    const bool may_come = co_await shard_target_.at_home(directory.may_come(std::string(wanted.subsystem_nqn)));
+    if (may_come) co_return absent();
     co_return invalid(ConnectFieldIn::kData, offsetof(nvme::ConnectData, subnqn));
   }
   if (!discovery && !subsystem->allows(wanted.host_nqn)) co_return refused(StatusCode::kConnectInvalidHost);
   const Directory::QueuePlace place{shard_target_.shard().id, transport_.id()};
   const std::string subsystem_nqn(wanted.subsystem_nqn);
   const std::string host_nqn(wanted.host_nqn);
-  Directory& directory = shard_target_.directory();
   nvme::StatusOr<std::shared_ptr<Association>> association;
   if (wanted.qid == 0) {
     Directory::Create create{subsystem_nqn, host_nqn, wanted.host_id, port_, place, discovery};
@@ -125,7 +133,7 @@ Task<Queue::ConnectResult> Queue::check_and_connect(nvme::ConnectRequest wanted)
   subsystem_ = shard_target_.find_subsystem(subsystem_nqn);
   if (!discovery && (subsystem_ == nullptr || !subsystem_->allows(host_nqn))) {
     transport_.close(subsystem_ == nullptr ? "the subsystem was removed" : "the host may use the subsystem no more");
-    co_return refused(StatusCode::kConnectInvalidHost);
+    co_return subsystem_ == nullptr ? absent() : refused(StatusCode::kConnectInvalidHost);
   }
   if (wanted.qid == 0) {
     controller_ = std::make_unique<Controller>(shard_target_, *this, association_, subsystem_, wanted.keep_alive_ms);

@@ -21,6 +21,14 @@ inline constexpr uint32_t kNamespacesMax = 1024;  // of one subsystem; namespace
 inline constexpr uint32_t kAnaGroupsMax = 128;    // group ids are 1 to this
 inline constexpr size_t kListenersMax = 64;
 
+// What a host is told that asks for a subsystem which is not there.
+enum class WhenAbsent : uint8_t {
+  kGiveUp,  // not to ask again (DNR)
+  // To ask again, unless it was removed: for targets whose subsystems come by and by, as after a restart. Linux gives a
+  // path up for good when it is told not to ask again, however long it may try.
+  kComeAgain,
+};
+
 struct TargetOptions {
   uint16_t queue_entries_max = 1024;       // of one submission queue; a power of two is not needed
   uint16_t io_queues_max = 128;            // of one controller
@@ -34,6 +42,7 @@ struct TargetOptions {
   uint32_t discovery_keep_alive_ms = 120'000;  // for discovery controllers without a keep-alive of their own
   uint32_t turn_budget = 32;                   // PDUs that one connection may handle before others have their turn
   std::string firmware = "0";                  // at most 8 characters; identifies the build to hosts
+  WhenAbsent when_absent = WhenAbsent::kGiveUp;
 };
 
 struct ListenerOptions {

@@ -79,6 +79,7 @@ Task<Result<void>> Target::add_subsystem(SubsystemOptions options) {
     outcome = co_await call_on(home(), shard_target->reactor(), shard_target->add_subsystem(options));
     if (!outcome) break;  // it exists, on the first shard as on all
   }
+  if (outcome) directory_.note_added(options.nqn);
   end_turn();
   co_return outcome;
 }
@@ -92,6 +93,7 @@ Task<Result<void>> Target::remove_subsystem(std::string nqn) {
 
 Task<Result<void>> Target::remove_subsystem_now(std::string nqn) {
   if (find(nqn) == nullptr) co_return fail(Code::kNotFound, "remove a subsystem");
+  if (!stopping_.is_cancelled()) directory_.note_removed(nqn);
   co_await directory_.fenced().remove_all_of(nqn);
   for (const auto& shard_target : shard_targets_) {
     co_await call_on(home(), shard_target->reactor(), shard_target->remove_subsystem(nqn));
@@ -274,11 +276,17 @@ Task<void> Target::serve(std::unique_ptr<Accepted> accepted, ShardTarget& shard_
   --connections_;
 }
 
-Task<Result<void>> Target::stop() {
+Task<void> Target::stop_accepting() {
   stopping_.cancel();
   co_await take_turn();
   for (const auto& listener : listeners_) listener->close();
   co_await accepting_.close();
+  end_turn();
+}
+
+Task<Result<void>> Target::stop() {
+  co_await stop_accepting();
+  co_await take_turn();
   listeners_.clear();
   directory_.begin_close();
   for (const auto& shard_target : shard_targets_) {

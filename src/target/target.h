@@ -72,7 +72,10 @@ class Target {
   // Errors: kBusy (address in use), kUnreachable, kPermissionDenied, kResourceExhausted (kListenersMax).
   Task<Result<Listening>> start_listener(ListenerOptions options);
 
-  // Accepts nobody new, lets commands under way end, closes connections, flushes every namespace. Idempotent.
+  // Accepts nobody new; everything else goes on, but subsystems that are removed from now on do not count as gone for
+  // good (see WhenAbsent). Idempotent. Requires: start_listener() is not called any more.
+  Task<void> stop_accepting();
+  // The same, and lets commands under way end, closes connections, flushes every namespace. Idempotent.
   Task<Result<void>> stop();
 
   size_t controller_count() const { return directory_.controller_count(); }
