@@ -38,10 +38,12 @@ Outcome<std::vector<CommandLine>> attach_commands(const Json& volume) {
   std::vector<CommandLine> commands;
   for (const Json& path : paths) {
     const SocketAddress address = *parse_socket_address(text_of(path, "address"), kNvmePortDefault);
-    // A path that is lost is tried for ever, each second: the node comes back, and the host need not be told.
+    // A path that is lost is tried for ever, each second: the node comes back, and the host need not be told. The
+    // keep-alive is as long as the control plane waits for an engine that is silent (--lost-after): by then another
+    // serves, and nothing is gained by waiting for the old one.
     commands.push_back({"nvme", "connect", "--transport=tcp", "--traddr=" + address.ip_text(),
                         fmt::format("--trsvcid={}", address.port), "--nqn=" + text_of(volume, "status.nqn"),
-                        "--ctrl-loss-tmo=-1", "--reconnect-delay=1", "--keep-alive-tmo=5"});
+                        "--ctrl-loss-tmo=-1", "--reconnect-delay=1", "--keep-alive-tmo=2"});
   }
   return commands;
 }

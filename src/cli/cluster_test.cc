@@ -478,9 +478,9 @@ TEST(ClusterCommandsTest, AttachPrintsALineForEachPath) {
   server.on("GET /v1/volumes/db", 200, volume("degraded", paths));
   EXPECT_EQ(run({.verb = ClusterVerb::kAttach, .kind = "volumes", .name = "db"}, server.url()).output,
             "nvme connect --transport=tcp --traddr=10.0.0.1 --trsvcid=4420 --nqn=nqn.x:volume:1 --ctrl-loss-tmo=-1 "
-            "--reconnect-delay=1 --keep-alive-tmo=5\n"
+            "--reconnect-delay=1 --keep-alive-tmo=2\n"
             "nvme connect --transport=tcp --traddr=fe80::2 --trsvcid=4421 --nqn=nqn.x:volume:1 --ctrl-loss-tmo=-1 "
-            "--reconnect-delay=1 --keep-alive-tmo=5\n");
+            "--reconnect-delay=1 --keep-alive-tmo=2\n");
   EXPECT_EQ(run({.verb = ClusterVerb::kDetach, .kind = "volumes", .name = "db"}, server.url()).output,
             "nvme disconnect --nqn=nqn.x:volume:1\n");
 }

@@ -38,7 +38,7 @@ struct SubsystemOptions {
   uint16_t queue_depth = 128;  // commands in flight for each I/O queue, 1 to 1024; less when the controller takes less
   bool header_digest = false;
   bool data_digest = false;
-  Duration keep_alive = std::chrono::seconds(5);            // KATO; a controller that is silent so long is lost
+  Duration keep_alive = std::chrono::seconds(2);            // KATO; a controller that is silent so long is lost
   Duration connect_timeout = std::chrono::seconds(5);       // of each connection
   Duration admin_timeout = std::chrono::seconds(15);        // of an admin command: then the controller is lost
   Duration command_timeout = std::chrono::seconds(30);      // of an I/O command: then it is aborted,

@@ -326,6 +326,21 @@ Task<void> notices_silence(TargetBed& bed) {
 }
 TEST(PathsTest, AControllerThatDoesNotAnswerIsLost) { TargetBed().run(notices_silence); }
 
+// A cluster has another target by then: what is asked of the silent one must not wait for longer.
+Task<void> notices_silence_by_default(TargetBed& bed) {
+  HostSession session(bed, {.connect_timeout = milliseconds(200)});
+  CO_ASSERT_TRUE(co_await session.open());
+  for (int times = 0; times < 5; ++times) {
+    CO_ASSERT_TRUE(co_await all_live(session, bed, seconds(10)));
+    (void)co_await bed.sleep(milliseconds(700 * times));
+    bed.world.network().cut_endpoint(bed.address, Way::kFrom);
+    CO_ASSERT_TRUE(co_await path_becomes(session, bed, 0, ControllerState::kConnecting, milliseconds(3200)));
+    bed.world.network().heal_endpoint(bed.address);
+  }
+  co_await session.close();
+}
+TEST(PathsTest, ByDefaultASilentControllerIsLostInThreeSeconds) { TargetBed().run(notices_silence_by_default); }
+
 // Commands that take too long.
 
 // The write waits for a compare-and-write of another host, and is withdrawn and sent again until that has ended.
