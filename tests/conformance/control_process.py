@@ -36,6 +36,8 @@ class ControlProcess:
         for line in self.process.stdout:
             if line.startswith("REST on "):
                 self.url = line.split()[-1]
+            if line.startswith("management on "):
+                self.management = line.split()[-1]
             if line.strip() == "ready":
                 break
         guard.cancel()

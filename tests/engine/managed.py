@@ -1,9 +1,12 @@
-"""A cluster with its control plane, as processes: engines, control and etcd, each on a node of a network (network.py)."""
+"""A cluster with its control plane, as processes: engines, control and etcd, each on a node of a network (network.py), or
+engines and control on the loopback."""
 
 import contextlib
 import http.client
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -38,11 +41,25 @@ class ManagedEngine(Engine):
         self.name = NAMES[number]
         self._state = pathlib.Path(directory) / f"state-{self.name}"
         self._controls = ",".join(controls)
-        super().__init__(fairlead, directory, number, disk=pathlib.Path(directory) / f"disk-{self.name}", node=node)
+        super().__init__(fairlead, directory, number, disk=pathlib.Path(directory) / f"disk-{self.name}", host="127.0.0.1",
+                         node=node)
 
     def command(self):
         return [str(self._fairlead), "engine", "--node", self.name, "--state-dir", str(self._state), "--control",
                 self._controls, "--management", f"{self.host}:0", "--listen", self.address, "--insecure", "--shards", "1"]
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Meanwhile it is silent, and its connections stay."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+    def open_files(self):
+        """How many it has open, connections included."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
 
 
 class EtcdMember:
@@ -90,35 +107,38 @@ class EtcdMember:
 
 class ManagedCluster:
     """Engines a, b, c … with a pool each, one control process with its store in a file or, with `etcd`, three of both,
-    and a node more for hosts. Its end is close()."""
+    and a node more for hosts. Without a network all are on the loopback, with ports that the system chooses. Its end is
+    close()."""
 
-    def __init__(self, fairlead, directory, *, engines=4, etcd=False, pool_size="256MiB"):
+    def __init__(self, fairlead, directory, *, engines=4, etcd=False, pool_size="256MiB", has_network=True):
         self._fairlead = str(fairlead)
         self._directory = pathlib.Path(directory)
         controls = 3 if etcd else 1
-        self.net = Network(engines + controls + 1)
-        self._control_nodes = self.net.nodes[engines:engines + controls]
-        self.host_node = self.net.nodes[-1]
+        self.net = Network(engines + controls + 1) if has_network else None
+        nodes = self.net.nodes if has_network else [None] * (engines + controls + 1)
+        self._control_nodes = nodes[engines:engines + controls]
+        self.host_node = nodes[-1]
         self.etcd = [EtcdMember(directory, i, self._control_nodes) for i in range(controls)] if etcd else []
         self.controls = [None] * controls
         self._led_last = None
-        addresses = [f"{node.address}:{MANAGEMENT_PORT}" for node in self._control_nodes]
-        self.engines = [ManagedEngine(fairlead, directory, i, self.net.nodes[i], addresses) for i in range(engines)]
+        self.engines = []
         try:
-            self._start(pool_size)
+            self._start(nodes[:engines], pool_size)
         except BaseException:
             self.close()
             raise
 
-    def _start(self, pool_size):
+    def _start(self, nodes, pool_size):
         for member in self.etcd:
             member.start()
         for member in self.etcd:
             wait_until(member.status, f"{member.url} does not join")
         for number in range(len(self.controls)):
             self.start_control(number)
-        for engine in self.engines:
-            engine.start()
+        managements = [control.management for control in self.controls]
+        for number, node in enumerate(nodes):
+            self.engines.append(ManagedEngine(self._fairlead, self._directory, number, node, managements))
+            self.engines[-1].start()
         self.await_nodes()
         for engine in self.engines:
             self.command("pool", "create", f"pool-{engine.name}", "--node", engine.name, engine.disk, "--size", pool_size)
@@ -134,7 +154,16 @@ class ManagedCluster:
         store = f"etcd:{','.join(member.url for member in self.etcd)}" if self.etcd else f"sqlite:{self.store_file}"
         self.controls[number] = ControlProcess(
             self._fairlead, self._directory, "--insecure", "--replace-after", "1h", store=store, node=node,
-            name=f"control{number + 1}", management=f"{node.address}:{MANAGEMENT_PORT}")
+            name=f"control{number + 1}", management=f"{node.address}:{MANAGEMENT_PORT}" if node else "127.0.0.1:0")
+
+    @contextlib.contextmanager
+    def control_paused(self):
+        """Meanwhile nobody decides anything. There is one control process."""
+        self.controls[0].process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.controls[0].process.send_signal(signal.SIGCONT)
 
     def leading(self):
         """The control process that leads, of those that answer; None: none."""
@@ -159,7 +188,7 @@ class ManagedCluster:
         control = self.leader()
         return subprocess.run([self._fairlead, *map(str, words), "--server", control.url], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=2 * SECONDS_MAX,
-                              preexec_fn=control.node.enter)
+                              preexec_fn=lambda: prepare_child(control.node))
 
     def does(self, *words):
         return self._run(words).returncode == 0
@@ -214,4 +243,5 @@ class ManagedCluster:
                 control.kill()
         for member in self.etcd:
             member.close()
-        self.net.close()
+        if self.net is not None:
+            self.net.close()

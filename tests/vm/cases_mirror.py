@@ -2,12 +2,9 @@
 
 from context import case, check, check_equal
 from target import MIB, Listener
-from guest import HOST_ADDRESS, shortened
+from guest import HOST_ADDRESS
 
 VOLUME_MIB = 32
-LOAD_MIB = 4
-# Not time_based: then fio checks the number of the write as well, and an older one is an error.
-LOAD = f"--bs=4k --iodepth=16 --size={LOAD_MIB}m --verify=crc32c --verify_fatal=1"
 
 
 class MirroredVolume:
@@ -40,24 +37,6 @@ class MirroredVolume:
         self.wait_for_path(new, "optimized")
         self.wait_for_path(old, "inaccessible")
 
-    def start_load(self):
-        load = self._context.start_fio(self.device, f"--rw=randwrite --loops=1000 --fsync=32 {LOAD}")
-        self.go_on(load)
-        return load
-
-    def go_on(self, load):
-        """Waits until the load has written on; it must not have ended."""
-        try:
-            self._context.wait_for_writes(self.device)
-        finally:
-            check(not load.ended, f"the load ended by itself, with {load.status}: {shortened(load.output)}")
-
-    def finish_load(self, load):
-        """Ends the load, which must have met no error and no wrong byte; returns its longest write in milliseconds."""
-        result = self._context.stop_fio(load)
-        self._context.fio(self.device, f"--rw=read {LOAD}")
-        return result["write"]["clat_ns"]["max"] / 1e6
-
 
 @case
 def multipath_target_killed(context):
@@ -65,19 +44,19 @@ def multipath_target_killed(context):
     context.may_see_io_errors = True
     volume = MirroredVolume(context)
     target, standby, _ = volume.engines
-    load = volume.start_load()
+    load = context.verified_load(volume.device)
     target.kill()
     volume.cluster.serve_on(standby)
-    volume.go_on(load)
+    load.go_on()
     volume.cluster.await_members(standby, 2)
     volume.cluster.restart(target)
     volume.cluster.await_members(standby, 3)
     volume.wait_for_path(target, "inaccessible")
     returned = volume.cluster.replica_status(standby, target)
     check_equal("what was copied", returned["copied_bytes"], returned["to_copy_bytes"])
-    check(0 < returned["copied_bytes"] <= LOAD_MIB * MIB, f"{returned['copied_bytes']} bytes were copied")
-    volume.go_on(load)
-    pause = volume.finish_load(load)
+    check(0 < returned["copied_bytes"] <= load.SIZE_MIB * MIB, f"{returned['copied_bytes']} bytes were copied")
+    load.go_on()
+    pause = load.finish()
     context.remark = (f"I/O paused for at most {pause:.0f} ms; {returned['copied_bytes'] / MIB:.0f} of {VOLUME_MIB} MiB "
                       "were copied")
 
@@ -86,9 +65,9 @@ def multipath_target_killed(context):
 def multipath_moves(context):
     """A mirrored volume moves from engine to engine as planned, under load: no error, and the kernel follows."""
     volume = MirroredVolume(context)
-    load = volume.start_load()
+    load = context.verified_load(volume.device)
     for move in range(4):
         volume.move(volume.engines[move % 3], volume.engines[(move + 1) % 3])
-        volume.go_on(load)
-    pause = volume.finish_load(load)
+        load.go_on()
+    pause = load.finish()
     context.remark = f"I/O paused for at most {pause:.0f} ms"

@@ -18,6 +18,7 @@ import target as targets
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "engine"))
 import engines  # noqa: E402
+import managed  # noqa: E402
 
 FIO_INTERRUPTED = 128  # its exit status when a signal ended it in good order
 MOUNT = "/run/disk"
@@ -137,6 +138,14 @@ class Context:
         self._cleanup.callback(cluster.close)
         return cluster
 
+    def managed_cluster(self, **options):
+        """A control plane and its engines, which the guest reaches; see tests/engine/managed.py."""
+        if self.use_reference:
+            raise targets.Unsupported("control planes are Fairlead's")
+        cluster = managed.ManagedCluster(self.fairlead, self.directory, has_network=False, **options)
+        self._cleanup.callback(cluster.close)
+        return cluster
+
     # Fairlead as the host
 
     def far(self, kind, **options):
@@ -251,6 +260,10 @@ class Context:
         check(job.status in (0, FIO_INTERRUPTED), f"fio ended with {job.status}: {guests.shortened(job.output)}")
         return self.fio_result(job.output)
 
+    def verified_load(self, device):
+        """Writes at random places of a device; see VerifiedLoad."""
+        return VerifiedLoad(self, device)
+
     def wait_for_writes(self, device, mib=1):
         """Waits until so much more has been written to the device."""
         name = device.removeprefix("/dev/")
@@ -283,6 +296,34 @@ class Context:
                               timeout 40 nvme disconnect-all
                               ls /sys/class/nvme | grep . && {{ echo "controllers are left"; exit 1; }}
                               exit 0""")
+
+
+class VerifiedLoad:
+    """Writes at random places of the beginning of a device, each read back and compared, that go on until finish()."""
+
+    SIZE_MIB = 4
+    # Not time_based: then fio checks the number of the write as well, and an older one is an error.
+    _OPTIONS = f"--bs=4k --iodepth=16 --size={SIZE_MIB}m --verify=crc32c --verify_fatal=1"
+
+    def __init__(self, context, device):
+        self._context = context
+        self._device = device
+        self._job = context.start_fio(device, f"--rw=randwrite --loops=1000 --fsync=32 {self._OPTIONS}")
+        self.go_on()
+
+    def go_on(self):
+        """Waits until it has written on; it must not have ended."""
+        try:
+            self._context.wait_for_writes(self._device)
+        finally:
+            check(not self._job.ended,
+                  f"the load ended by itself, with {self._job.status}: {guests.shortened(self._job.output)}")
+
+    def finish(self):
+        """Ends it: it must have met no error and no wrong byte. Returns the longest that a request took, in milliseconds."""
+        result = self._context.stop_fio(self._job)
+        self._context.fio(self._device, f"--rw=read {self._OPTIONS}")
+        return max(result[kind]["clat_ns"]["max"] for kind in ("read", "write")) / 1e6
 
 
 def _find_device(nqn, nsid):

@@ -15,6 +15,7 @@ import reference
 import relay
 import target as targets
 
+KEEP_ALIVE_MS = 5000  # more than usual: a guest is slow
 NIC_ADDRESS = "10.0.2.15"  # of the guest, where forwarded ports lead
 
 
@@ -97,6 +98,7 @@ class SteeredHost:
 
     def connect(self, nqn, addresses, **options):
         """Options as steered_host.cc has them, with _ for -."""
+        options = {"keep_alive_ms": KEEP_ALIVE_MS, **options}
         words = [f"{key.replace('_', '-')}={value}" for key, value in options.items()]
         self.ask(" ".join(["connect", nqn, ",".join(addresses), *words]), 60)
 

@@ -19,7 +19,8 @@ import threading
 import time
 import traceback
 
-import cases_commands  # noqa: F401  (these six register the cases)
+import cases_cluster  # noqa: F401  (these seven register the cases)
+import cases_commands  # noqa: F401
 import cases_data  # noqa: F401
 import cases_faults  # noqa: F401
 import cases_host  # noqa: F401
