@@ -496,8 +496,11 @@ Outcome<void> Api::check_removal(const Node& node) const {
   if (control_.cluster_.is_ready(name)) {
     return refuse(Code::kBusy, "node {} is there: drain it, and stop its engine first", name);
   }
+  // Its pools go with it: nobody else could delete them.
   for (const auto& [pool, kept] : control_.cluster_.pools()) {
-    if (kept.value.spec.node == name) return refuse(Code::kBusy, "node {} has pool {}: delete that first", name, pool);
+    if (kept.value.spec.node == name) {
+      FL_TRY_VOID(check_removal(kept.value));
+    }
   }
   return {};
 }
@@ -544,6 +547,9 @@ Task<Outcome<void>> Api::mark_deleting(std::string name, std::optional<uint64_t>
   Changes changes;
   if constexpr (std::same_as<T, Node>) {
     changes.remove<Node>(name);
+    for (const auto& [pool, kept] : cluster.pools()) {
+      if (kept.value.spec.node == name) changes.remove<Pool>(pool);
+    }
   } else {
     T next = there->value;
     next.metadata.deleting_since_ms = control_.home_.clock.wall_ms();
