@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 import time
 import urllib.request
@@ -22,6 +23,7 @@ FAILOVERS = 50
 SILENCES = 5
 VOLUMES = 200
 IDLE_SECONDS = 10
+FLEETS = 3
 LOAD_SECONDS = 3.5
 MIB = 1 << 20
 PROMISE = "the promise: below"
@@ -146,6 +148,19 @@ def _start_again(cluster, index):
     took = (time.monotonic() - began) * 1000
     replicas = [replica for volume in cluster.ask("GET", "/v1/volumes")["items"] for replica in volume["status"]["replicas"]]
     return took, sum(replica.get("resynced_bytes", 0) for replica in replicas if replica["node"] == node) / MIB
+
+
+@benchmark
+def fleet(bench):
+    """At rest, in the simulator: 1,000 volumes of three replicas on 20 engines that only answer"""
+    runs = []
+    for _ in range(FLEETS):
+        done = subprocess.run([bench.references / "control_fleet"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              text=True, check=True)
+        runs.append(json.loads(done.stdout))
+    whole = f"{PROMISE}; engines and world included"
+    return [Result("fleet-cpu", "% of a core", [run["idle_percent"] for run in runs], 5, whole, at_most=1),
+            Result("fleet-memory", "MiB", [run["resident_mib"] for run in runs], 256, whole, at_most=1)]
 
 
 def _online(cluster):

@@ -29,6 +29,7 @@ POOL_SIZE = "4GiB"
 PORTS = {"rest": 7400, "control": 7401, "management": 7440, "data": 4420, "etcd": 2379}
 SECONDS_MAX = 60
 LOAD_SECONDS = 8
+AWAY_SECONDS = 1  # of the engine that is killed, while the volume is written to
 
 
 class UpError(Exception):
@@ -217,6 +218,10 @@ def end_load(load):
     return json.loads(output)
 
 
+def is_used(cluster):
+    return any(path["state"] == "serving" and path["controllers"] for path in cluster.resource("volume", VOLUME)["status"]["paths"])
+
+
 def demonstrate(cluster):
     cluster.step("Write and verify over NVMe/TCP")
     volume = cluster.resource("volume", VOLUME)
@@ -225,13 +230,14 @@ def demonstrate(cluster):
 
     target = volume["status"]["target"]
     cluster.step(f"Kill engine {target}, which serves the volume, under load; start it again")
+    wait_until(lambda: not is_used(cluster), "the first host stays")
     load = start_load(cluster, volume, LOAD_SECONDS, "64MiB")
-    time.sleep(2)
+    wait_until(lambda: is_used(cluster), "no host uses the volume")
     pid = kept_processes()[f"engine-{target}"]
     cluster.show(f"$ kill -9 {pid}   # engine {target}")
     stop(f"engine {target}", pid, signal.SIGKILL)
     wait_until(lambda: cluster.resource("volume", VOLUME)["status"]["target"] not in ("", target), "no other engine took over")
-    time.sleep(1)
+    time.sleep(AWAY_SECONDS)
     used = {replica["node"]: replica["allocated_bytes"] for replica in cluster.resource("volume", VOLUME)["status"]["replicas"]
             if "allocated_bytes" in replica}
     cluster.start_engine(NODES.index(target))

@@ -151,6 +151,7 @@ std::expected<Json, Complaint> spec_of(const ClusterArguments& arguments) {
     return Json{{"volume", arguments.volume}};
   }
   if (arguments.kind == "pools" && arguments.verb == ClusterVerb::kCreate) return pool_spec(arguments);
+  if (arguments.kind == "settings" && !arguments.rebalance.empty()) return Json{{"rebalance", arguments.rebalance}};
   return Json::object();
 }
 
@@ -182,9 +183,12 @@ std::expected<void, Complaint> plan_set(const ClusterArguments& arguments, Clust
   if (!spec) return std::unexpected(spec.error());
   const auto labels = parse_labels("--label", arguments.labels, true);
   if (!labels) return std::unexpected(labels.error());
-  if (spec->empty() && labels->empty()) return complain("give what is to change, such as --label KEY=VALUE");
+  if (spec->empty() && labels->empty()) {
+    return complain("give what is to change, such as {}",
+                    arguments.kind == "settings" ? "--rebalance on" : "--label KEY=VALUE");
+  }
   plan_patch(plan, *spec, {});
-  plan.change->body["labels"] = *labels;
+  if (arguments.kind != "settings") plan.change->body["labels"] = *labels;
   return {};
 }
 
@@ -327,7 +331,9 @@ std::expected<void, Complaint> name_it(const ClusterArguments& arguments, Cluste
       plan.path = "/v1/overview";
       break;
     default:
-      plan.path = fmt::format("/v1/{}/{}", plan.kind, percent_encoded(plan.name));
+      plan.path = fmt::format("/v1/{}", plan.kind);
+      // Of settings there is one document.
+      if (!plan.name.empty() || plan.kind != "settings") plan.path += "/" + percent_encoded(plan.name);
   }
   return {};
 }
@@ -401,6 +407,7 @@ std::string command_name(const ClusterArguments& arguments) {
   const std::string verb(verb_name(arguments.verb));
   if (arguments.verb == ClusterVerb::kEvents) return "event " + verb;
   if (arguments.kind.empty() || arguments.verb == ClusterVerb::kNames) return verb;
+  if (arguments.kind == "settings") return "settings " + verb;
   return arguments.kind.substr(0, arguments.kind.size() - 1) + " " + verb;
 }
 

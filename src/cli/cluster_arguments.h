@@ -72,6 +72,7 @@ struct ClusterArguments {
   std::string volume = {};
   std::string source = {};
   std::string trust = {};
+  std::string rebalance = {};
   std::string wait_for = "online";
   std::optional<uint64_t> revision = {};
 };

@@ -72,6 +72,7 @@ ClusterCommands::ClusterCommands(CLI::App& app) {
   add_snapshots(app);
   add_pools(app);
   add_nodes(app);
+  add_settings(app);
   add_others(app);
 }
 
@@ -222,6 +223,18 @@ void ClusterCommands::add_snapshots(CLI::App& app) {
   add_list(*create.app, "--label", create.arguments.labels, "KEY=VALUE; may be given several times");
   create.app->footer("Example: fairlead snapshot create db-monday --volume db");
   add_common(snapshot, "snapshots");
+}
+
+void ClusterCommands::add_settings(CLI::App& app) {
+  CLI::App& settings = *app.add_subcommand("settings", "What holds for the whole cluster: show, set");
+  settings.require_subcommand(1);
+  add_reader(settings, "show", "settings", ClusterVerb::kShow, "Show them");
+  Command& set = add_change(settings, "set", "settings", ClusterVerb::kSet, "Change them", Waits::kNo);
+  set.app->add_option(
+      "--rebalance", set.arguments.rebalance,
+      "When a pool is a fifth fuller than another: off, suggest (say which replica to move) or on (move "
+      "it)");
+  set.app->add_option("--if-revision", set.arguments.revision, "Only if they have this revision still");
 }
 
 void ClusterCommands::add_others(CLI::App& app) {

@@ -46,6 +46,7 @@ class ClusterCommands {
   void add_volumes(CLI::App& app);
   void add_volume_changes(CLI::App& volume);
   void add_snapshots(CLI::App& app);
+  void add_settings(CLI::App& app);
   void add_others(CLI::App& app);
 
   std::vector<std::unique_ptr<Command>> commands_;

@@ -244,6 +244,8 @@ void add_other(Sheet& sheet, const Json& one, const Look& look) {
   sheet.add("free", size_text(one, "status.free_bytes"));
   sheet.add("promised", size_text(one, "status.promised_bytes"));
   if (truth_of(one, "spec.evacuating")) sheet.add("evacuating", "yes");
+  sheet.add("suggestion", text_of(one, "status.suggestion"));
+  sheet.add("rebalance", text_of(one, "spec.rebalance"));
   if (field(one, "status.targets").is_number()) sheet.add("targets", fmt::to_string(number_of(one, "status.targets")));
   if (field(one, "status.replicas").is_number()) {
     sheet.add("replicas", fmt::to_string(number_of(one, "status.replicas")));
@@ -307,6 +309,7 @@ bool truth_of(const Json& json, std::string_view path) {
 }
 
 std::string resource_name(std::string_view kind, const Json& document) {
+  if (kind == "settings") return "settings";
   return fmt::format("{}/{}", kind.substr(0, kind.size() - 1), text_of(document, kind == "replicas" ? "id" : "name"));
 }
 

@@ -163,6 +163,9 @@ TEST(ReportTest, ProgressOfAResyncAndOfADrain) {
   const Json node = Json::parse(R"({"status":{"targets":1,"replicas":1}})");
   const Progress drain = progress_of("node/a", {.kind = Goal::Kind::kEmpty}, node, 8, std::chrono::seconds(30));
   EXPECT_EQ(render_bar(drain), "node/a: 2 of 8 still to move  [==================      ]  75 %  10s left");
+  const Json stuck = Json::parse(R"({"status":{"replicas":2,"why":"volume db keeps its replica: there is no room"}})");
+  EXPECT_EQ(progress_of("pool/a", {.kind = Goal::Kind::kEmpty}, stuck, 2, {}).text,
+            "pool/a: 2 of 2 still to move; volume db keeps its replica: there is no room");
   Progress talk;
   talk.text = std::string(300, 'x');
   talk.share = 2;

@@ -276,7 +276,7 @@ Outcome<int> Run::change() {
     print(render_one(plan_.kind, answer, look()));
     return 0;
   }
-  const std::string resource = fmt::format("{}/{}", plan_.kind.substr(0, plan_.kind.size() - 1), plan_.name);
+  const std::string resource = resource_name(plan_.kind, {{plan_.kind == "replicas" ? "id" : "name", plan_.name}});
   const bool is_asked = request.method == Method::kDelete || plan_.verb == ClusterVerb::kCreate;
   print(fmt::format("{} {}\n", resource, is_asked ? "is asked for" : "is changed"));
   return 0;

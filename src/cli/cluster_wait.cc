@@ -38,6 +38,7 @@ Progress progress_of(const std::string& resource, const Goal& goal, const Json& 
     const uint64_t left = left_of(document);
     const uint64_t done = left_at_first > left ? left_at_first - left : 0;
     progress.text = fmt::format("{}: {} of {} still to move", resource, left, std::max(left, left_at_first));
+    if (const std::string why = text_of(document, "status.why"); !why.empty()) progress.text += "; " + why;
     if (left_at_first > 0) progress.share = static_cast<double>(done) / static_cast<double>(left_at_first);
     if (done > 0) progress.eta_ms = milliseconds_of(elapsed) * left / done;
     return progress;

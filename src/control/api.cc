@@ -17,7 +17,9 @@ std::unexpected<Problem> refuse(Code code, fmt::format_string<Arguments...> form
 }
 
 // "volumes" to "volume".
-std::string one_of(std::string_view kind) { return std::string(kind.substr(0, kind.size() - 1)); }
+std::string one_of(std::string_view kind) {
+  return std::string(kind == Settings::kKind ? kind : kind.substr(0, kind.size() - 1));
+}
 
 Json document(std::string_view kind, const Metadata& metadata, uint64_t revision, Json spec, Json status) {
   if (metadata.deleting_since_ms != 0) status["deleting_since_ms"] = metadata.deleting_since_ms;
@@ -154,6 +156,13 @@ Json Api::describe(const Node& node, uint64_t revision) const {
                            : node.spec.is_cordoned ? "cordoned"
                                                    : "ready"}};
   if (report != cluster.reports().end() && !is_ready) status["why"] = report->second.why;
+  if (is_ready && node.spec.is_draining) {
+    std::set<std::string> pools;
+    for (const auto& [pool, kept] : cluster.pools()) {
+      if (kept.value.spec.node == name) pools.insert(pool);
+    }
+    if (const std::string why = why_not_empty(pools); !why.empty()) status["why"] = why;
+  }
   status["data_address"] = node.data_address;
   status["management_address"] = node.management_address;
   size_t targets = 0;
@@ -169,6 +178,19 @@ Json Api::describe(const Node& node, uint64_t revision) const {
   status["replicas"] = replicas;
   if (report != cluster.reports().end()) status["version"] = report->second.state.version();
   return document(Node::kKind, node.metadata, revision, to_json(node.spec), std::move(status));
+}
+
+// Of pools that are to have nothing: who stays there, and why.
+std::string Api::why_not_empty(const std::set<std::string>& pools) const {
+  for (const auto& [name, kept] : control_.cluster_.volumes()) {
+    const auto& replicas = kept.value.decision.replicas;
+    if (std::ranges::none_of(replicas, [&](const PlacedReplica& each) { return pools.contains(each.pool); })) continue;
+    for (const Condition& condition : control_.reconciler_->conditions(name)) {
+      if (condition.type != "Placed" || condition.is_met) continue;
+      return fmt::format("volume {} keeps its replica: {}", name, condition.message);
+    }
+  }
+  return {};
 }
 
 Json Api::describe(const Pool& pool, uint64_t revision) const {
@@ -188,6 +210,11 @@ Json Api::describe(const Pool& pool, uint64_t revision) const {
     status["why"] = state->trouble();
   } else if (state != nullptr) {
     status["state"] = "online";
+    if (pool.spec.is_evacuating) {
+      if (const std::string why = why_not_empty({pool.metadata.name}); !why.empty()) status["why"] = why;
+    }
+    const std::string suggestion = control_.balancer_->suggestion(pool.metadata.name);
+    if (!suggestion.empty()) status["suggestion"] = suggestion;
   }
   if (state != nullptr) {
     status["capacity_bytes"] = state->capacity_bytes();
@@ -238,7 +265,7 @@ Json Api::describe_replica(const Volume& volume, const PlacedReplica& replica, c
 Json Api::describe(const Volume& volume, uint64_t revision) const {
   const Cluster& cluster = control_.cluster_;
   const std::string& name = volume.metadata.name;
-  const VolumeFacts facts = cluster.facts_of(name);
+  const VolumeFacts facts = cluster.facts_of(name, Cluster::Use::kShow);
   const std::vector<Condition> conditions = control_.reconciler_->conditions(name);
   const std::string at = serving_node(facts);
   const bool is_available = is_met(conditions, "Available");
@@ -273,6 +300,10 @@ Json Api::describe(const Snapshot& snapshot, uint64_t revision) const {
   return document(Snapshot::kKind, snapshot.metadata, revision, to_json(snapshot.spec), std::move(status));
 }
 
+Json Api::describe(const Settings& settings, uint64_t revision) const {
+  return {{"kind", Settings::kKind}, {"revision", revision}, {"spec", to_json(settings.spec)}};
+}
+
 template <typename T>
 std::vector<Json> Api::list_of(const Selection& selection) const {
   std::vector<Json> list;
@@ -286,7 +317,7 @@ std::vector<Json> Api::replicas(const Selection& selection) const {
   std::vector<Json> list;
   for (const auto& [name, kept] : control_.cluster_.volumes()) {
     if (!selection.volume.empty() && selection.volume != name) continue;
-    const VolumeFacts facts = control_.cluster_.facts_of(name);
+    const VolumeFacts facts = control_.cluster_.facts_of(name, Cluster::Use::kShow);
     for (const PlacedReplica& replica : kept.value.decision.replicas) {
       Json json = describe_replica(kept.value, replica, facts);
       if (selection.node.empty() || json["node"] == selection.node) list.push_back(std::move(json));
@@ -322,6 +353,8 @@ Outcome<Json> Api::get(std::string_view kind, const std::string& name) const {
     found = find<Volume>(name);
   } else if (kind == Snapshot::kKind) {
     found = find<Snapshot>(name);
+  } else if (kind == Settings::kKind) {
+    found = find<Settings>(name);
   } else {
     FL_TRY(const std::vector<Json> all, list(kind, {}));
     const auto is_it = [&](const Json& each) { return each["id"] == name; };
@@ -458,6 +491,8 @@ Task<Outcome<void>> Api::update_one(std::string name, Json patch, std::optional<
     if (to_json(same) != to_json(there->value.spec)) {
       co_return refuse(Code::kInvalidArgument, "spec: of a pool only 'evacuating' changes");
     }
+  } else if constexpr (std::same_as<T, Settings>) {
+    if (!asked.labels.empty()) co_return refuse(Code::kInvalidArgument, "labels: settings have none");
   } else if constexpr (std::same_as<T, Snapshot>) {
     if (to_json(asked.spec) != to_json(there->value.spec)) {
       co_return refuse(Code::kInvalidArgument, "spec: of a snapshot only the labels change");
@@ -481,12 +516,22 @@ Task<Outcome<Json>> Api::update(std::string kind, std::string name, Json patch, 
     FL_CO_TRY_VOID(co_await update_one<Volume>(name, std::move(patch), revision));
   } else if (kind == Snapshot::kKind) {
     FL_CO_TRY_VOID(co_await update_one<Snapshot>(name, std::move(patch), revision));
+  } else if (kind == Settings::kKind) {
+    FL_CO_TRY_VOID(co_await update_one<Settings>(name, std::move(patch), revision));
   } else {
-    co_return refuse(Code::kNotSupported, "{} cannot be changed; nodes, pools, volumes and snapshots can", kind);
+    co_return refuse(Code::kNotSupported, "{} cannot be changed; nodes, pools, volumes, snapshots and settings can",
+                     kind);
   }
-  if (control_.reconciler_ != nullptr) control_.reconciler_->mark_all();
+  mark_changed(kind, name);
   control_.changed_.release_waiters();
   co_return get(kind, name);
+}
+
+// Nodes and pools matter to any volume, and so does a snapshot, which its own and clones of it depend on.
+void Api::mark_changed(std::string_view kind, const std::string& name) {
+  if (control_.reconciler_ == nullptr) return;
+  if (kind == Volume::kKind) return control_.reconciler_->mark(name);
+  if (kind != Settings::kKind) control_.reconciler_->mark_all();
 }
 
 // ---- Removal
@@ -572,7 +617,7 @@ Task<Outcome<void>> Api::remove(std::string kind, std::string name, std::optiona
   } else {
     co_return refuse(Code::kNotSupported, "{} cannot be deleted; nodes, pools, volumes and snapshots can", kind);
   }
-  if (control_.reconciler_ != nullptr) control_.reconciler_->mark_all();
+  mark_changed(kind, name);
   control_.changed_.release_waiters();
   co_return done;
 }
@@ -581,7 +626,7 @@ Task<Outcome<void>> Api::force(std::string volume, std::string replica) {
   FL_CO_TRY_VOID(check_leading());
   const Kept<Volume>* const kept = control_.cluster_.find<Volume>(volume);
   if (kept == nullptr) co_return refuse(Code::kNotFound, "there is no volume {}", volume);
-  const std::string node = serving_node(control_.cluster_.facts_of(volume));
+  const std::string node = serving_node(control_.cluster_.facts_of(volume, Cluster::Use::kShow));
   if (node.empty()) co_return refuse(Code::kBusy, "no engine tries to serve volume {} now", volume);
   api::ForceVolumeRequest request;
   request.set_id(to_string(kept->value.metadata.id));
@@ -633,7 +678,7 @@ std::vector<std::string> Api::why_volume(const Volume& volume) const {
     if (condition.eta_ms) line += fmt::format(" (about {} s left)", (*condition.eta_ms + 999) / 1000);
     lines.push_back(std::move(line));
   }
-  for (const auto& [node, facts] : control_.cluster_.facts_of(name).nodes) {
+  for (const auto& [node, facts] : control_.cluster_.facts_of(name, Cluster::Use::kShow).nodes) {
     if (facts.is_ready) continue;
     const auto report = control_.cluster_.reports().find(node);
     if (control_.cluster_.has_to_do_with(node, volume) && report != control_.cluster_.reports().end()) {
@@ -656,6 +701,7 @@ Outcome<std::vector<std::string>> Api::why(std::string_view kind, const std::str
                                                             : "there");
   if (status.contains("why")) line += ": " + status["why"].get<std::string>();
   lines.push_back(std::move(line));
+  if (status.contains("suggestion")) lines.push_back(status["suggestion"].get<std::string>());
   if (kind == Node::kKind) {
     for (const std::string& volume : control_.cluster_.volumes_of(name)) {
       const auto of_volume = why_volume(control_.cluster_.find<Volume>(volume)->value);

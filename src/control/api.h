@@ -8,6 +8,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,7 +34,7 @@ class Api {
 
   // Kinds: nodes, pools, volumes, replicas, snapshots. By name. Errors: kNotFound (no such kind).
   Outcome<std::vector<Json>> list(std::string_view kind, const Selection& selection) const;
-  // Error kNotFound.
+  // These, and settings, of which there is one, "cluster". Error kNotFound.
   Outcome<Json> get(std::string_view kind, const std::string& name) const;
   // Pools, volumes, snapshots. One that there is, and was asked for in the same words: is given as it is. Errors:
   // kInvalidArgument, kAlreadyExists (asked for in other words), kNotFound (what it refers to), kBusy.
@@ -64,6 +65,8 @@ class Api {
   Json describe(const Pool& pool, uint64_t revision) const;
   Json describe(const Volume& volume, uint64_t revision) const;
   Json describe(const Snapshot& snapshot, uint64_t revision) const;
+  Json describe(const Settings& settings, uint64_t revision) const;
+  std::string why_not_empty(const std::set<std::string>& pools) const;
   Json describe_replica(const Volume& volume, const PlacedReplica& replica, const VolumeFacts& facts) const;
   std::vector<Json> replicas(const Selection& selection) const;
   template <typename T>
@@ -77,6 +80,7 @@ class Api {
   Task<Outcome<void>> update_one(std::string name, Json patch, std::optional<uint64_t> revision);
   template <typename T>
   Task<Outcome<void>> mark_deleting(std::string name, std::optional<uint64_t> revision);
+  void mark_changed(std::string_view kind, const std::string& name);
   Outcome<void> check_removal(const Node& node) const;
   Outcome<void> check_removal(const Pool& pool) const;
   Outcome<void> check_removal(const Volume& volume) const;

@@ -93,9 +93,27 @@ template <>
 const KeptMap<Garbage>& Cluster::map<Garbage>() const {
   return garbage_;
 }
+template <>
+const KeptMap<Settings>& Cluster::map<Settings>() const {
+  return kept_settings_;
+}
 
 Cluster::Cluster(Shard& home, Store& store, const ControlSettings& settings)
-    : home_(home), store_(store), settings_(settings), mutex_(home.reactor) {}
+    : home_(home), store_(store), settings_(settings), mutex_(home.reactor) {
+  clear();
+}
+
+void Cluster::clear() {
+  nodes_.clear();
+  pools_.clear();
+  volumes_.clear();
+  snapshots_.clear();
+  garbage_.clear();
+  volume_names_.clear();
+  Kept<Settings> settings;
+  settings.value.metadata.name = Settings::kName;
+  kept_settings_ = {{Settings::kName, settings}};
+}
 
 // ---- The store
 
@@ -120,18 +138,14 @@ Outcome<void> Cluster::read_entry(const Entry& entry) {
   if (kind == Volume::kKind) return read<Volume>(entry);
   if (kind == Snapshot::kKind) return read<Snapshot>(entry);
   if (kind == Garbage::kKind) return read<Garbage>(entry);
+  if (kind == Settings::kKind) return read<Settings>(entry);
   return {};
 }
 
 Task<Outcome<void>> Cluster::load() {
   const Mutex::Guard guard = co_await lock();
   FL_CO_TRY(const std::vector<Entry> entries, co_await store_.list(""));
-  nodes_.clear();
-  pools_.clear();
-  volumes_.clear();
-  snapshots_.clear();
-  garbage_.clear();
-  volume_names_.clear();
+  clear();
   for (const Entry& entry : entries) FL_CO_TRY_VOID(read_entry(entry));
   for (const auto& [name, volume] : volumes_) volume_names_[volume.value.metadata.id] = name;
   loaded_ = home_.reactor.now();
@@ -157,6 +171,7 @@ Task<Outcome<void>> Cluster::commit(Changes changes) {
     if (kind == Pool::kKind) return in(pools_);
     if (kind == Volume::kKind) return in(volumes_);
     if (kind == Snapshot::kKind) return in(snapshots_);
+    if (kind == Settings::kKind) return in(kept_settings_);
     return in(garbage_);
   };
   for (const auto& put : changes.puts_) {
@@ -341,7 +356,7 @@ NodeFacts Cluster::node_facts(const std::string& name, const Uuid& volume) const
   return facts;
 }
 
-VolumeFacts Cluster::facts_of(const std::string& name) const {
+VolumeFacts Cluster::facts_of(const std::string& name, Use use) const {
   const Volume& volume = volumes_.at(name).value;
   const Uuid& id = volume.metadata.id;
   VolumeFacts facts{.volume = volume, .settings = settings_, .now_ms = home_.clock.wall_ms()};
@@ -353,7 +368,7 @@ VolumeFacts Cluster::facts_of(const std::string& name) const {
     const Kept<Node>* const node = find<Node>(spec.node);
     if (spec.is_evacuating || (node != nullptr && node->value.spec.is_draining)) facts.pools_to_leave.insert(pool);
   }
-  facts.pools = candidates();
+  if (use == Use::kPlan) facts.pools = candidates();
   const Volume* source = nullptr;
   for (const auto& [each, kept] : snapshots_) {
     if (kept.value.spec.volume == name) facts.snapshots.push_back(&kept.value);
@@ -366,18 +381,29 @@ VolumeFacts Cluster::facts_of(const std::string& name) const {
     if (!report.is_ready) continue;
     for (const Uuid& of : {id, source == nullptr ? Uuid{} : source->metadata.id}) {
       const auto found = report.replicas.find(of);
-      if (found != report.replicas.end()) facts.replicas.insert(found->second.begin(), found->second.end());
-    }
-  }
-  if (!volume.spec.topology.group.empty()) {
-    for (const auto& [each, kept] : volumes_) {
-      if (each == name || kept.value.spec.topology.group != volume.spec.topology.group) continue;
-      for (const PlacedReplica& replica : kept.value.decision.replicas) {
-        if (const Kept<Pool>* const pool = find<Pool>(replica.pool)) ++facts.group_load[pool->value.spec.node];
+      if (found == report.replicas.end()) continue;
+      for (const auto& [replica, state] : found->second) {
+        // A copy of its disk may be elsewhere.
+        const auto at = facts.node_of_pool.find(state->pool());
+        if (at != facts.node_of_pool.end() && at->second == node) facts.replicas.emplace(replica, state);
       }
     }
   }
+  if (use == Use::kPlan) facts.group_load = group_load(volume);
   return facts;
+}
+
+std::map<std::string, size_t> Cluster::group_load(const Volume& volume) const {
+  std::map<std::string, size_t> load;
+  const std::string& group = volume.spec.topology.group;
+  if (group.empty()) return load;
+  for (const auto& [name, kept] : volumes_) {
+    if (name == volume.metadata.name || kept.value.spec.topology.group != group) continue;
+    for (const PlacedReplica& replica : kept.value.decision.replicas) {
+      if (const Kept<Pool>* const pool = find<Pool>(replica.pool)) ++load[pool->value.spec.node];
+    }
+  }
+  return load;
 }
 
 }  // namespace fairlead::control

@@ -52,11 +52,10 @@ class Changes {
   }
   // Besides, what is no resource.
   void write(Write write) { writes_.push_back(std::move(write)); }
-  bool empty() const { return puts_.empty() && removals_.empty() && writes_.empty(); }
 
  private:
   friend class Cluster;
-  std::vector<std::variant<Node, Pool, Volume, Snapshot, Garbage>> puts_;
+  std::vector<std::variant<Node, Pool, Volume, Snapshot, Garbage, Settings>> puts_;
   std::vector<std::pair<std::string_view, std::string>> removals_;
   std::vector<Write> writes_;
 };
@@ -83,6 +82,7 @@ class Cluster {
   const KeptMap<Volume>& volumes() const { return volumes_; }
   const KeptMap<Snapshot>& snapshots() const { return snapshots_; }
   const KeptMap<Garbage>& garbage() const { return garbage_; }
+  const SettingsSpec& settings() const { return kept_settings_.at(Settings::kName).value.spec; }
   template <typename T>
   const Kept<T>* find(const std::string& name) const {
     const KeptMap<T>& all = map<T>();
@@ -105,8 +105,12 @@ class Cluster {
   bool has_to_do_with(const std::string& node, const Volume& volume) const;
 
   // ---- Facts
-  // `made` and `failures` as VolumeFacts has them. Requires: there is such a volume.
-  VolumeFacts facts_of(const std::string& volume) const;
+  // All but what the reconciler knows; kShow: without what only placement needs, which takes most of the time.
+  // Requires: there is such a volume.
+  enum class Use : uint8_t { kPlan, kShow };
+  VolumeFacts facts_of(const std::string& volume, Use use) const;
+  // See PlacementRequest.
+  std::map<std::string, size_t> group_load(const Volume& volume) const;
   std::vector<PoolCandidate> candidates() const;
   const api::PoolState* pool_state(const Pool& pool) const;  // null: it is not reported
 
@@ -115,6 +119,7 @@ class Cluster {
   KeptMap<T>& mutable_map() {
     return const_cast<KeptMap<T>&>(map<T>());
   }
+  void clear();
   void apply(const Changes& changes, uint64_t revision);
   template <typename T>
   Outcome<void> read(const Entry& entry);
@@ -132,6 +137,7 @@ class Cluster {
   KeptMap<Volume> volumes_;
   KeptMap<Snapshot> snapshots_;
   KeptMap<Garbage> garbage_;
+  KeptMap<Settings> kept_settings_;  // one
   std::map<Uuid, std::string> volume_names_;
   std::map<std::string, NodeReport> reports_;
 };

@@ -33,7 +33,6 @@ Control::Control(Shard& home, Store& store, rpc::Dialer& dialer, ControlSettings
       engines_(cluster_, dialer),
       witness_(home, store),
       changed_(home.reactor),
-      look_(home.reactor),
       scope_(home.reactor),
       ended_(home.reactor),
       api_(*this) {
@@ -64,7 +63,6 @@ Task<void> Control::stop() {
   if (stopping_.is_cancelled()) co_return;
   stopping_.cancel();
   if (ruling_ != nullptr) ruling_->cancel();
-  look_.set();
   co_await store_.stop();
   if (is_running_) co_await ended_.wait();
 }
@@ -81,6 +79,7 @@ Task<Outcome<void>> Control::rule() {
   log_info("control.leads", {{"volumes", cluster_.volumes().size()}, {"nodes", cluster_.nodes().size()}});
   ruling_ = std::make_unique<CancelSource>();
   reconciler_ = std::make_unique<Reconciler>(home_, cluster_, engines_, events_, settings_);
+  balancer_ = std::make_unique<Balancer>(home_, cluster_, *reconciler_, events_, settings_);
   is_leading_ = true;
   changed_.release_waiters();
   reconciler_->start();
@@ -88,6 +87,7 @@ Task<Outcome<void>> Control::rule() {
   scope_.spawn(watch_pools());
   scope_.spawn(collect_garbage());
   scope_.spawn(watch_conditions());
+  scope_.spawn(balancer_->run(*ruling_));
   co_await watch_leadership();
   is_leading_ = false;
   ruling_->cancel();
@@ -96,6 +96,7 @@ Task<Outcome<void>> Control::rule() {
   reconciler_->changed().release_waiters();
   co_await reconciler_->stop();
   co_await scope_.close();
+  balancer_.reset();
   reconciler_.reset();
   co_return Outcome<void>();
 }
@@ -400,18 +401,22 @@ Task<Outcome<void>> Control::collect(std::string name) {
 
 // Replicas that this store knows nothing of are left alone: it may be the store that has forgotten.
 void Control::report_orphans() {
-  std::set<std::string> known;
-  for (const auto& [name, volume] : cluster_.volumes()) {
-    for (const PlacedReplica& replica : volume.value.decision.replicas) known.insert(to_string(replica.id));
-  }
+  const auto is_known = [this](const Uuid& id, const std::string* volume) {
+    if (volume == nullptr) return false;
+    const auto& replicas = cluster_.find<Volume>(*volume)->value.decision.replicas;
+    return std::ranges::find(replicas, id, &PlacedReplica::id) != replicas.end();
+  };
   for (const auto& [node, report] : cluster_.reports()) {
     if (!report.is_ready) continue;
-    for (const api::ReplicaState& replica : report.state.replicas()) {
-      if (known.contains(replica.id()) || cluster_.find<Garbage>(replica.id()) != nullptr) continue;
-      if (!orphans_.insert(replica.id()).second) continue;
-      events_.add(Severity::kWarning, key_of("replicas", replica.id()), "Orphan",
-                  fmt::format("node {} has it in pool {}, of a volume {} that is not known here: it is kept", node,
-                              replica.pool(), replica.volume()));
+    for (const auto& [volume, replicas] : report.replicas) {
+      const std::string* const name = cluster_.volume_name(volume);
+      for (const auto& [id, replica] : replicas) {
+        if (is_known(id, name) || cluster_.find<Garbage>(replica->id()) != nullptr) continue;
+        if (!orphans_.insert(replica->id()).second) continue;
+        events_.add(Severity::kWarning, key_of("replicas", replica->id()), "Orphan",
+                    fmt::format("node {} has it in pool {}, and volume {} does not need it: it is kept", node,
+                                replica->pool(), name == nullptr ? replica->volume() + ", unknown here," : *name));
+      }
     }
   }
 }

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "control/api.h"
+#include "control/balancer.h"
 #include "control/cluster.h"
 #include "control/engines.h"
 #include "control/events.h"
@@ -34,6 +35,8 @@ class Control {
   Api& api() { return api_; }
   Events& events() { return events_; }
   const Cluster& cluster() const { return cluster_; }
+  // Requires: it leads.
+  std::vector<Condition> conditions(const std::string& volume) const { return reconciler_->conditions(volume); }
   bool is_leading() const { return is_leading_; }
   // Released when anything that api() shows may have changed.
   Event& changed() { return changed_; }
@@ -71,11 +74,11 @@ class Control {
   Engines engines_;
   WitnessService witness_;
   Event changed_;
-  Event look_;  // at leadership
   CancelSource stopping_;
   std::unique_ptr<CancelSource> ruling_;  // cancelled when it leads no more
   Scope scope_;                           // of a rule
   std::unique_ptr<Reconciler> reconciler_;
+  std::unique_ptr<Balancer> balancer_;
   std::set<std::string> orphans_;                     // replicas, that were reported
   std::set<std::string> probed_;                      // nodes, now
   std::map<std::string, std::string> pool_failures_;  // by pool: why the last call about it failed

@@ -25,23 +25,15 @@ uint64_t room_needed(const PoolCandidate& pool, const VolumeSpec& spec) {
 
 std::string refusal(const PoolCandidate& pool, const PlacementRequest& request) {
   if (!pool.excluded.empty()) return pool.excluded;
-  const Topology& topology = request.spec.topology;
-  if (std::ranges::find(request.nodes_taken, pool.node) != request.nodes_taken.end()) {
+  if (std::ranges::find(request.nodes_taken, pool.node) != request.nodes_taken.end() ||
+      std::ranges::find(request.nodes_leaving, pool.node) != request.nodes_leaving.end()) {
     return fmt::format("node {} has a replica already", pool.node);
   }
   if (!request.pools_only.empty() && std::ranges::find(request.pools_only, pool.name) == request.pools_only.end()) {
     return fmt::format("pool {} does not have the snapshot", pool.name);
   }
-  for (const auto& [key, value] : topology.affinity) {
-    const std::string* const has = find_label(pool.node_labels, key);
-    if (has == nullptr || *has != value) return fmt::format("node {} is not labelled {}={}", pool.node, key, value);
-  }
-  for (const auto& [key, value] : topology.anti_affinity) {
-    const std::string* const has = find_label(pool.node_labels, key);
-    if (has != nullptr && *has == value) return fmt::format("node {} is labelled {}={}", pool.node, key, value);
-  }
-  for (const std::string& key : topology.spread_over) {
-    if (find_label(pool.node_labels, key) == nullptr) return fmt::format("node {} has no label {}", pool.node, key);
+  if (const std::string why = why_not_there(request.spec.topology, pool.node_labels); !why.empty()) {
+    return fmt::format("node {} {}", pool.node, why);
   }
   const uint64_t needed = room_needed(pool, request.spec);
   if (pool.free_bytes < needed) {
@@ -75,11 +67,8 @@ class Search {
 
   // What no two replicas may have in common.
   std::vector<std::string> values_of(const PoolCandidate& pool) const {
-    std::vector<std::string> values = {"node=" + pool.node};
-    for (const std::string& key : request_.spec.topology.spread_over) {
-      const std::string* const value = find_label(pool.node_labels, key);
-      if (value != nullptr) values.push_back(fmt::format("label {}={}", key, *value));
-    }
+    std::vector<std::string> values = spread_values(request_.spec.topology, pool.node_labels);
+    values.push_back("node " + pool.node);
     return values;
   }
 
@@ -93,14 +82,43 @@ class Search {
 
 auto rank(const PoolCandidate& pool, const PlacementRequest& request) {
   const auto group = request.group_load.find(pool.node);
-  const double capacity = static_cast<double>(std::max<uint64_t>(pool.capacity_bytes, 1));
-  const double promised = static_cast<double>(pool.promised_bytes + request.spec.size_bytes) / capacity;
-  const double used = 1 - static_cast<double>(pool.free_bytes) / capacity;
+  PoolCandidate after = pool;
+  after.promised_bytes += request.spec.size_bytes;
   return std::tuple(pool.node != request.spec.preferred_node, group == request.group_load.end() ? 0 : group->second,
-                    std::max(promised, used), pool.name);
+                    fullness_of(after), pool.name);
 }
 
 }  // namespace
+
+std::string why_not_there(const Topology& topology, const Labels& node_labels) {
+  for (const auto& [key, value] : topology.affinity) {
+    const std::string* const has = find_label(node_labels, key);
+    if (has == nullptr || *has != value) return fmt::format("is not labelled {}={}", key, value);
+  }
+  for (const auto& [key, value] : topology.anti_affinity) {
+    const std::string* const has = find_label(node_labels, key);
+    if (has != nullptr && *has == value) return fmt::format("is labelled {}={}", key, value);
+  }
+  for (const std::string& key : topology.spread_over) {
+    if (find_label(node_labels, key) == nullptr) return fmt::format("has no label {}", key);
+  }
+  return {};
+}
+
+std::vector<std::string> spread_values(const Topology& topology, const Labels& node_labels) {
+  std::vector<std::string> values;
+  for (const std::string& key : topology.spread_over) {
+    const std::string* const value = find_label(node_labels, key);
+    if (value != nullptr) values.push_back(fmt::format("{}={}", key, *value));
+  }
+  return values;
+}
+
+double fullness_of(const PoolCandidate& pool) {
+  const double capacity = static_cast<double>(std::max<uint64_t>(pool.capacity_bytes, 1));
+  return std::max(static_cast<double>(pool.promised_bytes) / capacity,
+                  1 - static_cast<double>(pool.free_bytes) / capacity);
+}
 
 Outcome<std::vector<std::string>> place(const std::vector<PoolCandidate>& pools, const PlacementRequest& request) {
   std::vector<const PoolCandidate*> fit;

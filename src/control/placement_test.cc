@@ -55,6 +55,17 @@ TEST(PlacementTest, NeverTwoOnANode) {
   EXPECT_THAT(why(place({pool("a", 90), second}, {.spec = wanted, .count = 2})), HasSubstr("1 node fits"));
 }
 
+TEST(PlacementTest, ASuccessorTakesThePlaceOfOneThatGoes) {
+  VolumeSpec wanted = spec(3);
+  wanted.topology.spread_over = {"zone"};
+  const std::vector<PoolCandidate> pools = {pool("a", 50, {{"zone", "1"}}), pool("b", 50, {{"zone", "2"}}),
+                                            pool("c", 50, {{"zone", "3"}}), pool("d", 50, {{"zone", "3"}})};
+  EXPECT_THAT(why(place(pools, {.spec = wanted, .count = 1, .nodes_taken = {"a", "b", "c"}})),
+              HasSubstr("spread over"));
+  EXPECT_THAT(place(pools, {.spec = wanted, .count = 1, .nodes_taken = {"a", "b"}, .nodes_leaving = {"c"}}).value(),
+              ElementsAre("pool-d"));
+}
+
 TEST(PlacementTest, ThePreferredNodeComesFirst) {
   VolumeSpec wanted = spec(1);
   wanted.preferred_node = "c";

@@ -44,6 +44,7 @@ struct Reconciler::Work {
   std::map<std::string, Duration> retry_gap;  // likewise
   std::map<std::string, std::string> failures;
   std::set<Uuid> made;
+  std::map<Uuid, Instant> missing;  // replicas that their nodes do not show, since
   std::vector<Condition> conditions;
   uint64_t alarm = 0;  // of the last look_again
 };
@@ -121,10 +122,22 @@ Task<void> Reconciler::run() {
 
 VolumePlan Reconciler::plan_of(const std::string& volume) {
   Work& work = work_of(volume);
-  VolumeFacts facts = cluster_.facts_of(volume);
+  VolumeFacts facts = cluster_.facts_of(volume, Cluster::Use::kPlan);
   std::erase_if(work.made, [&](const Uuid& id) { return facts.replicas.contains(id); });
   facts.made = work.made;
   facts.failures = work.failures;
+  std::map<Uuid, Instant> missing;
+  const Instant now = home_.reactor.now();
+  for (const PlacedReplica& replica : facts.volume.decision.replicas) {
+    const auto node = facts.node_of_pool.find(replica.pool);
+    if (node == facts.node_of_pool.end() || !cluster_.is_ready(node->second)) continue;
+    if (replica.stage != PlacedReplica::Stage::kPresent || facts.replicas.contains(replica.id)) continue;
+    if (work.made.contains(replica.id)) continue;
+    const auto since = work.missing.find(replica.id);
+    missing[replica.id] = since == work.missing.end() ? now : since->second;
+    facts.missing_for[replica.id] = now - missing[replica.id];
+  }
+  work.missing = std::move(missing);
   return plan_volume(facts, home_.random);
 }
 

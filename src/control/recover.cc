@@ -81,7 +81,8 @@ class Finder {
                                           .pool = replica->pool(),
                                           .stage = PlacedReplica::Stage::kPresent,
                                           .since_ms = now_ms_,
-                                          .origin = {}});
+                                          .origin = {},
+                                          .move_to = {}});
       for (const api::Snapshot& snapshot : replica->snapshots()) {
         if (snapshots.insert(id_of(snapshot.id())).second) recovered.snapshots.push_back(make(volume, snapshot));
       }

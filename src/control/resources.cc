@@ -52,6 +52,11 @@ std::span<const std::string_view> names_of(PlacedReplica::Stage) {
   return kNames;
 }
 
+std::span<const std::string_view> names_of(Rebalance) {
+  static constexpr std::array<std::string_view, 3> kNames = {"off", "suggest", "on"};
+  return kNames;
+}
+
 Outcome<void> check_name(std::string_view what, std::string_view name) {
   const bool is_good = !name.empty() && name.size() <= kNameMax && is_word(name.front()) && is_word(name.back()) &&
                        std::ranges::all_of(name, [](char c) { return is_word(c) || c == '-' || c == '.'; });

@@ -152,6 +152,7 @@ struct PlacedReplica {
   Stage stage = Stage::kCreating;
   uint64_t since_ms = 0;  // of the stage
   Uuid origin;            // of a clone: the replica in the same pool that has the snapshot
+  std::string move_to;    // the pool that its successor is to be in; empty: it is not moved
 
   template <typename Io, typename Self>
   static void describe(Io& io, Self& self) {
@@ -160,6 +161,7 @@ struct PlacedReplica {
     io("stage", self.stage);
     io("since_ms", self.since_ms);
     io("origin", self.origin);
+    io("move_to", self.move_to);
   }
 };
 std::span<const std::string_view> names_of(PlacedReplica::Stage);
@@ -221,6 +223,37 @@ struct Snapshot {
     io("is_taken", self.is_taken);
     io("taken_ms", self.taken_ms);
     io("size_bytes", self.size_bytes);
+  }
+};
+
+// ---- Settings of the cluster: one document, which is there from the beginning.
+
+// When pools are filled very differently.
+enum class Rebalance : uint8_t {
+  kOff,
+  kSuggest,  // it is said what would help
+  kOn,       // replicas are moved
+};
+std::span<const std::string_view> names_of(Rebalance);
+
+struct SettingsSpec {
+  Rebalance rebalance = Rebalance::kSuggest;
+
+  template <typename Io, typename Self>
+  static void describe(Io& io, Self& self) {
+    io("rebalance", self.rebalance);
+  }
+};
+struct Settings {
+  static constexpr std::string_view kKind = "settings";
+  static constexpr const char* kName = "cluster";
+  Metadata metadata;
+  SettingsSpec spec;
+
+  template <typename Io, typename Self>
+  static void describe(Io& io, Self& self) {
+    io("metadata", self.metadata);
+    io("spec", self.spec);
   }
 };
 

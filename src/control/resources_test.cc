@@ -34,7 +34,8 @@ Volume sample() {
                                       .pool = "tank",
                                       .stage = PlacedReplica::Stage::kLeaving,
                                       .since_ms = 7,
-                                      .origin = {}});
+                                      .origin = {},
+                                      .move_to = {}});
   volume.decision.target = "a";
   volume.decision.standbys = {"b", "c"};
   return volume;

@@ -131,6 +131,9 @@ class Planner {
   bool let_one_go(Which which);
   bool take_back();
   bool is_to_go(const PlacedReplica& replica) const;
+  bool must_go(const PlacedReplica& replica) const;
+  bool is_misplaced(const PlacedReplica& replica) const;
+  const Labels* labels_of(const PlacedReplica& replica) const;
   bool can_be_spared(const PlacedReplica& replica) const;
   void make_joiners();
   void finish_leaving();
@@ -208,7 +211,8 @@ bool Planner::place_first() {
                                  .pool = pool,
                                  .stage = Stage::kCreating,
                                  .since_ms = facts_.now_ms,
-                                 .origin = origins.contains(pool) ? origins.at(pool) : Uuid{}});
+                                 .origin = origins.contains(pool) ? origins.at(pool) : Uuid{},
+                                 .move_to = {}});
   }
   return true;
 }
@@ -344,14 +348,42 @@ bool Planner::choose_standbys() {
 
 // ---- Which replicas
 
-// It is to have a successor.
-bool Planner::is_to_go(const PlacedReplica& replica) const {
+const Labels* Planner::labels_of(const PlacedReplica& replica) const {
+  const auto pool = std::ranges::find(facts_.pools, replica.pool, &PoolCandidate::name);
+  return pool == facts_.pools.end() ? nullptr : &pool->node_labels;
+}
+
+// It is where nothing of the volume may be, or too near to another that stays: something else was asked for meanwhile.
+bool Planner::is_misplaced(const PlacedReplica& replica) const {
+  const Topology& topology = volume_.spec.topology;
+  const Labels* const labels = labels_of(replica);
+  if (labels == nullptr) return false;
+  if (!why_not_there(topology, *labels).empty()) return true;
+  const std::vector<std::string> values = spread_values(topology, *labels);
+  if (values.empty()) return false;
+  for (const PlacedReplica& other : decision_.replicas) {
+    // Of two the later one.
+    if (other.id == replica.id) return false;
+    if (other.stage == Stage::kLeaving || must_go(other) || labels_of(other) == nullptr) continue;
+    const std::vector<std::string> taken = spread_values(topology, *labels_of(other));
+    if (std::ranges::find_first_of(values, taken) != values.end()) return true;
+  }
+  return false;
+}
+
+// It is to have a successor, wherever there is room for one.
+bool Planner::must_go(const PlacedReplica& replica) const {
   if (facts_.pools_to_leave.contains(replica.pool)) return true;
   const NodeFacts* const at = node(node_of(replica));
   if (at == nullptr) return true;
-  if (at->is_lost) return at->lost_for >= facts_.settings.replace_after;
-  return false;
+  if (at->is_lost && at->lost_for >= facts_.settings.replace_after) return true;
+  // The node is there, and its disk is not, or is another.
+  const auto missing = facts_.missing_for.find(replica.id);
+  if (missing != facts_.missing_for.end() && missing->second >= facts_.settings.replace_after) return true;
+  return is_misplaced(replica);
 }
+
+bool Planner::is_to_go(const PlacedReplica& replica) const { return !replica.move_to.empty() || must_go(replica); }
 
 // Enough others have everything.
 bool Planner::can_be_spared(const PlacedReplica& replica) const {
@@ -371,8 +403,25 @@ bool Planner::can_be_spared(const PlacedReplica& replica) const {
 
 bool Planner::add_replica() {
   PlacementRequest request{.spec = volume_.spec, .count = 1, .group_load = facts_.group_load};
-  for (const PlacedReplica& replica : decision_.replicas) request.nodes_taken.push_back(node_of(replica));
+  const PlacedReplica* moved = nullptr;
+  size_t active = 0;
+  bool is_urgent = false;
+  for (const PlacedReplica& replica : decision_.replicas) {
+    const bool is_leaving = replica.stage == Stage::kLeaving || is_to_go(replica);
+    (is_leaving ? request.nodes_leaving : request.nodes_taken).push_back(node_of(replica));
+    if (replica.stage == Stage::kLeaving) continue;
+    ++active;
+    is_urgent = is_urgent || must_go(replica);
+    if (!replica.move_to.empty()) moved = &replica;
+  }
+  if (is_urgent || active < volume_.spec.replicas) moved = nullptr;
+  if (moved != nullptr) request.pools_only = {moved->move_to};
   const auto pools = place(facts_.pools, request);
+  if (!pools && moved != nullptr) {
+    // It was to be better there, and cannot be.
+    for (PlacedReplica& replica : decide().replicas) replica.move_to.clear();
+    return true;
+  }
   if (!pools) {
     say("Placed", false, "NoRoom", to_string(pools.error()));
     look_again(kLookAgain);
@@ -382,7 +431,8 @@ bool Planner::add_replica() {
                                .pool = pools->front(),
                                .stage = Stage::kCreating,
                                .since_ms = facts_.now_ms,
-                               .origin = {}});
+                               .origin = {},
+                               .move_to = {}});
   return true;
 }
 
@@ -646,6 +696,10 @@ void Planner::describe_redundancy() {
       eta = std::max(eta.value_or(0), standing->copy_left_ms());
     } else if (!is_ready(at)) {
       missing.push_back(fmt::format("node {} is lost; it gets a successor when it is away for long", at));
+      look_again(facts_.settings.replace_after);
+    } else if (facts_.missing_for.contains(replica.id)) {
+      missing.push_back(
+          fmt::format("{} does not have the one in pool {}; it gets a successor when that lasts", at, replica.pool));
       look_again(facts_.settings.replace_after);
     } else if (is_known) {
       missing.push_back(fmt::format("the one on {} is away{}{}", at,

@@ -34,6 +34,7 @@ struct ControlSettings {
   // What nothing needs any more is looked for so long: a call that was given up may make it yet.
   Duration garbage_after = std::chrono::minutes(2);
   size_t standbys = 2;
+  Duration rebalance_every = std::chrono::seconds(10);  // that it is looked whether pools are filled differently
 };
 
 // A node as far as it matters to one volume.
@@ -57,6 +58,7 @@ struct VolumeFacts {
   std::map<std::string, std::string> node_of_pool = {};    // all
   std::map<Uuid, const api::ReplicaState*> replicas = {};  // of the volume, where they can be reached
   std::set<Uuid> made = {};                                // whose engine said so, later than its report
+  std::map<Uuid, Duration> missing_for = {};               // that are placed, on nodes that are ready and lack them
   std::vector<PoolCandidate> pools = {};                   // all
   std::set<std::string> pools_to_leave = {};               // evacuating, or on nodes that drain
   std::map<std::string, size_t> group_load = {};           // see PlacementRequest

@@ -34,6 +34,8 @@ class Model {
     bool is_up = true;
     bool is_cordoned = false;
     bool is_draining = false;
+    bool is_evacuating = false;  // its pool
+    Labels labels = {};
     uint64_t run = 1;
     Duration lost_for{};
     std::map<Uuid, api::ReplicaState> replicas;  // survive
@@ -51,6 +53,7 @@ class Model {
 
   VolumeFacts facts() {
     VolumeFacts now{.volume = volume, .settings = settings, .now_ms = clock_ms += 1000};
+    now.missing_for = missing_for;
     for (auto& [name, node] : nodes) {
       NodeFacts of;
       of.is_ready = node.is_up;
@@ -66,10 +69,12 @@ class Model {
       PoolCandidate pool;
       pool.name = "pool-" + name;
       pool.node = name;
+      pool.node_labels = node.labels;
       pool.capacity_bytes = pool.free_bytes = 100 * kGiB;
       if (!of.takes_more) pool.excluded = fmt::format("node {} takes nothing", name);
+      if (node.is_evacuating) pool.excluded = fmt::format("pool {} is evacuated", pool.name);
       now.pools.push_back(pool);
-      if (node.is_draining) now.pools_to_leave.insert(pool.name);
+      if (node.is_draining || node.is_evacuating) now.pools_to_leave.insert(pool.name);
       if (!node.is_up) continue;
       for (const auto& [id, replica] : node.replicas) now.replicas[id] = &replica;
     }
@@ -228,6 +233,7 @@ class Model {
   Volume volume;
   std::map<std::string, Node> nodes;
   std::set<Uuid> members;
+  std::map<Uuid, Duration> missing_for;
   uint64_t term = 1;
   uint64_t clock_ms = 0;
   bool is_gone = false;
@@ -237,6 +243,10 @@ const Condition& condition(const VolumePlan& plan, std::string_view type) {
   const auto found = std::ranges::find(plan.conditions, type, &Condition::type);
   EXPECT_NE(found, plan.conditions.end()) << type;
   return *found;
+}
+
+PlacedReplica& replica_on(Model& model, const std::string& node) {
+  return *std::ranges::find(model.volume.decision.replicas, "pool-" + node, &PlacedReplica::pool);
 }
 
 using Names = std::set<std::string>;
@@ -363,6 +373,27 @@ TEST(VolumePlanTest, AReplicaThatIsAwayForLongGetsASuccessor) {
   EXPECT_EQ(model.volume.decision.replicas.size(), 3);
 }
 
+// Its disk was replaced by an empty one, or by another's.
+TEST(VolumePlanTest, AReplicaThatItsNodeDoesNotHaveAnyMoreGetsASuccessor) {
+  Model model(4, 3, 1);
+  ASSERT_TRUE(model.settle());
+  const std::string node = model.volume.decision.standbys.front();
+  const Uuid lost = replica_on(model, node).id;
+  model.nodes.at(node).replicas.clear();
+  model.run_targets(true);
+  VolumeFacts facts = model.facts();
+  facts.missing_for[lost] = seconds(1);
+  const VolumePlan plan = plan_volume(facts, model.random);
+  EXPECT_THAT(condition(plan, "Redundant").message, HasSubstr("does not have the one in pool pool-" + node));
+  EXPECT_FALSE(plan.decision.has_value()) << "not at once";
+  model.missing_for = {{lost, minutes(11)}};
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.members.size(), 3);
+  EXPECT_FALSE(model.nodes_with_replicas().contains(node));
+  EXPECT_TRUE(std::ranges::none_of(model.volume.decision.replicas,
+                                   [&](const PlacedReplica& replica) { return replica.id == lost; }));
+}
+
 TEST(VolumePlanTest, OneThatComesBackBeforeItsSuccessorIsCompleteStays) {
   Model model(4, 3, 1);
   ASSERT_TRUE(model.settle());
@@ -426,6 +457,120 @@ TEST(VolumePlanTest, WithoutRoomADrainedNodeKeepsItsReplica) {
   EXPECT_FALSE(condition(plan_volume(model.facts(), model.random), "Placed").is_met);
 }
 
+TEST(VolumePlanTest, AnEvacuatedPoolLosesItsReplicaAndItsNodeKeepsTheTarget) {
+  Model model(4, 3, 1);
+  ASSERT_TRUE(model.settle());
+  const std::string target = model.serving();
+  model.nodes.at(target).is_evacuating = true;
+  ASSERT_TRUE(model.settle());
+  EXPECT_FALSE(model.nodes_with_replicas().contains(target));
+  EXPECT_EQ(model.members.size(), 3);
+  EXPECT_EQ(model.serving(), target);
+  // When there is no room elsewhere it stays, and it is said why.
+  for (auto& [name, node] : model.nodes) node.is_evacuating = true;
+  const Names before = model.nodes_with_replicas();
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.nodes_with_replicas(), before);
+  const VolumePlan plan = plan_volume(model.facts(), model.random);
+  EXPECT_FALSE(condition(plan, "Placed").is_met);
+  EXPECT_THAT(condition(plan, "Placed").message, HasSubstr("is evacuated"));
+  EXPECT_TRUE(condition(plan, "Available").is_met);
+  EXPECT_TRUE(condition(plan, "Redundant").is_met);
+}
+
+Model zoned(std::initializer_list<const char*> zones, uint32_t replicas) {
+  Model model(zones.size(), replicas, 1);
+  auto node = model.nodes.begin();
+  for (const char* const zone : zones) (node++)->second.labels["zone"] = zone;
+  model.volume.spec.topology.spread_over = {"zone"};
+  return model;
+}
+
+TEST(VolumePlanTest, ADrainedNodeIsReplacedByOneOfItsZone) {
+  Model model = zoned({"1", "2", "3", "3"}, 3);
+  ASSERT_TRUE(model.settle());
+  const std::string drained = model.nodes_with_replicas().contains("c") ? "c" : "d";
+  model.nodes.at(drained).is_draining = true;
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.nodes_with_replicas(), (Names{"a", "b", drained == "c" ? "d" : "c"}));
+  EXPECT_EQ(model.members.size(), 3);
+}
+
+// Two of one zone are there for a while then: it is the new one that goes.
+TEST(VolumePlanTest, ADrainThatIsTakenBackLeavesEachReplicaInAZoneOfItsOwn) {
+  Model model = zoned({"1", "2", "3", "3"}, 3);
+  ASSERT_TRUE(model.settle());
+  const Names before = model.nodes_with_replicas();
+  const std::string drained = before.contains("c") ? "c" : "d";
+  model.nodes.at(drained).is_draining = true;
+  for (int i = 0; i < 6; ++i) {
+    model.run_targets(true);
+    model.carry_out(plan_volume(model.facts(), model.random), [] { return true; });
+  }
+  ASSERT_EQ(model.volume.decision.replicas.size(), 4);
+  model.nodes.at(drained).is_draining = false;
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.nodes_with_replicas(), before);
+}
+
+TEST(VolumePlanTest, AnotherTopologyMovesReplicasOfAVolumeInUse) {
+  Model model = zoned({"1", "1", "1", "2", "3"}, 3);
+  model.volume.spec.topology.spread_over.clear();
+  ASSERT_TRUE(model.settle());
+  ASSERT_EQ(model.nodes_with_replicas(), (Names{"a", "b", "c"}));
+  model.volume.spec.topology.spread_over = {"zone"};
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.nodes_with_replicas().size(), 3);
+  EXPECT_TRUE(model.nodes_with_replicas().contains("d") && model.nodes_with_replicas().contains("e"));
+  EXPECT_EQ(model.members.size(), 3);
+
+  model.volume.spec.topology = {};
+  model.volume.spec.topology.affinity = {{"zone", "1"}};
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.nodes_with_replicas(), (Names{"a", "b", "c"}));
+
+  model.volume.spec.topology = {};
+  model.volume.spec.topology.anti_affinity = {{"zone", "1"}};
+  ASSERT_TRUE(model.settle());
+  const VolumePlan plan = plan_volume(model.facts(), model.random);
+  EXPECT_THAT(condition(plan, "Placed").message, HasSubstr("is labelled zone=1"));
+  EXPECT_EQ(model.members.size(), 3) << "what has no room elsewhere stays";
+}
+
+TEST(VolumePlanTest, AReplicaMovesToThePoolThatWasChosenForIt) {
+  Model model(5, 3, 1);
+  ASSERT_TRUE(model.settle());
+  ASSERT_EQ(model.nodes_with_replicas(), (Names{"a", "b", "c"}));
+  replica_on(model, "b").move_to = "pool-e";
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.nodes_with_replicas(), (Names{"a", "c", "e"}));
+  EXPECT_EQ(model.members.size(), 3);
+  EXPECT_TRUE(std::ranges::all_of(model.volume.decision.replicas, &std::string::empty, &PlacedReplica::move_to));
+}
+
+TEST(VolumePlanTest, AMoveThatCannotBeIsForgotten) {
+  Model model(5, 3, 1);
+  ASSERT_TRUE(model.settle());
+  replica_on(model, "b").move_to = "pool-e";
+  model.nodes.at("e").is_cordoned = true;
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.nodes_with_replicas(), (Names{"a", "b", "c"}));
+  EXPECT_EQ(replica_on(model, "b").move_to, "");
+  EXPECT_TRUE(condition(plan_volume(model.facts(), model.random), "Placed").is_met);
+}
+
+// What has to move comes first.
+TEST(VolumePlanTest, ADrainComesBeforeAMove) {
+  Model model(5, 3, 1);
+  ASSERT_TRUE(model.settle());
+  replica_on(model, "b").move_to = "pool-e";
+  model.nodes.at("c").is_draining = true;
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.members.size(), 3);
+  EXPECT_FALSE(model.nodes_with_replicas().contains("c"));
+  EXPECT_EQ(model.volume.decision.replicas.size(), 3);
+}
+
 TEST(VolumePlanTest, GrowsTheTargetBeforeTheOthers) {
   Model model(3, 3, 1);
   ASSERT_TRUE(model.settle());
@@ -478,6 +623,7 @@ TEST(VolumePlanTest, AnythingMayHappenInAnyOrder) {
           break;
         case 5:
           model.nodes.at(name).is_cordoned = random() % 2 == 0;
+          model.nodes.at(name).is_evacuating = random() % 4 == 0;
           break;
         case 6:
           model.volume.spec.replicas = static_cast<uint32_t>(random() % 4 + 1);
@@ -489,7 +635,12 @@ TEST(VolumePlanTest, AnythingMayHappenInAnyOrder) {
           model.volume.spec.size_bytes += kGiB;
           break;
         case 9:
+          for (PlacedReplica& replica : model.volume.decision.replicas) {
+            if (replica.stage == Stage::kPresent && random() % 4 == 0) replica.move_to = "pool-" + name;
+          }
+          break;
         case 10:
+        case 11:
           model.run_targets(random() % 2 == 0);
           break;
         default:
@@ -500,7 +651,7 @@ TEST(VolumePlanTest, AnythingMayHappenInAnyOrder) {
     }
     for (auto& [name, node] : model.nodes) {
       node.is_up = true;
-      node.is_draining = node.is_cordoned = false;
+      node.is_draining = node.is_cordoned = node.is_evacuating = false;
     }
     model.volume.spec.replicas = std::min(model.volume.spec.replicas, static_cast<uint32_t>(model.nodes.size()));
     ASSERT_TRUE(model.settle());

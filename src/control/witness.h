@@ -31,7 +31,6 @@ class WitnessService {
 
   // As the store has it. Errors: those of the store, kCorrupt.
   Task<Outcome<void>> load(uint32_t epoch);
-  void forget() { votes_.clear(); }
 
   // What is to be written for a volume that is made now, together with what makes it: it knows the record that the
   // volume begins with.

@@ -190,19 +190,20 @@ Task<Outcome<v1::Done>> Management::stand_by(v1::VolumeRequest request) {
 }
 
 Task<Outcome<v1::Done>> Management::take_snapshot(v1::SnapshotRequest request) {
-  FL_CO_TRY(const Uuid volume, parse_id("a volume", request.volume()));
-  FL_CO_TRY(const Uuid snapshot, parse_id("a snapshot", request.snapshot()));
-  FL_CO_TRY(const Duration limit, parse_limit(request.limit_ms()));
-  FL_CO_TRY(const Turn turn, co_await take_turn(request.leader(), key_of_contents(volume)));
-  co_return done_or(co_await engine_.take_snapshot(volume, snapshot, limit), "volume " + to_string(volume));
+  return change_snapshot(std::move(request), &Engine::take_snapshot);
 }
 
 Task<Outcome<v1::Done>> Management::delete_snapshot(v1::SnapshotRequest request) {
+  return change_snapshot(std::move(request), &Engine::delete_snapshot);
+}
+
+Task<Outcome<v1::Done>> Management::change_snapshot(v1::SnapshotRequest request,
+                                                    Task<Result<void>> (Engine::*change)(Uuid, Uuid, Duration)) {
   FL_CO_TRY(const Uuid volume, parse_id("a volume", request.volume()));
   FL_CO_TRY(const Uuid snapshot, parse_id("a snapshot", request.snapshot()));
   FL_CO_TRY(const Duration limit, parse_limit(request.limit_ms()));
   FL_CO_TRY(const Turn turn, co_await take_turn(request.leader(), key_of_contents(volume)));
-  co_return done_or(co_await engine_.delete_snapshot(volume, snapshot, limit), "volume " + to_string(volume));
+  co_return done_or(co_await (engine_.*change)(volume, snapshot, limit), "volume " + to_string(volume));
 }
 
 Task<Outcome<v1::Done>> Management::grow_volume(v1::GrowVolumeRequest request) {

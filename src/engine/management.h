@@ -79,6 +79,8 @@ class Management {
   Task<Outcome<v1::Done>> stand_by(v1::VolumeRequest request);
   Task<Outcome<v1::Done>> take_snapshot(v1::SnapshotRequest request);
   Task<Outcome<v1::Done>> delete_snapshot(v1::SnapshotRequest request);
+  Task<Outcome<v1::Done>> change_snapshot(v1::SnapshotRequest request,
+                                          Task<Result<void>> (Engine::*change)(Uuid, Uuid, Duration));
   Task<Outcome<v1::Done>> grow_volume(v1::GrowVolumeRequest request);
   Task<Outcome<v1::Done>> force_volume(v1::ForceVolumeRequest request);
 

@@ -235,8 +235,13 @@ Task<Outcome<void>> Management::destroy(PoolRecord record) {
     if (!removed && removed.error().code == Code::kBusy) co_return problem_of(removed.error(), "pool " + record.name);
   } else if (auto held = co_await import(record.disks)) {
     // It could not be imported before, and it can now: nothing is destroyed that nobody has seen.
+    const std::string name = (*held)->name();
     const std::string text = what_is_in(**held);
     (void)co_await (*held)->close();
+    if (name != record.name) {
+      co_return problem(Code::kBusy, fmt::format("the disks of pool {} hold pool {}: put its own or blank ones there",
+                                                 record.name, name));
+    }
     if (!text.empty()) co_return problem(Code::kBusy, text + ": import it, and delete them first");
   } else if (held.error().error.code != Code::kNotFound) {
     co_return problem(

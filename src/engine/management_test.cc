@@ -182,6 +182,18 @@ class ManagementTest : public testing::Test {
     world_.restart(node_);
     await([&] { return is_ready_; });
   }
+  // The state directory has `to` instead of `from` then.
+  void restart_with_pools(const std::string& from, const std::string& to) {
+    std::string pools = **files_.read("pools.json");
+    ASSERT_NE(pools.find(from), std::string::npos) << pools;
+    pools.replace(pools.find(from), from.size(), to);
+    world_.crash(node_, sim::CrashKind::kProcessKilled);
+    bool is_written = false;
+    world_.spawn(first_, 0, write(pools, is_written));
+    await([&] { return is_written; });
+    world_.restart(node_);
+    await([&] { return is_ready_; });
+  }
   template <typename Predicate>
   void await(Predicate predicate) {
     ASSERT_EQ(world_.run_until(predicate, seconds(60)), sim::RunResult::kDone) << world_.report();
@@ -330,19 +342,27 @@ TEST_F(ManagementTest, PoolsAreMadeOnceAndFoundAgain) {
   EXPECT_EQ(tell("CreatePool", pool("other", "/pool/a")), "") << "its disks are free";
 }
 
+// As if somebody had put the disks of one pool where another's were.
+TEST_F(ManagementTest, APoolWhoseDisksHoldAnotherIsNotDestroyed) {
+  EXPECT_EQ(tell("CreatePool", pool("other", "/pool/b")), "");
+  restart_with_pools("\"other\"", "\"gone\"");
+  world_.allow_error("engine.pool_not_imported");
+  ASSERT_EQ(state().pools().size(), 1);
+  EXPECT_EQ(state().pools(0).name(), "gone");
+  EXPECT_THAT(state().pools(0).trouble(), HasSubstr("its disks hold pool other"));
+  v1::DestroyPoolRequest destroy;
+  destroy.set_name("gone");
+  EXPECT_THAT(tell("DestroyPool", destroy), HasSubstr("hold pool other"));
+  restart_with_pools("\"gone\"", "\"other\"");
+  EXPECT_EQ(state().pools(0).trouble(), "") << "it is there still";
+}
+
 TEST_F(ManagementTest, APoolThatCannotBeImportedIsReported) {
   EXPECT_EQ(tell("CreatePool", pool()), "");
   EXPECT_EQ(tell("CreatePool", pool("away", "/pool/b")), "");
   EXPECT_EQ(tell("CreateReplica", replica(1, 10)), "");
   // As if somebody had pulled a disk out.
-  std::string pools = **files_.read("pools.json");
-  pools.replace(pools.find("/pool/b"), 7, "/pool/x");
-  world_.crash(node_, sim::CrashKind::kProcessKilled);
-  bool is_written = false;
-  world_.spawn(first_, 0, write(pools, is_written));
-  await([&] { return is_written; });
-  world_.restart(node_);
-  await([&] { return is_ready_; });
+  restart_with_pools("/pool/b", "/pool/x");
   const v1::NodeState now = state();
   ASSERT_EQ(now.pools().size(), 2);
   EXPECT_EQ(now.pools(0).name(), "tank");

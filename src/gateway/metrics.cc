@@ -47,6 +47,11 @@ class Family {
   void add_field(const Labels& labels, const Json& json, const char* field) {
     if (json.contains(field)) add(labels, json[field]);
   }
+  // 1 for the state that `of` has.
+  void add_state(Labels labels, const Json& of) {
+    labels.emplace_back("state", text_of(of, "state"));
+    add(labels, 1);
+  }
   const std::string& text() const { return text_; }
 
  private:
@@ -61,7 +66,7 @@ std::string nodes_of(const std::vector<Json>& nodes) {
   for (const Json& node : nodes) {
     const std::string name = text_of(node, "name");
     const Json& status = node["status"];
-    state.add({{"node", name}, {"state", text_of(status, "state")}}, 1);
+    state.add_state({{"node", name}}, status);
     replicas.add_field({{"node", name}}, status, "replicas");
     targets.add_field({{"node", name}}, status, "targets");
   }
@@ -78,9 +83,7 @@ std::string pools_of(const std::vector<Json>& pools) {
   for (const Json& pool : pools) {
     const Json& status = pool["status"];
     const Labels labels = {{"pool", text_of(pool, "name")}, {"node", text_of(pool["spec"], "node")}};
-    Labels with_state = labels;
-    with_state.emplace_back("state", text_of(status, "state"));
-    state.add(with_state, 1);
+    state.add_state(labels, status);
     capacity.add_field(labels, status, "capacity_bytes");
     used.add_field(labels, status, "used_bytes");
     free.add_field(labels, status, "free_bytes");
@@ -99,7 +102,7 @@ std::string volumes_of(const std::vector<Json>& volumes) {
   for (const Json& volume : volumes) {
     const Json& status = volume["status"];
     const Labels labels = {{"volume", text_of(volume, "name")}};
-    state.add({labels.front(), {"state", text_of(status, "state")}}, 1);
+    state.add_state(labels, status);
     size.add_field(labels, volume["spec"], "size_bytes");
     wanted.add_field(labels, volume["spec"], "replicas");
     snapshots.add_field(labels, status, "snapshots");
@@ -123,9 +126,7 @@ std::string replicas_of(const std::vector<Json>& volumes) {
                              {"volume", text_of(replica, "volume")},
                              {"pool", text_of(replica, "pool")},
                              {"node", text_of(replica, "node")}};
-      Labels with_state = labels;
-      with_state.emplace_back("state", text_of(replica, "state"));
-      state.add(with_state, 1);
+      state.add_state(labels, replica);
       allocated.add_field(labels, replica, "allocated_bytes");
       copied.add_field(labels, replica, "copied_bytes");
       to_copy.add_field(labels, replica, "to_copy_bytes");
@@ -142,9 +143,7 @@ std::string targets_of(const std::vector<Json>& volumes) {
   for (const Json& volume : volumes) {
     for (const Json& path : volume["status"]["paths"]) {
       const Labels labels = {{"volume", text_of(volume, "name")}, {"node", text_of(path, "node")}};
-      Labels with_state = labels;
-      with_state.emplace_back("state", text_of(path, "state"));
-      state.add(with_state, 1);
+      state.add_state(labels, path);
       controllers.add_field(labels, path, "controllers");
     }
   }

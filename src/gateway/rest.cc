@@ -171,6 +171,8 @@ void Rest::define() {
   routes_.push_back({"POST", "/v1/recover", "", {}, &Rest::recover});
   routes_.push_back({"GET", "/v1/events", "", {"after", "resource"}, &Rest::events});
   routes_.push_back({"GET", "/v1/watch", "", {"kind", "label", "volume", "node", "after"}, &Rest::watch});
+  routes_.push_back({"GET", "/v1/settings", "settings", {}, &Rest::settings});
+  routes_.push_back({"PATCH", "/v1/settings", "settings", {"revision"}, &Rest::change_settings});
   for (const std::string_view kind : kKinds) define_kind(kind);
   routes_.push_back({"POST", "/v1/volumes/{name}/force", "volumes", {}, &Rest::force});
 }
@@ -300,6 +302,17 @@ Rest::Answer Rest::overview(Call) {
 Rest::Answer Rest::recover(Call) {
   FL_CO_TRY(const Json json, co_await control_.api().recover());
   co_return json_response(json);
+}
+
+// There is one document.
+Rest::Answer Rest::settings(Call call) {
+  call.name = control::Settings::kName;
+  co_return co_await get(std::move(call));
+}
+
+Rest::Answer Rest::change_settings(Call call) {
+  call.name = control::Settings::kName;
+  co_return co_await update(std::move(call));
 }
 
 Rest::Answer Rest::events(Call call) {

@@ -60,6 +60,8 @@ class Rest final : public HttpHandler {
   Answer index(Call call);
   Answer overview(Call call);
   Answer recover(Call call);
+  Answer settings(Call call);
+  Answer change_settings(Call call);
   Answer events(Call call);
   Answer watch(Call call);
   Answer list(Call call);

@@ -199,6 +199,20 @@ Task<void> ask_wrongly(Bed& bed) {
 }
 TEST(RestTest, WhatIsWrongIsSaid) { run_test(ask_wrongly); }
 
+Task<void> change_settings(Bed& bed) {
+  const Json before = co_await bed.get("/v1/settings");
+  EXPECT_EQ(before, Json::parse(R"({"kind":"settings","revision":0,"spec":{"rebalance":"suggest"}})"));
+  co_await bed.expect(200, "PATCH", "/v1/settings", R"({"spec":{"rebalance":"on"}})", {}, R"("rebalance":"on")");
+  const Json after = co_await bed.get("/v1/settings");
+  EXPECT_EQ(after["spec"]["rebalance"], "on");
+  EXPECT_GT(after["revision"], 0);
+  co_await bed.expect(412, "PATCH", "/v1/settings?revision=1000000", R"({"spec":{"rebalance":"off"}})");
+  co_await bed.expect(422, "PATCH", "/v1/settings", R"({"spec":{"rebalance":"often"}})", {}, "off, suggest");
+  co_await bed.expect(422, "PATCH", "/v1/settings", R"({"labels":{"a":"b"}})", {}, "labels");
+  co_await bed.expect(405, "DELETE", "/v1/settings");
+}
+TEST(RestTest, SettingsAreThereAndChange) { run_test(change_settings); }
+
 Task<void> page(Bed& bed) {
   for (const char* name : {"a", "b", "c", "d", "e"}) {
     const std::string side = *name < 'c' ? "left" : "right";

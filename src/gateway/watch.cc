@@ -11,6 +11,7 @@ namespace {
 using control::Json;
 
 constexpr Duration kRefreshInterval = std::chrono::milliseconds(100);
+constexpr int kRefreshShare = 9;  // of large clusters a refresh takes its time: a tenth of it all at most
 constexpr Duration kTurn = std::chrono::seconds(1);
 constexpr Duration kHeartbeat = std::chrono::seconds(15);
 constexpr size_t kPieceBytes = 256 * 1024;
@@ -181,9 +182,11 @@ Task<void> Watches::keep_fresh() {
     dirty_.reset();
     is_fresh_ = false;
     if (feeds_ == 0 || stopping_.is_cancelled()) continue;
+    const Instant begun = home_.clock.now();
     refresh();
     refreshed_.release_waiters();
-    (void)co_await sleep(home_.reactor, kRefreshInterval, stopping_);
+    const Duration took = home_.clock.now() - begun;
+    (void)co_await sleep(home_.reactor, std::max(kRefreshInterval, took * kRefreshShare), stopping_);
   }
 }
 

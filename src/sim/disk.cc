@@ -138,6 +138,14 @@ void SimDevice::hang(Duration span) {
   core_.after(span, [this] { end_hang(); });
 }
 
+void SimDevice::replace(DiskContent content) {
+  FL_CHECK(ops_.empty() && content.sector_bytes() == content_.sector_bytes());
+  content_ = std::move(content);
+  damaged_.clear();
+  mended_in_cache_.clear();
+  unreadable_.clear();
+}
+
 void SimDevice::heal() {
   options_.faults = {};
   hangs_until_ = {};

@@ -84,6 +84,9 @@ class SimDevice {
   // For so long nothing takes effect, not even what is under way already. Until the world is healed at most.
   void hang(Duration span);
   void heal();
+  // What it holds, and another disk of this size in its place. Requires: nothing is under way.
+  DiskContent content() const { return content_; }
+  void replace(DiskContent content);
   // Looks past all faults: the newest bytes, or what a crash now could not take away. Requires: whole sectors.
   void peek(uint64_t offset, std::span<std::byte> out) const;
   void peek_stable(uint64_t offset, std::span<std::byte> out) const;

@@ -156,6 +156,8 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(self.ask("POST", "/v1/volumes", examples["POST", "/v1/volumes"])[0], 201)
         self.assertEqual(self.ask("POST", "/v1/volumes", examples["POST", "/v1/volumes"])[0], 200)
         self.assertEqual(self.ask("POST", "/v1/snapshots", examples["POST", "/v1/snapshots"])[0], 201)
+        self.assertEqual(self.ask("GET", "/v1/settings")[0], 200)
+        self.assertEqual(self.ask("PATCH", "/v1/settings", examples["PATCH", "/v1/settings"])[0], 200)
         # There is no node without an engine.
         self.assertEqual(self.ask("POST", "/v1/pools", examples["POST", "/v1/pools"])[0], 422)
         names = {"volumes": "db", "snapshots": "db-monday"}

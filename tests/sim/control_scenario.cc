@@ -28,8 +28,10 @@ constexpr Duration kHealMax = minutes(5);
 constexpr Duration kReadMax = minutes(1);
 constexpr Duration kStopMax = minutes(2);
 constexpr Duration kLook = milliseconds(50);
+constexpr size_t kAttemptsMax = 1000;
 constexpr uint64_t kVolumeBytes = 2 * kMiB;
 constexpr uint64_t kPoolBytes = 64 * kMiB;
+constexpr const char* kDisk = "/disk";
 
 struct ControlPlan {
   size_t controls = 1;
@@ -37,6 +39,9 @@ struct ControlPlan {
   size_t troubles = 8;
   Duration trouble_every{};
   std::vector<uint32_t> replicas;  // of each volume
+  uint64_t volume_bytes = 0;       // of which hosts use kVolumeBytes
+  bool is_rebalancing = false;
+  bool is_swapping = false;  // a disk, at the end
 };
 
 ControlPlan draw_plan(uint64_t seed) {
@@ -50,6 +55,10 @@ ControlPlan draw_plan(uint64_t seed) {
   for (size_t i = 0; i < volumes; ++i) {
     plan.replicas.push_back(static_cast<uint32_t>(random.between(1, std::min<size_t>(3, plan.engines))));
   }
+  // Then some pools are promised to more than others.
+  plan.is_rebalancing = random.coin();
+  plan.is_swapping = random.coin();
+  plan.volume_bytes = plan.is_rebalancing ? random.between(8, 24) * kMiB : kVolumeBytes;
   return plan;
 }
 
@@ -63,6 +72,7 @@ class ControlRun {
     cluster_.store = std::make_unique<test::MemoryStoreState>(*world_);
     cluster_.settings.replace_after = seconds(8);
     cluster_.settings.garbage_after = seconds(8);
+    cluster_.settings.rebalance_every = seconds(2);
     cluster_.engine.mirror.retry_max = seconds(2);
     cluster_.engine.mirror.checkpoint_interval = seconds(3);
     cluster_.engine.mirror.renew_delay = seconds(3);
@@ -99,10 +109,14 @@ class ControlRun {
     const RunResult result = world_->run_until([&] { return !go_on() || predicate(); }, limit);
     if (go_on() && result != RunResult::kDone) cluster_.fail(fmt::format("{}; {}", what, describe()));
   }
-  // Looked at now and then: it asks for all that there is.
   void wait_until_settled(Duration limit, std::string_view what) {
+    wait_until([this] { return is_settled(); }, limit, what);
+  }
+  // Looked at now and then: it asks for all that there is.
+  template <typename Predicate>
+  void wait_until(Predicate predicate, Duration limit, std::string_view what) {
     Duration waited{};
-    while (go_on() && !is_settled()) {
+    while (go_on() && !predicate()) {
       if (waited >= limit) return cluster_.fail(fmt::format("{}; {}", what, describe()));
       world_->run_for(kLook);
       waited += kLook;
@@ -128,12 +142,38 @@ class ControlRun {
   Task<void> ask_now(control::Control& control, std::string verb, std::string kind, std::string name, Json document,
                      bool* is_done, bool* is_good, std::string* error);
 
+  void rebalance(const char* how) {
+    ask("update", "settings", control::Settings::kName, Json{{"spec", {{"rebalance", how}}}}, Patience::kUntilDone);
+  }
+  sim::SimDevice& disk_of(EngineProcess& engine) { return *world_->find_disk(engine.node(), kDisk); }
+  sim::DiskContent blank() {
+    const sim::DiskContent any = disk_of(*engines_.front()).content();
+    return sim::DiskContent(any.sector_bytes(), sim::Cache::kVolatile);
+  }
+  std::set<Uuid> wanted_replicas() const {
+    std::set<Uuid> wanted;
+    for (const auto& [name, volume] : leader()->cluster().volumes()) {
+      for (const control::PlacedReplica& replica : volume.value.decision.replicas) wanted.insert(replica.id);
+    }
+    return wanted;
+  }
+  void make_pool(const EngineProcess& engine) {
+    ask("create", "pools", "",
+        Json{{"name", "pool-" + engine.name()},
+             {"spec", {{"node", engine.name()}, {"disks", {kDisk}}, {"file_size_bytes", kPoolBytes}}}},
+        Patience::kUntilDone);
+  }
   void begin();
   void cause();
   void ask_for_something();
   void heal();
   void lose_the_store();
   void verify();
+  void swap_a_disk();
+  void await_loss(const std::string& pool);
+  bool has_failed(const std::string& pool) const;
+  void replace_pool(EngineProcess& engine);
+  bool are_volumes_settled() const;
   bool is_settled() const;
   std::string describe() const;
   std::string volume_name(size_t i) const { return fmt::format("v{}", i); }
@@ -145,6 +185,8 @@ class ControlRun {
   std::vector<std::unique_ptr<ControlHost>> hosts_;
   size_t snapshots_ = 0;
   size_t extras_ = 0;
+  std::vector<sim::DiskContent> old_disks_;  // of each engine, as they were before any trouble
+  std::set<Uuid> strangers_;                 // replicas that an old disk brought back: nobody needs them
   // Of tasks that outlive those who wait for them: in the order of their making.
   struct Asked {
     bool is_done = false;
@@ -178,6 +220,7 @@ Task<void> ControlRun::ask_now(control::Control& control, std::string verb, std:
 }
 
 void ControlRun::ask(std::string verb, std::string kind, std::string name, Json document, Patience patience) {
+  size_t attempts = 0;
   while (go_on()) {
     wait([&] { return leader() != nullptr; }, kBootMax, "nobody leads");
     if (!go_on()) return;
@@ -190,6 +233,7 @@ void ControlRun::ask(std::string verb, std::string kind, std::string name, Json 
     (void)world_->run_until([&] { return asked.is_done; }, seconds(20));
     if (patience == Patience::kNone || asked.is_good) return;
     world_->run_for(milliseconds(100));
+    if (++attempts > kAttemptsMax) return cluster_.fail(fmt::format("{} {} {}: {}", verb, kind, name, asked.error));
   }
 }
 
@@ -198,19 +242,16 @@ void ControlRun::begin() {
   for (const auto& each : engines_) each->run();
   wait([&] { return leader() != nullptr && leader()->cluster().nodes().size() == engines_.size(); }, kBootMax,
        "engines do not join");
-  for (const auto& engine : engines_) {
-    ask("create", "pools", "",
-        Json{{"name", "pool-" + engine->name()},
-             {"spec", {{"node", engine->name()}, {"disks", {"/disk"}}, {"file_size_bytes", kPoolBytes}}}},
-        Patience::kUntilDone);
-  }
+  for (const auto& engine : engines_) make_pool(*engine);
   for (size_t i = 0; i < plan_.replicas.size(); ++i) {
     ask("create", "volumes", "",
-        Json{{"name", volume_name(i)}, {"spec", {{"size_bytes", kVolumeBytes}, {"replicas", plan_.replicas[i]}}}},
+        Json{{"name", volume_name(i)}, {"spec", {{"size_bytes", plan_.volume_bytes}, {"replicas", plan_.replicas[i]}}}},
         Patience::kUntilDone);
   }
+  if (plan_.is_rebalancing) rebalance("on");
   wait_until_settled(kMakeMax, "what was asked for first is not there");
   if (!go_on()) return;
+  for (const auto& engine : engines_) old_disks_.push_back(disk_of(*engine).content());
   for (size_t i = 0; i < plan_.replicas.size(); ++i) {
     const Uuid id = leader()->cluster().volumes().at(volume_name(i)).value.metadata.id;
     hosts_.push_back(std::make_unique<ControlHost>(cluster_, i, id, kVolumeBytes, sim::mix_hash(world_->seed(), i)));
@@ -223,7 +264,7 @@ void ControlRun::begin() {
 void ControlRun::ask_for_something() {
   const std::string volume = volume_name(random().below(plan_.replicas.size()));
   const std::string node = engines_[random().below(engines_.size())]->name();
-  switch (random().below(8)) {
+  switch (random().below(9)) {
     case 0:
       return ask("update", "volumes", volume, Json{{"spec", {{"replicas", random().between(1, 3)}}}}, Patience::kNone);
     case 1:
@@ -234,11 +275,13 @@ void ControlRun::ask_for_something() {
       return ask("update", "nodes", node, Json{{"spec", {{"cordoned", random().coin()}}}}, Patience::kNone);
     case 4:
       return ask("update", "volumes", volume,
-                 Json{{"spec", {{"size_bytes", kVolumeBytes + random().between(1, 4) * kMiB}}}}, Patience::kNone);
+                 Json{{"spec", {{"size_bytes", plan_.volume_bytes + random().between(1, 4) * kMiB}}}}, Patience::kNone);
     case 5:
       return ask("create", "snapshots", "",
                  Json{{"name", fmt::format("s{}", ++snapshots_)}, {"spec", {{"volume", volume}}}}, Patience::kNone);
     case 6:
+      return ask("update", "pools", "pool-" + node, Json{{"spec", {{"evacuating", random().coin()}}}}, Patience::kNone);
+    case 7:
       if (snapshots_ == 0) return;
       return ask("remove", "snapshots", fmt::format("s{}", random().between(1, snapshots_)), {}, Patience::kNone);
     default:
@@ -318,16 +361,19 @@ void ControlRun::cause() {
 // ---- The end
 
 bool ControlRun::is_settled() const {
+  if (!are_volumes_settled()) return false;
+  const auto pools = leader()->api().list("pools", {});
+  return pools && pools->size() == engines_.size() &&
+         std::ranges::all_of(*pools, [](const Json& pool) { return pool["status"]["state"] == "online"; });
+}
+
+bool ControlRun::are_volumes_settled() const {
   control::Control* const control = leader();
   if (control == nullptr) return false;
   control::Api& api = control->api();
   const auto volumes = api.list("volumes", {});
   const auto snapshots = api.list("snapshots", {});
-  const auto pools = api.list("pools", {});
-  if (!volumes || !snapshots || !pools || pools->size() != engines_.size()) return false;
-  for (const Json& pool : *pools) {
-    if (pool["status"]["state"] != "online") return false;
-  }
+  if (!volumes || !snapshots) return false;
   for (const Json& snapshot : *snapshots) {
     if (snapshot["status"]["state"] != "ready") return false;
   }
@@ -372,8 +418,96 @@ void ControlRun::heal() {
   for (const auto& engine : engines_) {
     ask("update", "nodes", engine->name(), Json{{"spec", {{"draining", false}, {"cordoned", false}}}},
         Patience::kUntilDone);
+    ask("update", "pools", "pool-" + engine->name(), Json{{"spec", {{"evacuating", false}}}}, Patience::kUntilDone);
   }
   wait_until_settled(kHealMax, "what was asked for does not come about");
+  if (!plan_.is_rebalancing || !go_on()) return;
+  // What begins by itself ends too.
+  world_->run_for(seconds(20));
+  rebalance("off");
+  wait_until_settled(kHealMax, "moves do not come to an end");
+}
+
+// ---- Other disks
+
+// The others go on without its replicas: until then it would be the state of the art that came back old.
+void ControlRun::await_loss(const std::string& pool) {
+  wait(
+      [&] {
+        const control::Control* const control = leader();
+        if (control == nullptr) return false;
+        for (const auto& [name, volume] : control->cluster().volumes()) {
+          const auto& replicas = volume.value.decision.replicas;
+          if (std::ranges::find(replicas, pool, &control::PlacedReplica::pool) == replicas.end()) continue;
+          const std::vector<control::Condition> conditions = control->conditions(name);
+          const auto redundant = std::ranges::find(conditions, "Redundant", &control::Condition::type);
+          if (redundant == conditions.end() || redundant->is_met) return false;
+        }
+        return true;
+      },
+      kHealMax, "a replica that is away is not missed");
+}
+
+// It says that its disk is another.
+bool ControlRun::has_failed(const std::string& pool) const {
+  if (leader() == nullptr) return false;
+  const auto found = leader()->api().get("pools", pool);
+  return found && (*found)["status"]["state"] == "failed" && found->at("status").contains("why");
+}
+
+// As a person does it who has put a blank disk there.
+void ControlRun::replace_pool(EngineProcess& engine) {
+  const std::string pool = "pool-" + engine.name();
+  if (disk_of(engine).content().allocated_bytes() != 0) {
+    world_->crash(engine.node(), CrashKind::kProcessKilled);
+    disk_of(engine).replace(blank());
+    world_->restart(engine.node());
+    wait([&] { return has_failed(pool); }, kHealMax, "a blank disk is not missed");
+  }
+  ask("remove", "pools", pool, {}, Patience::kUntilDone);
+  wait([&] { return leader() != nullptr && leader()->cluster().find<control::Pool>(pool) == nullptr; }, kHealMax,
+       "a pool whose disk is gone cannot be deleted");
+  make_pool(engine);
+}
+
+// A node comes back with a blank disk, with that of another, or with what its own was long ago.
+void ControlRun::swap_a_disk() {
+  if (!go_on()) return;
+  EngineProcess& engine = *engines_[random().below(engines_.size())];
+  const std::string pool = "pool-" + engine.name();
+  for (const auto& [name, volume] : leader()->cluster().volumes()) {
+    const auto& replicas = volume.value.decision.replicas;
+    if (std::ranges::find(replicas, pool, &control::PlacedReplica::pool) == replicas.end()) continue;
+    // Nobody else has it, or has room for another one of it.
+    if (replicas.size() < 2 || replicas.size() == engines_.size()) return;
+  }
+  const size_t index = static_cast<size_t>(
+      std::ranges::find_if(engines_, [&](const auto& each) { return each.get() == &engine; }) - engines_.begin());
+  const uint64_t kind = random().below(3);
+  world_->mark("swap_disk", kind);
+  world_->allow_error("engine.pool_not_imported");
+  world_->crash(engine.node(), CrashKind::kProcessKilled);
+  await_loss(pool);
+  if (!go_on()) return;
+  const sim::DiskContent others = disk_of(*engines_[(index + 1) % engines_.size()]).content();
+  disk_of(engine).replace(kind == 0 ? blank() : kind == 1 ? others : old_disks_[index]);
+  world_->restart(engine.node());
+  if (kind != 2) {
+    wait([&] { return has_failed(pool); }, kHealMax, "it is not said that a disk is another");
+    wait_until([&] { return are_volumes_settled(); }, kHealMax, "what a lost disk had is not made up for");
+    if (go_on()) replace_pool(engine);
+  }
+  wait_until_settled(kHealMax, "a node with another disk does not come into use");
+  if (!go_on()) return;
+  for (const Uuid& id : engine.replicas()) {
+    if (!wanted_replicas().contains(id)) strangers_.insert(id);
+  }
+  const auto is_reported = [&](const Uuid& id) {
+    return std::ranges::any_of(leader()->api().events(0, "replicas/" + to_string(id)),
+                               [](const Json& event) { return event["reason"] == "Orphan"; });
+  };
+  wait([&] { return leader() != nullptr && std::ranges::all_of(strangers_, is_reported); }, kHealMax,
+       "replicas that nobody needs are not reported");
 }
 
 // All that it knew is made anew from what engines hold.
@@ -431,12 +565,11 @@ void ControlRun::verify() {
   if (!go_on()) return;
   wait_until_settled(kHealMax, "it does not stay as it was asked for");
   if (!go_on()) return;
-  if (random().coin()) lose_the_store();
+  // What an old disk brought back would be taken for a volume that was lost.
+  if (random().coin() && strangers_.empty()) lose_the_store();
   if (!go_on()) return;
-  std::set<Uuid> wanted;
-  for (const auto& [name, volume] : leader()->cluster().volumes()) {
-    for (const control::PlacedReplica& replica : volume.value.decision.replicas) wanted.insert(replica.id);
-  }
+  std::set<Uuid> wanted = wanted_replicas();
+  wanted.insert(strangers_.begin(), strangers_.end());
   for (const auto& engine : engines_) {
     for (const Uuid& id : engine->replicas()) {
       if (wanted.erase(id) == 0)
@@ -464,6 +597,7 @@ Outcome ControlRun::run() {
     if (go_on()) cause();
   }
   heal();
+  if (plan_.is_swapping) swap_a_disk();
   verify();
   Outcome outcome = outcome_of(*world_, go_on());
   outcome.engines.acknowledged = cluster_.acknowledged;
