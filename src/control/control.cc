@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -121,12 +122,16 @@ std::unexpected<Problem> Control::not_leading() const {
 // ---- Nodes
 
 Task<void> Control::watch_nodes() {
+  // Since when it has listened: a process that stood still itself heard nobody, and takes nobody's silence for an end.
+  Instant listening_since{};
+  Instant last_look = home_.reactor.now();
   while (co_await sleep(home_.reactor, kLook, *ruling_)) {
     const Instant now = home_.reactor.now();
+    if (now - std::exchange(last_look, now) > settings_.lost_after / 2) listening_since = now;
     for (const auto& [name, report] : cluster_.reports()) {
-      if (report.is_ready && now - report.heard > settings_.lost_after) {
-        lose(name, fmt::format("it has given no sign of life for {} ms", (now - report.heard) / milliseconds(1)));
-      }
+      const Duration silence = now - std::max(report.heard, listening_since);
+      if (!report.is_ready || silence <= settings_.lost_after) continue;
+      lose(name, fmt::format("it has given no sign of life for {} ms", (now - report.heard) / milliseconds(1)));
     }
   }
 }

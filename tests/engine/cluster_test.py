@@ -27,6 +27,7 @@ VOLUME_MIB = 32
 LOAD_MIB = 4
 LOAD_DEPTH = 4
 LOAD_SECONDS_MAX = 600  # it is told to end
+LOST_AFTER_SECONDS = 2  # control's default
 
 fairlead = None
 keeps_folders = False
@@ -80,6 +81,9 @@ class ClusterCase(unittest.TestCase):
     def pools(self):
         return sorted((pool["name"], pool["id"], pool["spec"]["node"], pool["spec"]["disks"])
                       for pool in self.cluster.get("/v1/pools")["items"])
+
+    def times_lost(self):
+        return sum(event["reason"] == "Lost" for event in self.cluster.get("/v1/events")["items"])
 
     def await_target(self, other_than):
         """Who serves the volume instead."""
@@ -205,6 +209,23 @@ class ClusterTest(ClusterCase):
             self.assertNotEqual(self.await_target(other_than=target.name), target.name)
             load.await_io()
             target.start()
+
+    def test_control_is_paused(self):
+        """Engines that it did not hear because it stood still are not lost."""
+        cluster = self.cluster
+        with self.load() as load:
+            target = self.target()
+            lost = self.times_lost()
+            resume = time.monotonic() + 2 * LOST_AFTER_SECONDS
+            with cluster.control_paused():
+                wait_until(lambda: time.monotonic() > resume, "time stands still")
+            load.await_io()
+            cluster.await_well(VOLUME)
+            # Whoever was silent for so long since then would be lost by now.
+            resume = time.monotonic() + LOST_AFTER_SECONDS
+            wait_until(lambda: time.monotonic() > resume, "time stands still")
+            self.assertEqual(self.times_lost(), lost)
+            self.assertEqual(self.target(), target)
 
     def test_store_is_lost(self):
         cluster = self.cluster
