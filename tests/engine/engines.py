@@ -5,8 +5,10 @@ import json
 import os
 import pathlib
 import queue
+import random
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -52,11 +54,24 @@ def prepare_child(node):
         node.enter()
 
 
+def lasting_port(host):
+    """A free one that stays so while its engine is away: the system gives it to nobody's outgoing connection."""
+    first_given = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(2048, first_given)
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+
+
 class Engine:
     """One engine, life after life: its pool, its address, and its process while there is one.
 
-    Each has a loopback address of its own if none is said, or lives on a node of a network. Its port is chosen by the
-    system in its first life, and kept. `advertise` is what hosts reach it as, if not by its address. `disk` is what it
+    Each has a loopback address of its own if none is said, or lives on a node of a network. Its port is chosen in its
+    first life, and kept. `advertise` is what hosts reach it as, if not by its address. `disk` is what it
     takes as its pool; when there is none a pool is made in a file.
     """
 
@@ -69,9 +84,10 @@ class Engine:
         self.node = node
         self._log = open(pathlib.Path(directory) / f"engine{number}.log", "ab")
         self._process = None
-        self.port = 0
         self.number = number
         self.host = node.address if node else host or f"127.0.0.{10 + number}"
+        # Others connect from an address that is said, too.
+        self.port = lasting_port(host) if host and not node else 0
         self.disk = disk or pathlib.Path(directory) / f"engine{number}.img"
         self.replica = str(uuid.UUID(int=0x4000_8000_0000_0000_0000 + number + 1))
         if not disk:
