@@ -66,6 +66,11 @@ Task<void> MirrorSide::equalise(Operation& operation) {
     const Mutex::Guard guard = co_await equalising_.lock();
     while (!failing_ && can_equalise(operation)) {
       const Slot source = *choose_source(operation);
+      if ((current(operation, operation.done) & bit(source)) == 0) {
+        // Those that are equal are so to one that is not there: to be made equal to this one.
+        operation.sent &= static_cast<SlotMask>(~operation.done);
+        operation.done = 0;
+      }
       const SlotMask to = sinks(operation) & static_cast<SlotMask>(~bit(source));
       co_await equalise_from(operation, source, to);
     }

@@ -283,6 +283,32 @@ TEST(SideTest, ASourceThatFailsIsReplacedByAnother) {
   EXPECT_TRUE(bed.are_equal(1, 2));
 }
 
+// What was made equal to a source that is broken by now is not equal to the next one.
+TEST(SideTest, AnotherSourceIsEqualToNobodyYet) {
+  SideBed bed(2);
+  bed.hold();
+  Asked& write = bed.write(0, kBlock, kA);
+  bed.replicas[1]->content[5] = kB;
+  for (const auto& replica : bed.replicas) replica->end(0, fail(Code::kNoSpace));
+  bed.run();
+  bed.replicas[0]->end(0);  // the read of the source
+  bed.run();
+  bed.replicas[1]->end(0, fail(Code::kConnectionLost));
+  bed.hold(false);
+  bed.replace(1);
+  bed.configure();
+  // Before it was begun anew, from the same source.
+  bed.slot(0).is_broken = true;
+  bed.configure();
+  bed.run();
+  EXPECT_FALSE(write.is_answered());
+  bed.replace(0);
+  bed.configure();
+  bed.run();
+  EXPECT_TRUE(write.has_failed(Code::kNoSpace));
+  EXPECT_TRUE(bed.are_equal(0, 1));
+}
+
 TEST(SideTest, WhoRefusesWhatAnotherHasDoneIsAFault) {
   SideBed bed(2);
   bed.replicas[1]->fails = Code::kNoSpace;
