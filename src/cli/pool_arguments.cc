@@ -74,7 +74,8 @@ std::expected<uint32_t, Complaint> parse_unit(const std::string& text, uint32_t 
 
 // Whether the command looks only. A pool that is imported is written to, so `show` is not one of them.
 bool reads_only(PoolAction action) {
-  return action == PoolAction::kList || action == PoolAction::kInspect || action == PoolAction::kCheck;
+  return action == PoolAction::kList || action == PoolAction::kInspect || action == PoolAction::kCheck ||
+         action == PoolAction::kAccept;
 }
 
 std::expected<void, Complaint> check_labels(const ObjectArguments& arguments, ObjectPlan& plan) {
@@ -112,9 +113,9 @@ std::expected<void, Complaint> check_object_size(const ObjectArguments& argument
 }  // namespace
 
 std::string_view command_name(PoolAction action) {
-  constexpr std::array<std::string_view, 7> kNames = {
+  constexpr std::array<std::string_view, 8> kNames = {
       "offline pool create",  "offline pool destroy", "offline pool list", "offline pool show",
-      "offline pool inspect", "offline pool check",   "offline pool grow"};
+      "offline pool inspect", "offline pool check",   "offline pool grow", "offline pool accept"};
   return kNames.at(static_cast<size_t>(action));
 }
 
@@ -130,6 +131,7 @@ std::expected<PoolPlan, Complaint> check(const PoolArguments& arguments) {
   PoolPlan plan;
   plan.action = arguments.action;
   plan.force = arguments.force;
+  plan.state_directory = arguments.state_directory;
   plan.json = arguments.json;
   if (arguments.disks.empty()) return std::unexpected("give the pool's disks: files, partitions or block devices");
   std::optional<uint64_t> size;

@@ -13,7 +13,7 @@
 
 namespace fairlead::cli {
 
-enum class PoolAction : uint8_t { kCreate, kDestroy, kList, kShow, kInspect, kCheck, kGrow };
+enum class PoolAction : uint8_t { kCreate, kDestroy, kList, kShow, kInspect, kCheck, kGrow, kAccept };
 // "offline pool create".
 std::string_view command_name(PoolAction action);
 
@@ -26,6 +26,7 @@ struct PoolArguments {
   std::string extent = {};  // empty: the default
   std::string unit = {};    // likewise
   std::vector<std::string> add = {};
+  std::string state_directory = {};
   bool force = false;
   bool json = false;
 };
@@ -35,6 +36,7 @@ struct PoolPlan {
   std::vector<OpenDisk> disks;
   std::vector<OpenDisk> add;
   pool::CreateOptions create;
+  std::string state_directory;
   bool force = false;
   bool json = false;
 };

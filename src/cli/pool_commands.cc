@@ -107,6 +107,16 @@ void PoolCommands::add_pool_commands(CLI::App& pool) {
       ->allow_extra_args(false);
   grow.app->add_option("--size", grow.arguments.size, "Of files that --add makes");
   grow.app->add_flag("--force", grow.arguments.force, "Adds disks that hold something. What it is is lost");
+
+  auto& accept = add(pool, PoolAction::kAccept, "Let an engine take a pool whose disks were rolled back");
+  accept.app
+      ->add_option("--state-dir", accept.arguments.state_directory, "The state directory of the engine, which is ended")
+      ->check(CLI::ExistingDirectory)
+      ->required();
+  accept.app->footer(
+      "An engine refuses disks that hold an older state of a pool than it has seen: their replicas would count as\n"
+      "complete, and lack what was acknowledged since. Accept that only where no other replica has the data;\n"
+      "else delete the pool, and have its replicas made anew on blank disks.");
 }
 
 void PoolCommands::add_replica_commands(CLI::App& replica) {

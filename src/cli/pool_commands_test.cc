@@ -232,6 +232,23 @@ TEST_F(PoolCommandsTest, RefusalsSayWhatIsThereAndWhatOverrides) {
   EXPECT_THAT(did({"pool", "check", disk("a")}), StartsWith("pool fast: clean"));
 }
 
+TEST_F(PoolCommandsTest, DisksThatWereRolledBackAreTakenWhenTold) {
+  make_pool();
+  const std::string state = disk("state");
+  const auto accept = [&](const std::string& in) {
+    return std::vector<std::string>{"pool", "accept", disk("a"), "--state-dir", in};
+  };
+  EXPECT_THAT(failed(2, accept(disk("nowhere"))), HasSubstr("nowhere"));
+  std::filesystem::create_directory(state);
+  const auto view = Json::parse(did({"pool", "show", disk("a"), "--json"}));
+  const Json seen = {{"pool", view["id"]}, {"batch", 1'000'000}};
+  std::ofstream(state + "/pools.json") << Json{{"version", 1},
+                                               {"pools", {{{"name", "fast"}, {"disks", {disk("a")}}, {"seen", seen}}}}};
+  EXPECT_EQ(did(accept(state)), "pool fast: the engine takes it as it is\n");
+  EXPECT_EQ(did(accept(state)), "pool fast: the engine has not seen a newer state of it\n");
+  EXPECT_THAT(failed(1, {"pool", "accept", disk("none"), "--state-dir", state}), HasSubstr("none"));
+}
+
 TEST_F(PoolCommandsTest, ASecondDiskAndALargerFileAreRoom) {
   make_pool();
   EXPECT_THAT(did({"pool", "grow", disk("a")}), HasSubstr("no more room"));

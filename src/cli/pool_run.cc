@@ -8,8 +8,10 @@
 #include "cli/pool_disks.h"
 #include "cli/pool_report.h"
 #include "engine/pool_disks.h"
+#include "engine/state_directory.h"
 #include "io/aligned_bytes.h"
 #include "io/runtime.h"
+#include "io/small_files.h"
 
 namespace fairlead::cli {
 namespace {
@@ -172,6 +174,23 @@ Task<Outcome> list(Shard& shard, const PoolPlan& plan) {
   co_return Outcome();
 }
 
+Task<Outcome> accept(Shard& shard, const PoolPlan& plan) {
+  auto disks = open_disks(shard, plan.disks);
+  if (!disks) co_return std::unexpected(disks.error());
+  const auto report = co_await pool::check_pool(shard, std::move(*disks), shard.storage.boot_id());
+  if (!report || !report->superblock) co_return complaint("{}: no pool", fmt::join(paths_of(plan.disks), ", "));
+  const std::string& name = report->superblock->name;
+  auto files = open_small_files(shard.reactor, plan.state_directory);
+  if (!files) co_return complaint("--state-dir {}", to_string(files.error()));
+  auto state = co_await engine::StateDirectory::open(shard, **files);
+  if (!state) co_return std::unexpected(to_string(state.error()));
+  const auto forgotten = co_await (*state)->forget_seen(report->superblock->pool_id);
+  if (!forgotten) co_return std::unexpected(to_string(forgotten.error()));
+  print(*forgotten ? fmt::format("pool {}: the engine takes it as it is\n", name)
+                   : fmt::format("pool {}: the engine has not seen a newer state of it\n", name));
+  co_return Outcome();
+}
+
 Task<Outcome> grow(Shard& shard, const PoolPlan& plan) {
   auto pool = co_await import_pool({&shard}, plan.disks);
   if (!pool) co_return std::unexpected(pool.error());
@@ -240,6 +259,8 @@ Task<int> act(Shard& shard, const PoolPlan& plan) {
       return finish(command, show(shard, plan));
     case PoolAction::kGrow:
       return finish(command, grow(shard, plan));
+    case PoolAction::kAccept:
+      return finish(command, accept(shard, plan));
     case PoolAction::kInspect:
     case PoolAction::kCheck:
       return look(shard, plan);

@@ -30,7 +30,8 @@ Management::Management(std::vector<Shard*> shards, Engine& engine, StateDirector
       directory_(directory),
       options_(std::move(options)),
       run_id_(shards_.front()->random.uuid()),
-      idle_(shards_.front()->reactor) {}
+      idle_(shards_.front()->reactor),
+      scope_(shards_.front()->reactor) {}
 
 Management::~Management() { FL_CHECK(is_stopping_ && under_way_ == 0); }
 
@@ -64,6 +65,8 @@ void Management::begin_stop() {
 Task<void> Management::stop() {
   begin_stop();
   while (under_way_ > 0) co_await idle_.wait();
+  ending_.cancel();
+  co_await scope_.close();
 }
 
 // ---- Who may change what, and when

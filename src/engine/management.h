@@ -15,8 +15,10 @@
 #include <vector>
 
 #include "api/engine/v1/engine.pb.h"
+#include "async/cancel.h"
 #include "async/event.h"
 #include "async/mutex.h"
+#include "async/scope.h"
 #include "base/problem.h"
 #include "engine/engine.h"
 #include "engine/state_directory.h"
@@ -32,6 +34,9 @@ struct ManagementOptions {
   std::map<std::string, std::string> labels;
   pool::CreateOptions create;  // of pools that are made here; the name is the request's
   pool::ImportOptions import;
+  // How often it is noted in the state directory how far the pools have come, when they have: disks that hold an older
+  // state than the last note says are refused at the next start.
+  Duration note_interval = std::chrono::seconds(10);
 };
 
 class Management {
@@ -118,6 +123,7 @@ class Management {
   Task<Outcome<void>> bring_in(PoolRecord record);
   Task<Outcome<void>> add_disks(PoolRecord record, Paths paths, uint64_t file_size_bytes);
   Task<Outcome<void>> destroy(PoolRecord record);
+  Task<void> note_progress();
   std::string disks_of(const std::string& pool) const;
 
   // management_state.cc
@@ -143,6 +149,8 @@ class Management {
   Event idle_;
   uint64_t sequence_ = 0;
   EncodedState last_;  // that was reported
+  CancelSource ending_;
+  Scope scope_;
 };
 
 }  // namespace fairlead::engine

@@ -59,7 +59,9 @@ Outcome<std::vector<pool::PoolDisk>> Management::open(const Paths& paths, uint64
 
 Task<Outcome<std::unique_ptr<Pool>>> Management::import(Paths paths) {
   FL_CO_TRY(std::vector<pool::PoolDisk> disks, open(paths, 0));
-  co_return co_await Pool::import(shards_, std::move(disks), options_.import);
+  pool::ImportOptions options = options_.import;
+  options.seen = directory_.seen();
+  co_return co_await Pool::import(shards_, std::move(disks), options);
 }
 
 // From what create() has refused, it may be what an earlier call made before the engine died.
@@ -121,6 +123,18 @@ Task<Outcome<void>> Management::bring_in(PoolRecord record) {
 
 Task<void> Management::start() {
   for (const PoolRecord& pool : std::vector<PoolRecord>(directory_.pools())) (void)co_await bring_in(pool);
+  scope_.spawn(note_progress());
+}
+
+// So that disks which are rolled back, by hand or by whoever gives them, are noticed at the next start.
+Task<void> Management::note_progress() {
+  while (co_await sleep(shards_.front()->reactor, options_.note_interval, ending_)) {
+    std::map<std::string, pool::Progress> seen;
+    for (const Pool* const pool : engine_.pools()) seen.emplace(pool->name(), pool->progress());
+    if (const Outcome<void> noted = co_await directory_.note_seen(std::move(seen)); !noted) {
+      log_warn("engine.progress_not_noted", {{"error", to_string(noted.error())}});
+    }
+  }
 }
 
 Task<Outcome<v1::Done>> Management::create_pool(v1::CreatePoolRequest request) {

@@ -240,6 +240,12 @@ class ManagementTest : public testing::Test {
     EXPECT_TRUE(co_await files_.replace("pools.json", std::move(pools)));
     is_done = true;
   }
+  Task<void> forget_seen(bool& is_done) {
+    auto directory = co_await StateDirectory::open(node_.shard(0), files_);
+    const auto forgotten = co_await (*directory)->forget_seen((*directory)->seen().at(0).pool);
+    EXPECT_TRUE(forgotten && *forgotten);
+    is_done = true;
+  }
   template <typename Request>
   Task<void> ask_aside(std::string method, Request request) {
     Outcome<v1::Done> answer = problem(Code::kInternal, "no answer at all");
@@ -380,6 +386,46 @@ TEST_F(ManagementTest, APoolThatCannotBeImportedIsReported) {
   for (const v1::PoolState& each : state().pools()) EXPECT_EQ(each.trouble(), "");
   restart();
   for (const v1::PoolState& each : state().pools()) EXPECT_EQ(each.trouble(), "");
+}
+
+// As a machine that is rolled back to a snapshot of its disk: replicas would count that lack what was acknowledged.
+TEST_F(ManagementTest, AnOlderStateOfAPoolIsNotTaken) {
+  EXPECT_EQ(tell("CreatePool", pool()), "");
+  world_.run_for(seconds(20));
+  const sim::DiskContent older = world_.find_disk(node_, "/pool/a")->content();
+  EXPECT_EQ(tell("CreateReplica", replica(1, 10)), "");
+  world_.run_for(seconds(20));
+  const auto swap = [&](const sim::DiskContent& content) {
+    world_.crash(node_, sim::CrashKind::kProcessKilled);
+    const sim::DiskContent before = world_.find_disk(node_, "/pool/a")->content();
+    world_.find_disk(node_, "/pool/a")->replace(content);
+    world_.restart(node_);
+    await([&] { return is_ready_; });
+    return before;
+  };
+  const sim::DiskContent newer = swap(older);
+  world_.allow_error("engine.pool_not_imported");
+  EXPECT_THAT(state().pools(0).trouble(), HasSubstr("an older state than it was seen in"));
+  v1::ImportPoolRequest import;
+  import.add_disks("/pool/a");
+  EXPECT_THAT(tell("ImportPool", import), HasSubstr("an older state"));
+  v1::DestroyPoolRequest destroy;
+  destroy.set_name("tank");
+  EXPECT_THAT(tell("DestroyPool", destroy), HasSubstr("an older state"));
+  swap(newer);
+  EXPECT_EQ(state().pools(0).trouble(), "");
+  EXPECT_EQ(state().replicas().size(), 1);
+
+  // Somebody wants it so.
+  (void)swap(older);
+  std::string pools = **files_.read("pools.json");
+  EXPECT_THAT(pools, HasSubstr("\"seen\""));
+  bool is_forgotten = false;
+  world_.spawn(node_, 0, forget_seen(is_forgotten));
+  await([&] { return is_forgotten; });
+  restart();
+  EXPECT_EQ(state().pools(0).trouble(), "");
+  EXPECT_TRUE(state().replicas().empty());
 }
 
 TEST_F(ManagementTest, ALeaderThatWasFollowedIsRefused) {

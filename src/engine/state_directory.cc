@@ -28,6 +28,13 @@ bool is_pool(const Json& json) {
   if (!json.is_object() || !json.contains("name") || !json["name"].is_string()) return false;
   if (!json.contains("disks") || !are_texts(json["disks"])) return false;
   if (json.contains("joining") && !are_texts(json["joining"])) return false;
+  if (json.contains("seen")) {
+    const Json& seen = json["seen"];
+    if (!seen.is_object() || !seen.contains("pool") || !seen["pool"].is_string() || !seen.contains("batch") ||
+        !seen["batch"].is_number_unsigned() || !parse_uuid(seen["pool"].get_ref<const std::string&>())) {
+      return false;
+    }
+  }
   if (!json.contains("labels")) return true;
   return json["labels"].is_object() &&
          std::ranges::all_of(json["labels"], [](const Json& each) { return each.is_string(); });
@@ -83,6 +90,10 @@ Outcome<void> StateDirectory::read_pools(const std::string& text) {
     PoolRecord pool{.name = each["name"], .disks = each["disks"]};
     if (each.contains("joining")) pool.joining = each["joining"];
     if (each.contains("labels")) pool.labels = each["labels"];
+    if (each.contains("seen")) {
+      const Json& seen = each["seen"];
+      seen_[pool.name] = {.pool = *parse_uuid(seen["pool"].get_ref<const std::string&>()), .batch = seen["batch"]};
+    }
     pools_.push_back(std::move(pool));
   }
   return {};
@@ -93,6 +104,12 @@ const PoolRecord* StateDirectory::find_pool(const std::string& name) const {
   return found == pools_.end() ? nullptr : &*found;
 }
 
+std::vector<pool::Progress> StateDirectory::seen() const {
+  std::vector<pool::Progress> all;
+  for (const auto& [name, progress] : seen_) all.push_back(progress);
+  return all;
+}
+
 Task<Outcome<void>> StateDirectory::write_node(uint64_t leader) {
   const Json json = {{"version", kVersion}, {"id", to_string(node_)}, {"leader", leader}};
   FL_CO_TRY_VOID(co_await files_.replace(kNodeFile, text_of(json)));
@@ -100,12 +117,20 @@ Task<Outcome<void>> StateDirectory::write_node(uint64_t leader) {
   co_return Outcome<void>();
 }
 
-Task<Outcome<void>> StateDirectory::write_pools(std::vector<PoolRecord> pools) {
+Task<Outcome<void>> StateDirectory::write_pools(std::vector<PoolRecord> pools, Seen seen) {
   Json list = Json::array();
-  for (const PoolRecord& pool : pools) list.push_back(to_json(pool));
+  std::erase_if(seen, [&](const auto& each) { return std::ranges::count(pools, each.first, &PoolRecord::name) == 0; });
+  for (const PoolRecord& pool : pools) {
+    Json entry = to_json(pool);
+    if (const auto of = seen.find(pool.name); of != seen.end()) {
+      entry["seen"] = {{"pool", to_string(of->second.pool)}, {"batch", of->second.batch}};
+    }
+    list.push_back(std::move(entry));
+  }
   const Json json = {{"version", kVersion}, {"pools", std::move(list)}};
   FL_CO_TRY_VOID(co_await files_.replace(kPoolsFile, text_of(json)));
   pools_ = std::move(pools);
+  seen_ = std::move(seen);
   co_return Outcome<void>();
 }
 
@@ -121,14 +146,30 @@ Task<Outcome<void>> StateDirectory::keep_pool(PoolRecord pool) {
   std::erase_if(pools, [&](const PoolRecord& each) { return each.name == pool.name; });
   pools.push_back(std::move(pool));
   std::ranges::sort(pools, {}, &PoolRecord::name);
-  co_return co_await write_pools(std::move(pools));
+  co_return co_await write_pools(std::move(pools), seen_);
 }
 
 Task<Outcome<void>> StateDirectory::forget_pool(std::string name) {
   const Mutex::Guard guard = co_await changing_.lock();
   std::vector<PoolRecord> pools = pools_;
   std::erase_if(pools, [&](const PoolRecord& each) { return each.name == name; });
-  co_return co_await write_pools(std::move(pools));
+  co_return co_await write_pools(std::move(pools), seen_);
+}
+
+Task<Outcome<void>> StateDirectory::note_seen(Seen seen) {
+  const Mutex::Guard guard = co_await changing_.lock();
+  seen.insert(seen_.begin(), seen_.end());
+  if (seen == seen_) co_return Outcome<void>();
+  co_return co_await write_pools(pools_, std::move(seen));
+}
+
+Task<Outcome<bool>> StateDirectory::forget_seen(Uuid pool) {
+  const Mutex::Guard guard = co_await changing_.lock();
+  Seen seen = seen_;
+  const size_t known = std::erase_if(seen, [&](const auto& each) { return each.second.pool == pool; });
+  if (known == 0) co_return false;
+  FL_CO_TRY_VOID(co_await write_pools(pools_, std::move(seen)));
+  co_return true;
 }
 
 }  // namespace fairlead::engine

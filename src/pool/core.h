@@ -80,7 +80,8 @@ class PoolCore final : public JournalSink {
   // Writes the first checkpoint of a new, empty pool. After it only the destructor.
   Task<Result<void>> format();
   // Reads everything, takes the pool and starts the background's tasks.
-  Task<Result<void>> load(Uuid boot_id);
+  Task<Result<void>> load(Uuid boot_id, std::vector<Progress> seen);
+  Progress progress() const { return {.pool = superblock_.pool_id, .batch = journal_->durable().value}; }
   Task<Result<uint64_t>> grow();
   // `device` is that of the home shard.
   Task<Result<void>> add_disk(std::shared_ptr<BlockSource> source, std::unique_ptr<BlockDevice> device);

@@ -94,10 +94,19 @@ Task<Result<void>> PoolCore::format() {
   co_return co_await checkpoint_up_to({});
 }
 
-Task<Result<void>> PoolCore::load(Uuid boot_id) {
+Task<Result<void>> PoolCore::load(Uuid boot_id, std::vector<Progress> seen) {
   FL_CO_TRY(Directory directory, co_await read_directory());
   FL_CO_TRY_VOID(restore(std::move(directory)));
   FL_CO_TRY_VOID(co_await replay(boot_id));
+  const auto is_newer = [&](const Progress& known) {
+    return known.pool == superblock_.pool_id && known.batch > journal_->applied().value;
+  };
+  if (std::ranges::any_of(seen, is_newer)) {
+    co_return fail(
+        Code::kInvalidArgument,
+        "its disks hold an older state than it was seen in: put the newer ones back, or have its replicas made "
+        "anew on blank disks; if nothing else has the data, fairlead offline pool accept takes it as it is");
+  }
   FL_CO_TRY_VOID(co_await account_places());
   // What was read is on stable storage before anything is built on it: batches that only a cache holds would otherwise
   // be dropped by the next import, whose pool would still think it has the places that they gave up.

@@ -234,6 +234,42 @@ Task<void> all_older(Bed& bed) {
 }
 TEST(ImportTest, AnOlderCopyOfAllDisksIsAPool) { Bed(disks_of(2)).run(all_older); }
 
+Task<Outcome<std::unique_ptr<Pool>>> import_knowing(Bed& bed, Progress seen) {
+  ImportOptions options;
+  options.seen = {seen};
+  co_return co_await bed.import(options);
+}
+// Nobody can tell from the disks alone: who knows how far the pool had come is told.
+Task<void> all_older_than_seen(Bed& bed) {
+  co_await make_filled(bed);
+  const std::array old = {bed.image(0), bed.image(1)};
+  auto pool = co_await bed.must_import();
+  CO_ASSERT_TRUE(pool != nullptr);
+  const Progress before = pool->progress();
+  EXPECT_EQ(before.pool, pool->id());
+  EXPECT_TRUE((co_await pool->create_replica({.name = "later", .size_bytes = kReplicaBytes})).has_value());
+  EXPECT_TRUE(co_await pool->checkpoint());
+  const Progress seen = pool->progress();
+  EXPECT_GT(seen.batch, before.batch);
+  co_await end(pool);
+  const std::array newer = {bed.image(0), bed.image(1)};
+  for (size_t i = 0; i < old.size(); ++i) co_await bed.put_image(i, old[i]);
+  const auto refused = co_await import_knowing(bed, seen);
+  EXPECT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().error.code, Code::kInvalidArgument);
+  EXPECT_TRUE(bed.image(0) == old[0] && bed.image(1) == old[1]) << "nothing was written";
+  for (const Progress& other : {before, Progress{.pool = uuid_from_name(seen.pool, "another"), .batch = seen.batch}}) {
+    auto taken = co_await import_knowing(bed, other);
+    EXPECT_TRUE(taken.has_value());
+    if (taken) co_await end(*taken);
+  }
+  for (size_t i = 0; i < newer.size(); ++i) co_await bed.put_image(i, newer[i]);
+  auto taken = co_await import_knowing(bed, seen);
+  EXPECT_TRUE(taken.has_value());
+  if (taken) co_await end(*taken);
+}
+TEST(ImportTest, AnOlderStateThanWasSeenIsRefused) { Bed(disks_of(2)).run(all_older_than_seen); }
+
 Task<void> smaller(Bed& bed) {
   co_await make_filled(bed);
   bed.devices[1]->resize(kDiskBytes - 4096);

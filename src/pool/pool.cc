@@ -252,7 +252,7 @@ Task<Outcome<std::unique_ptr<Pool>>> Pool::import(std::vector<Shard*> shards, st
   for (const FoundDisk& disk : *found) {
     if (outcome) outcome = co_await core->open_on_others(disk.disk.source);
   }
-  if (outcome) outcome = co_await core->load(shards.front()->storage.boot_id());
+  if (outcome) outcome = co_await core->load(shards.front()->storage.boot_id(), options.seen);
   if (!outcome) {
     co_await core->abandon();
     co_return problem(outcome.error(), superblock.name);
@@ -277,6 +277,7 @@ Pool::~Pool() = default;
 Task<Result<void>> Pool::close() { return core_->close(); }
 const std::string& Pool::name() const { return core_->superblock().name; }
 const Uuid& Pool::id() const { return core_->superblock().pool_id; }
+Progress Pool::progress() const { return core_->progress(); }
 PoolStatistics Pool::statistics() const { return core_->statistics(); }
 Task<Result<uint64_t>> Pool::grow() { return core_->grow(); }
 

@@ -90,7 +90,16 @@ struct Changes {
   std::optional<Uuid> volume_id;
 };
 
+// How far a pool has come: the batches of its journal that are on stable storage.
+struct Progress {
+  Uuid pool;
+  uint64_t batch = 0;
+  friend bool operator==(const Progress&, const Progress&) = default;
+};
+
 struct ImportOptions {
+  // Of any pools. Disks that hold an older state of one of these are refused, before anything is written.
+  std::vector<Progress> seen = {};
   // Memory for map pages, 64 KiB at least; 0: 10 MiB for each TiB in the maps, 4 MiB at least.
   uint64_t cache_bytes = 0;
   // How long a change that nobody flushes may stay on volatile storage.
@@ -108,7 +117,8 @@ class Pool {
   // small), kInvalidArgument, kReadOnly, kIo.
   static Task<Outcome<void>> create(Shard& shard, std::vector<PoolDisk> disks, CreateOptions options);
   // Errors: kNotFound (no pool on a disk, or a disk of it is missing), kCorrupt, kInvalidArgument (disks of different
-  // pools, an older copy of a disk, a disk that was removed), kNotSupported (a newer format), kIo.
+  // pools, an older copy of a disk, a disk that was removed, an older state than was seen), kNotSupported (a newer
+  // format), kIo.
   static Task<Outcome<std::unique_ptr<Pool>>> import(std::vector<Shard*> shards, std::vector<PoolDisk> disks,
                                                      ImportOptions options);
   // Makes the disks blank again, as far as a pool is concerned. Errors: as import(); kBusy never: claim the disks.
@@ -124,6 +134,8 @@ class Pool {
 
   const std::string& name() const;
   const Uuid& id() const;
+  // Never goes back, whatever crashes: for ImportOptions::seen.
+  Progress progress() const;
   PoolStatistics statistics() const;
 
   // The disks grew: takes the new room. Returns the bytes gained.

@@ -81,7 +81,8 @@ Task<void> EngineProcess::live() {
                                     .version = "1",
                                     .labels = {},
                                     .create = {},
-                                    .import = {}};
+                                    .import = {},
+                                    .note_interval = milliseconds(500)};
   options.create.extent_bytes = 256 * kKiB;
   options.create.journal_bytes = pool::kJournalBytesMin;
   engine::Management management(shards, engine, **directory, options);
@@ -91,9 +92,13 @@ Task<void> EngineProcess::live() {
   engine::Reporter reporter(*shards[0], management, control);
   co_await management.start();
   reporter.start();
-  if (!node_.stopping(0).is_set()) engine_ = &engine;
+  if (!node_.stopping(0).is_set()) {
+    engine_ = &engine;
+    directory_ = directory->get();
+  }
   co_await node_.stopping(0).wait();
   engine_ = nullptr;
+  directory_ = nullptr;
   management.begin_stop();
   co_await server.close();
   co_await reporter.stop();
@@ -106,6 +111,14 @@ std::vector<Uuid> EngineProcess::replicas() const {
   if (engine_ == nullptr) return ids;
   for (const engine::ReplicaInfo& replica : engine_->replicas()) ids.push_back(replica.id);
   return ids;
+}
+
+uint64_t EngineProcess::progress() const {
+  return engine_ == nullptr || engine_->pools().empty() ? 0 : engine_->pools().front()->progress().batch;
+}
+
+uint64_t EngineProcess::noted() const {
+  return directory_ == nullptr || directory_->seen().empty() ? 0 : directory_->seen().front().batch;
 }
 
 // ---- Hosts

@@ -10,6 +10,7 @@
 
 #include "control/control.h"
 #include "engine/engine.h"
+#include "engine/state_directory.h"
 #include "host/subsystem.h"
 #include "io/small_files.h"
 #include "sim/world.h"
@@ -66,6 +67,9 @@ class EngineProcess {
   // Ids of the replicas that it holds; empty while it is down.
   std::vector<Uuid> replicas() const;
   bool is_ready() const { return engine_ != nullptr; }
+  // Of its one pool; 0: it is down, or has none. How far that has come, and how far it had when that was last noted.
+  uint64_t progress() const;
+  uint64_t noted() const;
 
  private:
   Task<void> live();
@@ -75,7 +79,8 @@ class EngineProcess {
   const std::string name_;
   const std::string management_address_;
   MemoryFiles files_;
-  engine::Engine* engine_ = nullptr;  // of this life
+  engine::Engine* engine_ = nullptr;                   // of this life
+  const engine::StateDirectory* directory_ = nullptr;  // likewise
 };
 
 // A host of one volume: writes and reads, each answer checked. It never fails, and waits for a path for ever.

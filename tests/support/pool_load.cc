@@ -77,8 +77,9 @@ Task<void> PoolLoad::live(Ends ends) {
     auto disks = co_await open_disks(paths);
     phase_ = Phase::kImporting;
     if (!disks || !is_alive(epoch)) break;
-    auto imported = co_await Pool::import(shards, std::move(*disks),
-                                          {.cache_bytes = plan_.cache_bytes, .sync_interval = plan_.sync_interval});
+    auto imported =
+        co_await Pool::import(shards, std::move(*disks),
+                              {.seen = seen_, .cache_bytes = plan_.cache_bytes, .sync_interval = plan_.sync_interval});
     if (imported) {
       pool_ = std::move(*imported);
       if (is_added && is_alive(epoch)) plan_.disks.push_back(adding_);
@@ -122,7 +123,10 @@ Task<void> PoolLoad::work(uint64_t epoch) {
     ++running_;
     world_.spawn(node_, 0, administrator(epoch, random_.next()));
   }
-  while (running_ > 0) co_await sleep(node_.shard(0).reactor, kLook);
+  while (running_ > 0) {
+    co_await sleep(node_.shard(0).reactor, kLook);
+    if (is_alive(epoch)) seen_ = {pool_->progress()};
+  }
 }
 
 // ---- Requests

@@ -129,7 +129,8 @@ class PoolLoad {
   PoolLoadPlan plan_;
   sim::Prng random_;
   std::unique_ptr<pool::Pool> pool_;
-  uint32_t logical_block_ = 4096;  // of the pool
+  std::vector<pool::Progress> seen_;  // of this life and those before
+  uint32_t logical_block_ = 4096;     // of the pool
   Phase phase_ = Phase::kEnded;
   std::array<uint32_t, kDoingCount> doing_{};
   uint32_t running_ = 0;
