@@ -67,6 +67,8 @@ class EnginesRun {
   bool go_on() const { return engines_.failure.empty(); }
   template <typename Predicate>
   void wait(Predicate predicate, Duration limit, const std::string& what);
+  template <typename Predicate>
+  void look_until(Predicate predicate, Duration limit);
   Duration draw_span(uint64_t low_ms, uint64_t high_ms) { return milliseconds(random().skewed(low_ms, high_ms)); }
   sim::Prng& random() { return world_->random(); }
   EngineNode& any_node() { return *engines_.nodes[random().below(engines_.nodes.size())]; }
@@ -151,6 +153,13 @@ void EnginesRun::wait(Predicate predicate, Duration limit, const std::string& wh
   if (!go_on()) return;
   const RunResult result = world_->run_until([&] { return !go_on() || predicate(); }, limit);
   if (result != RunResult::kDone) engines_.fail(fmt::format("{}: {}", what, sim::run_result_name(result)));
+}
+
+// For what takes long to look at: now and then, not after each turn.
+template <typename Predicate>
+void EnginesRun::look_until(Predicate predicate, Duration limit) {
+  const Instant end = world_->now() + limit;
+  while (!predicate() && world_->now() < end) world_->run_for(kLook);
 }
 
 // Pools are made in a world without faults.
@@ -578,11 +587,11 @@ void EnginesRun::heal() {
     const auto is_hopeless = [&, since = world_->now()] {
       return is_unreadable() && world_->now() - since > kUnreadableMax;
     };
-    if (go_on()) (void)world_->run_until([&] { return is_over() || is_hopeless(); }, end - world_->now());
+    if (go_on()) look_until([&] { return is_over() || is_hopeless(); }, end - world_->now());
     if (go_on() && !is_over() && is_unreadable()) {
       mend();
       end = world_->now() + kHealMax;
-      (void)world_->run_until(is_over, kHealMax);
+      look_until(is_over, kHealMax);
     }
   } while (go_on() && engines_.counts.blackouts != blackouts && world_->now() < end);
   mend();
@@ -656,7 +665,7 @@ void EnginesRun::verify() {
   // What the last requests cost a slow replica its place for comes back before all are compared.
   for (const auto& volume : engines_.volumes) {
     if (!go_on() || is_whole(*volume)) continue;
-    (void)world_->run_until([&] { return !go_on() || is_whole(*volume); }, kHealMax);
+    look_until([&] { return !go_on() || is_whole(*volume); }, kHealMax);
     if (go_on() && !is_whole(*volume)) engines_.fail("not whole at rest: " + describe(*volume));
   }
   for (const auto& volume : engines_.volumes) finish_deletions(*volume);
