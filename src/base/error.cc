@@ -32,7 +32,7 @@ constexpr std::array<CodeInfo, kCodeCount> kTable = {{
     {Code::kTimedOut, "timed_out", "timed out", 0x0022, 4, true},
     {Code::kCancelled, "cancelled", "was cancelled", 0x0007, 1, true},
     {Code::kShuttingDown, "shutting_down", "is shutting down", 0x0022, 14, true},
-    {Code::kMiscompare, "miscompare", "differs from what was expected", 0x0285, 9, false},
+    {Code::kMiscompare, "miscompare", "differs from what was expected", 0x0285, 10, false},
     {Code::kFenced, "fenced", "is refused: another target has the volume", 0x0300, 9, false},
     {Code::kInternal, "internal", "failed by a defect of Fairlead", 0x0006, 13, false},
 }};
