@@ -25,6 +25,7 @@ namespace {
 constexpr size_t kCallsOfAConnectionMax = 1000;
 // Trailers travel in headers of 8 KiB, where a byte may take three.
 constexpr size_t kWordsMax = 2000;
+constexpr std::string_view kLocal = "unix:///";
 
 grpc::Status to_status(const Problem& problem) {
   std::string words = to_string(problem);
@@ -44,6 +45,14 @@ Problem why_not_listening(const std::string& address, std::string_view words) {
   return {.error = {.code = Code::kInvalidArgument},
           .detail = fmt::format("cannot listen on {}: {}", address, words.substr(0, kWordsMax)),
           .is_sentence = true};
+}
+
+// As gRPC takes it.
+Outcome<std::string> listening_address(const std::string& address) {
+  if (address.starts_with(kLocal)) return address;
+  const Result<SocketAddress> parsed = parse_socket_address(address, 0);
+  if (!parsed) return problem_of(parsed.error(), address);
+  return to_string(*parsed);
 }
 
 }  // namespace
@@ -140,12 +149,12 @@ Task<void> GrpcServer::State::Call::serve() {
 }
 
 Outcome<uint16_t> GrpcServer::State::start(const Options& options) {
-  const Result<SocketAddress> address = parse_socket_address(options.address, 0);
-  if (!address) return problem_of(address.error(), options.address);
+  FL_TRY(const std::string address, listening_address(options.address));
+  const bool is_local = address.starts_with(kLocal);
   int port = 0;
   grpc::ServerBuilder builder;
   builder.RegisterCallbackGenericService(this);
-  builder.AddListeningPort(to_string(*address), server_credentials(options.tls), &port);
+  builder.AddListeningPort(address, server_credentials(options.tls), &port);
   builder.SetMaxReceiveMessageSize(kMessageBytesMax);
   builder.SetMaxSendMessageSize(kMessageBytesMax);
   // Else two servers may have one address, and callers reach either.
@@ -163,7 +172,7 @@ Outcome<uint16_t> GrpcServer::State::start(const Options& options) {
     server_.reset();
     return std::unexpected(why_not_listening(options.address, words.said()));
   }
-  return static_cast<uint16_t>(port);
+  return static_cast<uint16_t>(is_local ? 0 : port);
 }
 
 Task<void> GrpcServer::State::stop(Duration grace) {

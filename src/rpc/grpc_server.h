@@ -1,4 +1,5 @@
-// GrpcServer: a Service that other processes can call by gRPC over TCP, with mutual TLS when there are files for it.
+// GrpcServer: a Service that other processes can call by gRPC, over TCP, with mutual TLS when there are files for it, or
+// over a socket of this machine.
 // One shard; gRPC has threads of its own, which SIGINT and SIGTERM never reach.
 #pragma once
 
@@ -21,7 +22,7 @@ namespace fairlead::rpc {
 class GrpcServer {
  public:
   struct Options {
-    std::string address;               // IP:PORT, [IPv6]:PORT; port 0: any
+    std::string address;               // IP:PORT, [IPv6]:PORT; port 0: any. Or unix:///PATH, a socket in a folder
     std::optional<TlsFiles> tls = {};  // without: in the clear
     std::string name = "rpc";          // of what is served, for the log
     Duration grace = std::chrono::seconds(2);
@@ -33,7 +34,8 @@ class GrpcServer {
   GrpcServer(const GrpcServer&) = delete;
   GrpcServer& operator=(const GrpcServer&) = delete;
 
-  // Listens; returns the port. Once, or again after stop(). Blocks for some milliseconds. Errors: those of
+  // Listens; returns the port, 0 of unix:///PATH. Once, or again after stop(). A socket that is left at PATH makes way,
+  // whoever may listen there; stop() removes it. Blocks for some milliseconds. Errors: those of
   // check_tls_files(); kBusy (somebody has the address), kInvalidArgument (it is none, or not of this machine),
   // kPermissionDenied, kIo.
   Outcome<uint16_t> start();

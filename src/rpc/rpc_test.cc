@@ -268,6 +268,26 @@ Task<void> fail_to_start(Reactor& reactor) {
   co_await second.server.stop();
 }
 
+Task<void> listen_on_a_socket_of_this_machine(Reactor& reactor) {
+  std::string folder = (std::filesystem::temp_directory_path() / "fairlead-rpc-XXXXXX").string();
+  EXPECT_NE(::mkdtemp(folder.data()), nullptr);
+  const std::string address = "unix://" + folder + "/rpc.sock";
+  for (int i = 0; i < 2; ++i) {
+    TestServer server(reactor, {.address = address});
+    const auto port = server.server.start();
+    EXPECT_TRUE(port && *port == 0);
+    EXPECT_TRUE(std::filesystem::is_socket(folder + "/rpc.sock"));
+    const auto channel = GrpcDialer(reactor, std::nullopt).dial(address);
+    EXPECT_TRUE(co_await call<PoolState>(*channel, kEcho, request_of("a"), kLong));
+    co_await server.server.stop();
+  }
+  TestServer nowhere(reactor, {.address = "unix://" + folder + "/none/rpc.sock"});
+  EXPECT_FALSE(nowhere.server.start());
+  std::filesystem::remove_all(folder);
+}
+
+TEST(GrpcTest, ListensOnASocketOfThisMachine) { run_test(listen_on_a_socket_of_this_machine); }
+
 TEST(GrpcTest, SaysWhyItCannotListen) { run_test(fail_to_start); }
 
 // ---- gRPC's threads
