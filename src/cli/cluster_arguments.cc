@@ -11,6 +11,9 @@
 #include "host/options.h"
 
 namespace fairlead::cli {
+
+using control::percent_encoded;
+using control::server_url;
 namespace {
 
 constexpr std::array<std::string_view, 5> kKinds = {"nodes", "pools", "volumes", "replicas", "snapshots"};
@@ -165,7 +168,7 @@ std::expected<void, Complaint> plan_creation(const ClusterArguments& arguments, 
   if (!spec) return std::unexpected(spec.error());
   const auto labels = parse_labels("--label", arguments.labels, false);
   if (!labels) return std::unexpected(labels.error());
-  plan.change = {.method = Method::kPost,
+  plan.change = {.method = RestMethod::kPost,
                  .path = "/v1/" + plan.kind,
                  .body = {{"name", plan.name}, {"labels", *labels}, {"spec", *spec}}};
   plan.copies_replica_count = arguments.kind == "volumes" && !arguments.source.empty() && !arguments.replicas;
@@ -174,7 +177,7 @@ std::expected<void, Complaint> plan_creation(const ClusterArguments& arguments, 
 }
 
 void plan_patch(ClusterCommandPlan& plan, Json spec, Goal goal) {
-  plan.change = {.method = Method::kPatch, .path = plan.path, .body = {{"spec", std::move(spec)}}};
+  plan.change = {.method = RestMethod::kPatch, .path = plan.path, .body = {{"spec", std::move(spec)}}};
   plan.goal = std::move(goal);
 }
 
@@ -261,12 +264,12 @@ std::expected<void, Complaint> plan_change(const ClusterArguments& arguments, Cl
       plan_patch(plan, {{"preferred_node", arguments.other}}, {.kind = Goal::Kind::kTarget, .text = arguments.other});
       break;
     case ClusterVerb::kDelete:
-      plan.change = {.method = Method::kDelete, .path = plan.path};
+      plan.change = {.method = RestMethod::kDelete, .path = plan.path};
       plan.goal = {.kind = Goal::Kind::kGone};
       break;
     case ClusterVerb::kForce:
       if (!parse_uuid(arguments.trust)) return complain("--trust {}: expected the id of a replica", arguments.trust);
-      plan.change = {.method = Method::kPost, .path = plan.path + "/force", .body = {{"replica", arguments.trust}}};
+      plan.change = {.method = RestMethod::kPost, .path = plan.path + "/force", .body = {{"replica", arguments.trust}}};
       plan.goal = {.kind = Goal::Kind::kAvailable};
       break;
     case ClusterVerb::kAttach:

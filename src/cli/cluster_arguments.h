@@ -8,10 +8,15 @@
 #include <vector>
 
 #include "cli/arguments.h"
-#include "cli/client.h"
 #include "cli/cluster_report.h"
+#include "control/rest_client.h"
 
 namespace fairlead::cli {
+
+using control::RestClient;
+using control::RestMethod;
+using control::RestRequest;
+using control::ServerOptions;
 
 enum class ClusterVerb : uint8_t {
   kList,
@@ -104,7 +109,7 @@ struct ClusterCommandPlan {
   std::string kind;  // "volumes"
   std::string name;
   std::string path;                   // of what is read
-  std::optional<Request> change;      // to be made
+  std::optional<RestRequest> change;  // to be made
   bool copies_replica_count = false;  // of a clone: as many replicas as what it is of has
   Goal goal;                          // after that; kNothing: none
   std::optional<Duration> limit;      // of waiting

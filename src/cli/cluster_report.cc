@@ -279,30 +279,6 @@ std::string sheet_of(std::string_view kind, const Json& one, const Look& look) {
 
 // ---- Fields
 
-const Json& field(const Json& json, std::string_view path) {
-  static const Json nothing;
-  const Json* at = &json;
-  while (!path.empty()) {
-    const size_t end = std::min(path.find('.'), path.size());
-    if (!at->is_object()) return nothing;
-    const auto found = at->find(std::string(path.substr(0, end)));
-    if (found == at->end()) return nothing;
-    at = &*found;
-    path.remove_prefix(std::min(end + 1, path.size()));
-  }
-  return *at;
-}
-
-std::string text_of(const Json& json, std::string_view path) {
-  const Json& found = field(json, path);
-  return found.is_string() ? found.get<std::string>() : "";
-}
-
-uint64_t number_of(const Json& json, std::string_view path) {
-  const Json& found = field(json, path);
-  return found.is_number_unsigned() ? found.get<uint64_t>() : 0;
-}
-
 bool truth_of(const Json& json, std::string_view path) {
   const Json& found = field(json, path);
   return found.is_boolean() && found.get<bool>();

@@ -9,6 +9,7 @@
 #include "async/time.h"
 #include "cli/table.h"
 #include "control/json.h"
+#include "control/rest_client.h"
 
 namespace fairlead::cli {
 
@@ -69,9 +70,9 @@ std::string age_text(uint64_t span_ms);
 std::string span_text(uint64_t span_ms);
 
 // ---- A document's fields, for whoever looks at one. Missing ones, or of another type: empty, 0, false.
-const Json& field(const Json& json, std::string_view path);  // "status.state"; null: there is none
-std::string text_of(const Json& json, std::string_view path);
-uint64_t number_of(const Json& json, std::string_view path);
+using control::field;
+using control::number_of;
+using control::text_of;
 bool truth_of(const Json& json, std::string_view path);
 
 }  // namespace fairlead::cli

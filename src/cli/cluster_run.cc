@@ -11,6 +11,9 @@
 #include "cli/cluster_wait.h"
 
 namespace fairlead::cli {
+
+using control::EventSink;
+using control::percent_encoded;
 namespace {
 
 constexpr Duration kTopInterval = std::chrono::seconds(2);
@@ -106,7 +109,7 @@ class Run {
   const ClusterCommandPlan& plan_;
   Timekeeper& time_;
   const Console console_;
-  Client client_;
+  RestClient client_;
   const Instant begun_;
 };
 
@@ -263,7 +266,7 @@ Outcome<Json> Run::reach_goal() {
 }
 
 Outcome<int> Run::change() {
-  Request request = *plan_.change;
+  RestRequest request = *plan_.change;
   if (plan_.copies_replica_count) {
     const std::string snapshot = text_of(request.body, "spec.source");
     FL_TRY(const Json source, client_.get("/v1/snapshots/" + percent_encoded(snapshot)));
@@ -277,13 +280,13 @@ Outcome<int> Run::change() {
     return 0;
   }
   const std::string resource = resource_name(plan_.kind, {{plan_.kind == "replicas" ? "id" : "name", plan_.name}});
-  const bool is_asked = request.method == Method::kDelete || plan_.verb == ClusterVerb::kCreate;
+  const bool is_asked = request.method == RestMethod::kDelete || plan_.verb == ClusterVerb::kCreate;
   print(fmt::format("{} {}\n", resource, is_asked ? "is asked for" : "is changed"));
   return 0;
 }
 
 Outcome<int> Run::recover() {
-  FL_TRY(const Json found, client_.call({.method = Method::kPost, .path = plan_.path, .body = Json::object()}));
+  FL_TRY(const Json found, client_.call({.method = RestMethod::kPost, .path = plan_.path, .body = Json::object()}));
   std::string text;
   for (const char* const kind : {"volumes", "snapshots"}) {
     for (const Json& name : field(found, kind)) {

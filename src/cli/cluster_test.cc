@@ -16,6 +16,9 @@
 namespace fairlead::cli {
 namespace {
 
+using control::EventParser;
+using control::EventSink;
+
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::StartsWith;
@@ -335,7 +338,7 @@ TEST(ClientTest, AFollowerLeadsToTheLeader) {
   FakeServer follower;
   leader.on("GET /v1/volumes", 200, R"({"items":[]})");
   follower.on("GET /v1/volumes", 503, fmt::format(R"({{"detail":"ask the leader","leader":"{}"}})", leader.address()));
-  Client client({.urls = {follower.url()}});
+  RestClient client({.urls = {follower.url()}});
   EXPECT_TRUE(client.list("/v1/volumes"));
   EXPECT_TRUE(client.list("/v1/volumes"));
   EXPECT_EQ(follower.requests().size(), 1U) << "the one that answered is asked first";
@@ -346,9 +349,9 @@ TEST(ClientTest, TheNextServerIsAskedWhenOneIsAwayOrDoesNotLead) {
   FakeServer other;
   one.on("GET /v1/overview", 503, R"({"detail":"no control process leads the cluster now","code":"unreachable"})");
   other.on("GET /v1/overview", 200, R"({"well":true})");
-  Client client({.urls = {"http://127.0.0.1:1", one.url(), other.url()}});
+  RestClient client({.urls = {"http://127.0.0.1:1", one.url(), other.url()}});
   EXPECT_TRUE(client.get("/v1/overview"));
-  Client lost({.urls = {"http://127.0.0.1:1", one.url()}});
+  RestClient lost({.urls = {"http://127.0.0.1:1", one.url()}});
   const auto none = lost.get("/v1/overview");
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error().error.code, Code::kUnreachable);
@@ -359,7 +362,7 @@ TEST(ClientTest, ListsOfSeveralPages) {
   FakeServer server;
   server.on("GET /v1/nodes?label=a%3Db", 200, R"({"items":[1,2],"continue":"x y"})");
   server.on("GET /v1/nodes?label=a%3Db&continue=x%20y", 200, R"({"items":[3]})");
-  Client client({.urls = {server.url()}, .token = "secret"});
+  RestClient client({.urls = {server.url()}, .token = "secret"});
   const auto all = client.list("/v1/nodes?label=a%3Db");
   ASSERT_TRUE(all) << to_string(all.error());
   EXPECT_THAT(*all, ElementsAre(1, 2, 3));

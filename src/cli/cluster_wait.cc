@@ -87,7 +87,7 @@ namespace {
 
 class Wait {
  public:
-  Wait(Client& client, Timekeeper& time, const Waiting& waiting, ProgressOutput& output)
+  Wait(RestClient& client, Timekeeper& time, const Waiting& waiting, ProgressOutput& output)
       : client_(client),
         time_(time),
         waiting_(waiting),
@@ -113,7 +113,7 @@ class Wait {
  private:
   // Null: there is none, as was wished.
   Outcome<Json> look() {
-    Outcome<Json> found = client_.get(fmt::format("/v1/{}/{}", waiting_.kind, percent_encoded(waiting_.name)));
+    Outcome<Json> found = client_.get(fmt::format("/v1/{}/{}", waiting_.kind, control::percent_encoded(waiting_.name)));
     const bool is_gone = !found && found.error().error.code == Code::kNotFound;
     if (found || is_gone) {
       answered_ = time_.now();
@@ -145,7 +145,7 @@ class Wait {
                                resource_, to_text(waiting_.goal), why));
   }
 
-  Client& client_;
+  RestClient& client_;
   Timekeeper& time_;
   const Waiting& waiting_;
   ProgressOutput& output_;
@@ -158,7 +158,7 @@ class Wait {
 
 }  // namespace
 
-Outcome<Json> wait_for(Client& client, Timekeeper& time, const Waiting& waiting, ProgressOutput& output) {
+Outcome<Json> wait_for(RestClient& client, Timekeeper& time, const Waiting& waiting, ProgressOutput& output) {
   Outcome<Json> found = Wait(client, time, waiting, output).run();
   output.clear();
   return found;

@@ -4,7 +4,6 @@
 #include <optional>
 #include <string>
 
-#include "cli/client.h"
 #include "cli/cluster_arguments.h"
 #include "cli/timekeeper.h"
 
@@ -43,6 +42,6 @@ struct Waiting {
 };
 // Returns the document as it is then; null: it is gone. A server that cannot be reached meanwhile is asked again.
 // Errors: kTimedOut (says what is in the way), kNotFound, kUnreachable (from the beginning, or up to the limit).
-Outcome<Json> wait_for(Client& client, Timekeeper& time, const Waiting& waiting, ProgressOutput& output);
+Outcome<Json> wait_for(RestClient& client, Timekeeper& time, const Waiting& waiting, ProgressOutput& output);
 
 }  // namespace fairlead::cli

@@ -7,6 +7,7 @@
 #include "cli/cluster_commands.h"
 #include "cli/completion.h"
 #include "cli/control.h"
+#include "cli/csi.h"
 #include "cli/doctor.h"
 #include "cli/engine.h"
 #include "cli/engine_options.h"
@@ -240,6 +241,31 @@ class ProcessCommands {
   CLI::App& control_;
 };
 
+// The plugins of an orchestrator.
+class CsiCommands {
+ public:
+  explicit CsiCommands(CLI::App& app)
+      : csi_(*app.add_subcommand("csi", "Serve Kubernetes: the plugins of the Container Storage Interface")),
+        controller_(*csi_.add_subcommand("controller", "Make, publish, grow, snapshot and delete volumes")) {
+    csi_.require_subcommand(1);
+    csi_.fallthrough();  // for --config
+    fairlead::cli::define_csi_controller(controller_, controller_arguments_);
+  }
+  CsiCommands(const CsiCommands&) = delete;
+  CsiCommands& operator=(const CsiCommands&) = delete;
+
+  // None: neither was asked for.
+  std::optional<int> run() const {
+    if (!controller_.parsed()) return std::nullopt;
+    return check_and_run("csi controller", controller_arguments_, fairlead::cli::run_csi_controller);
+  }
+
+ private:
+  fairlead::cli::CsiControllerArguments controller_arguments_;
+  CLI::App& csi_;
+  CLI::App& controller_;
+};
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -252,6 +278,7 @@ int main(int argc, char** argv) {
   CLI::App& serve = *app.add_subcommand("serve", "Export files, devices, a pool or memory as NVMe-oF namespaces");
   define_serve(serve, serve_arguments);
   const ProcessCommands process_commands(app);
+  const CsiCommands csi_commands(app);
   BenchArguments bench_arguments;
   CLI::App& bench = *app.add_subcommand("bench", "Measure a file, a device, a replica or a remote namespace");
   define_bench(bench, bench_arguments);
@@ -284,6 +311,7 @@ int main(int argc, char** argv) {
   }
   if (serve.parsed()) return check_and_run("serve", serve_arguments, fairlead::cli::serve);
   if (const std::optional<int> code = process_commands.run()) return *code;
+  if (const std::optional<int> code = csi_commands.run()) return *code;
   if (bench.parsed()) return check_and_run("bench", bench_arguments, fairlead::cli::bench);
   if (discover.parsed()) return check_and_run("discover", discover_arguments, fairlead::cli::discover);
   if (identify.parsed()) return check_and_run("identify", identify_arguments, fairlead::cli::identify);

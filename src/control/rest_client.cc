@@ -1,4 +1,4 @@
-#include "cli/client.h"
+#include "control/rest_client.h"
 
 #include <algorithm>
 #include <fmt/format.h>
@@ -6,7 +6,7 @@
 
 #include "base/check.h"
 
-namespace fairlead::cli {
+namespace fairlead::control {
 namespace {
 
 constexpr std::string_view kPortDefault = "7400";
@@ -107,6 +107,30 @@ std::string percent_encoded(std::string_view text) {
   return encoded;
 }
 
+const Json& field(const Json& json, std::string_view path) {
+  static const Json nothing;
+  const Json* at = &json;
+  while (!path.empty()) {
+    const size_t end = std::min(path.find('.'), path.size());
+    if (!at->is_object()) return nothing;
+    const auto found = at->find(std::string(path.substr(0, end)));
+    if (found == at->end()) return nothing;
+    at = &*found;
+    path.remove_prefix(std::min(end + 1, path.size()));
+  }
+  return *at;
+}
+
+std::string text_of(const Json& json, std::string_view path) {
+  const Json& found = field(json, path);
+  return found.is_string() ? found.get<std::string>() : "";
+}
+
+uint64_t number_of(const Json& json, std::string_view path) {
+  const Json& found = field(json, path);
+  return found.is_number_unsigned() ? found.get<uint64_t>() : 0;
+}
+
 // ---- Server-sent events
 
 bool EventParser::feed(std::string_view bytes, EventSink& sink) {
@@ -127,7 +151,7 @@ bool EventParser::take_line(std::string_view line, EventSink& sink) {
     const std::string name = std::exchange(name_, "");
     const std::string data = std::exchange(data_, "");
     if (name.empty() && data.empty()) return true;
-    return sink.take(name, control::parse_json(data).value_or(Json()));
+    return sink.take(name, parse_json(data).value_or(Json()));
   }
   const size_t colon = std::min(line.find(':'), line.size());
   std::string_view value = line.substr(std::min(colon + 1, line.size()));
@@ -137,12 +161,12 @@ bool EventParser::take_line(std::string_view line, EventSink& sink) {
   return true;
 }
 
-// ---- Client
+// ---- RestClient
 
-Client::Client(ServerOptions options) : options_(std::move(options)) { FL_CHECK(!options_.urls.empty()); }
+RestClient::RestClient(ServerOptions options) : options_(std::move(options)) { FL_CHECK(!options_.urls.empty()); }
 
 template <typename Ask>
-Outcome<Json> Client::ask_in_turn(Ask ask) {
+Outcome<Json> RestClient::ask_in_turn(Ask ask) {
   std::vector<std::string> waiting = options_.urls;
   std::vector<std::string> asked;
   Problem last;
@@ -155,7 +179,7 @@ Outcome<Json> Client::ask_in_turn(Ask ask) {
       last = answer.error();
       continue;
     }
-    Json json = answer->body.empty() ? Json() : control::parse_json(answer->body).value_or(Json());
+    Json json = answer->body.empty() ? Json() : parse_json(answer->body).value_or(Json());
     if (answer->status >= 200 && answer->status < 300) {
       std::erase(options_.urls, url);
       options_.urls.insert(options_.urls.begin(), url);
@@ -174,18 +198,18 @@ Outcome<Json> Client::ask_in_turn(Ask ask) {
   return std::unexpected(last);
 }
 
-Outcome<Client::Answer> Client::send(const std::string& url, const Request& request) const {
+Outcome<RestClient::Answer> RestClient::send(const std::string& url, const RestRequest& request) const {
   httplib::Client client = connect(url, options_, options_.answer_limit);
   httplib::Headers headers = headers_of(options_);
   if (request.revision) headers.emplace("If-Match", fmt::format("\"{}\"", *request.revision));
-  const std::string body = request.body.is_null() ? "" : control::to_text(request.body);
+  const std::string body = request.body.is_null() ? "" : to_text(request.body);
   const auto ask = [&]() -> httplib::Result {
     switch (request.method) {
-      case Method::kPost:
+      case RestMethod::kPost:
         return client.Post(request.path, headers, body, "application/json");
-      case Method::kPatch:
+      case RestMethod::kPatch:
         return client.Patch(request.path, headers, body, "application/merge-patch+json");
-      case Method::kDelete:
+      case RestMethod::kDelete:
         return client.Delete(request.path, headers);
       default:
         return client.Get(request.path, headers);
@@ -193,16 +217,15 @@ Outcome<Client::Answer> Client::send(const std::string& url, const Request& requ
   };
   const httplib::Result result = ask();
   if (result) return Answer{.status = result->status, .body = result->body};
-  return refuse(Code::kUnreachable,
-                "{}: {}. 'fairlead control' serves a cluster; --server or FAIRLEAD_SERVER says where it is", url,
-                meaning_of(result.error()));
+  return refuse(Code::kUnreachable, "{}: {}. 'fairlead control' serves a cluster; {} says where it is", url,
+                meaning_of(result.error()), options_.named_by);
 }
 
-Outcome<Json> Client::call(const Request& request) {
+Outcome<Json> RestClient::call(const RestRequest& request) {
   return ask_in_turn([&](const std::string& url) { return send(url, request); });
 }
 
-Outcome<std::vector<Json>> Client::list(const std::string& path) {
+Outcome<std::vector<Json>> RestClient::list(const std::string& path) {
   std::vector<Json> all;
   std::string more;
   do {
@@ -219,8 +242,8 @@ Outcome<std::vector<Json>> Client::list(const std::string& path) {
   return all;
 }
 
-Outcome<Client::Answer> Client::stream(const std::string& url, const std::string& path, EventSink& sink,
-                                       Duration silence) const {
+Outcome<RestClient::Answer> RestClient::stream(const std::string& url, const std::string& path, EventSink& sink,
+                                               Duration silence) const {
   httplib::Client client = connect(url, options_, silence);
   Answer answer;
   EventParser parser;
@@ -242,14 +265,13 @@ Outcome<Client::Answer> Client::stream(const std::string& url, const std::string
   if (result || is_enough) return answer;
   // One that had begun, and broke: whoever follows connects anew.
   if (answer.status == 200) return answer;
-  return refuse(Code::kUnreachable,
-                "{}: {}. 'fairlead control' serves a cluster; --server or FAIRLEAD_SERVER says where it is", url,
-                meaning_of(result.error()));
+  return refuse(Code::kUnreachable, "{}: {}. 'fairlead control' serves a cluster; {} says where it is", url,
+                meaning_of(result.error()), options_.named_by);
 }
 
-Outcome<void> Client::follow(const std::string& path, EventSink& sink, Duration silence) {
+Outcome<void> RestClient::follow(const std::string& path, EventSink& sink, Duration silence) {
   FL_TRY_VOID(ask_in_turn([&](const std::string& url) { return stream(url, path, sink, silence); }));
   return {};
 }
 
-}  // namespace fairlead::cli
+}  // namespace fairlead::control

@@ -1,0 +1,98 @@
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fmt/format.h>
+#include <fstream>
+
+#include "cli/csi.h"
+#include "cli/engine_options.h"
+
+namespace fairlead::cli {
+namespace {
+
+constexpr const char* kControlDefault = "http://127.0.0.1:7400";
+constexpr std::string_view kLocal = "unix://";
+
+void define_common(CLI::App& command, CsiArguments& arguments) {
+  command.add_option("--endpoint", arguments.endpoint, "unix:///PATH of the socket to listen on")
+      ->capture_default_str();
+  command
+      .add_option("--control", arguments.control,
+                  "URL[,URL…] of the REST API of 'fairlead control'. Default: http://127.0.0.1:7400")
+      ->delimiter(',');
+  command.add_option("--token-file", arguments.token_file, "The token for it is the first word of this file");
+  command.add_option("--ca", arguments.ca_file,
+                     "PEM file: whose certificates of control processes are trusted. Default: the system's");
+}
+
+std::expected<std::string, Complaint> check_endpoint(const std::string& endpoint) {
+  std::string path = endpoint;
+  if (path.starts_with(kLocal)) path.erase(0, kLocal.size());
+  if (!path.starts_with('/') || path.ends_with('/')) {
+    return std::unexpected(fmt::format("--endpoint {}: expected unix:///PATH", endpoint));
+  }
+  return fmt::format("{}{}", kLocal, path);
+}
+
+std::expected<control::ServerOptions, Complaint> check_servers(const CsiArguments& arguments) {
+  control::ServerOptions servers;
+  servers.named_by = "--control";
+  servers.answer_limit = std::chrono::seconds(15);
+  std::vector<std::string> texts = arguments.control;
+  if (texts.empty()) texts.emplace_back(kControlDefault);
+  for (const std::string& text : texts) {
+    const auto url = control::server_url(text);
+    if (!url) return std::unexpected(fmt::format("--control {}", to_string(url.error())));
+    servers.urls.push_back(*url);
+  }
+  servers.ca_file = arguments.ca_file;
+  if (!arguments.ca_file.empty() && !std::filesystem::exists(arguments.ca_file)) {
+    return std::unexpected(fmt::format("--ca {}: there is no such file", arguments.ca_file));
+  }
+  if (arguments.token_file.empty()) return servers;
+  std::ifstream file(arguments.token_file);
+  if (!file || !(file >> servers.token)) {
+    return std::unexpected(fmt::format("--token-file {}: no token can be read", arguments.token_file));
+  }
+  return servers;
+}
+
+}  // namespace
+
+void define_csi_controller(CLI::App& command, CsiControllerArguments& arguments) {
+  define_common(command, arguments.common);
+  command
+      .add_option("--volumes-per-node", arguments.volumes_per_node,
+                  "No machine gets more volumes than so many. 0: as many as are asked for")
+      ->capture_default_str();
+  command
+      .add_option("--settle-limit", arguments.settle_limit,
+                  "How long a call waits for the cluster to do what was asked; then the orchestrator is told to ask "
+                  "again")
+      ->capture_default_str();
+  command.footer(
+      "Makes, publishes, grows, snapshots and deletes volumes as the orchestrator asks. It keeps nothing: several may\n"
+      "run, one after the other. The token has to be one of an admin.\n"
+      "SIGINT and SIGTERM end it. With systemd: Type=notify.\n"
+      "Example: fairlead csi controller --endpoint unix:///csi/csi.sock --control https://control:7400 --ca ca.pem");
+  command.fallthrough();  // for --config
+  take_environment(command, "FAIRLEAD_CSI_CONTROLLER_");
+}
+
+std::expected<CsiControllerPlan, Complaint> check(const CsiControllerArguments& arguments) {
+  CsiControllerPlan plan;
+  const auto endpoint = check_endpoint(arguments.common.endpoint);
+  if (!endpoint) return std::unexpected(endpoint.error());
+  plan.endpoint = *endpoint;
+  const auto servers = check_servers(arguments.common);
+  if (!servers) return std::unexpected(servers.error());
+  plan.servers = *servers;
+  using std::chrono::milliseconds;
+  const auto limit = parse_span("--settle-limit", arguments.settle_limit,
+                                {milliseconds(100), std::chrono::seconds(3600), "100ms to 1h"});
+  if (!limit) return std::unexpected(limit.error());
+  plan.options = {.settle_limit = *limit, .volumes_per_node_max = arguments.volumes_per_node};
+  plan.runtime = {.shards = 1, .poll = PollMode::kNever, .pinning = Pinning::kNone};
+  return plan;
+}
+
+}  // namespace fairlead::cli
