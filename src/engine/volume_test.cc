@@ -360,6 +360,33 @@ TEST(VolumeTest, ADiskHereThatHangsHoldsNobody) {
   expect_identical(bed, &ledger);
 }
 
+// Both members fail, so nobody can be left out: the volume is taken over anew as soon as its disk goes on.
+Task<void> has_two_that_fail(EngineBed& bed, Ledger& ledger) {
+  Volume volume(bed, 0);
+  co_await volume.start();
+  CO_ASSERT_TRUE(co_await volume.has_members(2));
+  EXPECT_TRUE(co_await volume.write(1, ledger));
+  const uint64_t before = volume.status().record.at.term.number;
+  bed.world.find_disk(bed.engines[0]->node(), "/disk")->hang(seconds(20));
+  HostsWrite caught(2, ledger);
+  volume.device().submit(caught);
+  bed.crash(1, sim::CrashKind::kProcessKilled);
+  (void)co_await sleep(volume.reactor(), milliseconds(500));
+  bed.world.restart(bed.engines[1]->node());
+  CO_ASSERT_TRUE(co_await volume.has_members(2));
+  EXPECT_GT(volume.status().record.at.term.number, before);
+  EXPECT_TRUE(caught.is_answered);
+  EXPECT_TRUE(co_await volume.write(3, ledger));
+  co_await volume.verify(ledger);
+  co_await volume.stop();
+}
+TEST(VolumeTest, ADiskHereThatHangsIsTakenAgainWhenItGoesOn) {
+  EngineBed bed({.engines = 2});
+  Ledger ledger;
+  bed.run_at(0, has_two_that_fail, ledger);
+  expect_identical(bed, &ledger);
+}
+
 // ---- Under load
 
 struct Rounds {

@@ -40,6 +40,8 @@ Task<bool> Reign::seat_members() {
     if (!seat->has_session) co_return false;
     if (!co_await make_large(*seat)) co_return false;
     if (!co_await ask(*seat, GenerationRequest{generation_})) co_return false;
+    // What an earlier reign left behind there has ended by now.
+    co_await sides_.detach(seat->peer.slot);
     const Result<void> attached = co_await sides_.attach(seat->peer.slot, *seat->peer.link);
     if (!attached) {
       lose(*seat, attached.error());
