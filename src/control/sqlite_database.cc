@@ -1,5 +1,6 @@
 #include "control/sqlite_database.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <fmt/format.h>
 #include <sqlite3.h>
@@ -287,9 +288,29 @@ Outcome<std::vector<Entry>> SqliteDatabase::list(const std::string& prefix) {
   return entries;
 }
 
-Outcome<uint64_t> SqliteDatabase::commit(const std::vector<Write>& writes) {
-  Outcome<uint64_t> revision = in_transaction([&] { return commit_locked(writes); });
-  if (!revision && revision.error().error.code == Code::kFenced) lock_.reset();
+std::vector<Outcome<uint64_t>> SqliteDatabase::commit(std::span<const std::vector<Write>* const> changes) {
+  std::vector<Outcome<uint64_t>> outcomes;
+  const Outcome<void> committed = in_transaction([&]() -> Outcome<void> {
+    for (const std::vector<Write>* const writes : changes) {
+      outcomes.push_back(commit_one(*writes));
+      // Some failures, of the disk for example, end the transaction.
+      if (sqlite3_get_autocommit(handle_.get()) != 0) return std::unexpected(outcomes.back().error());
+    }
+    return {};
+  });
+  if (!committed) outcomes.assign(changes.size(), std::unexpected(committed.error()));
+  const auto is_fenced = [](const auto& outcome) { return !outcome && outcome.error().error.code == Code::kFenced; };
+  if (std::ranges::any_of(outcomes, is_fenced)) lock_.reset();
+  return outcomes;
+}
+
+Outcome<uint64_t> SqliteDatabase::commit_one(const std::vector<Write>& writes) {
+  FL_TRY_VOID(execute("SAVEPOINT change"));
+  Outcome<uint64_t> revision = commit_locked(writes);
+  if (!revision) (void)execute("ROLLBACK TO change");
+  if (const Outcome<void> released = execute("RELEASE change"); revision && !released) {
+    return std::unexpected(released.error());
+  }
   return revision;
 }
 

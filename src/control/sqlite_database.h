@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,8 +45,9 @@ class SqliteDatabase {
   Outcome<std::optional<Leadership>> try_to_lead();
   Outcome<std::string> leader_address();
   Outcome<std::vector<Entry>> list(const std::string& prefix);
-  // Requires: check() holds. Gives leadership up when it returns kFenced.
-  Outcome<uint64_t> commit(const std::vector<Write>& writes);
+  // Each change as if it were alone, one after the other; all on stable storage at once. The outcomes are in their
+  // order. Requires: check() holds for each. Gives leadership up when one is kFenced.
+  std::vector<Outcome<uint64_t>> commit(std::span<const std::vector<Write>* const> changes);
 
  private:
   struct Closer {
@@ -67,6 +69,8 @@ class SqliteDatabase {
   Outcome<Leadership> count_leader();
   Outcome<void> check_expectation(const Write& write);
   Outcome<void> apply(const Write& write, uint64_t revision);
+  // Takes it back, and it alone, where that is possible: else the transaction has ended.
+  Outcome<uint64_t> commit_one(const std::vector<Write>& writes);
   Outcome<uint64_t> commit_locked(const std::vector<Write>& writes);
   // Runs `work` in a transaction that writes; takes it back when that fails.
   template <typename Work>

@@ -14,6 +14,8 @@ SqliteStore::SqliteStore(Shard& shard, SqliteStoreOptions options)
       poll_(options.poll),
       gate_(shard.reactor),
       lost_(shard.reactor),
+      committed_(shard.reactor),
+      scope_(shard.reactor),
       database_({.path = std::move(options.path),
                  .address = std::move(options.address),
                  .now_seconds = options.now_seconds,
@@ -73,15 +75,31 @@ Task<Outcome<uint64_t>> SqliteStore::commit(std::vector<Write> writes) {
   if (!pass) co_return shutting_down();
   FL_CO_TRY_VOID(check(writes));
   if (!leads_) co_return problem(Code::kFenced, "this process does not lead");
-  const Outcome<uint64_t> revision = co_await worker_.run([this, &writes] { return database_.commit(writes); });
-  if (!revision && revision.error().error.code == Code::kFenced) lose();
-  co_return revision;
+  Waiting own{.writes = &writes};
+  waiting_.push_back(&own);
+  if (!std::exchange(is_committing_, true)) scope_.spawn(commit_waiting());
+  while (!own.outcome) co_await committed_.wait();
+  if (!*own.outcome && own.outcome->error().error.code == Code::kFenced) lose();
+  co_return std::move(*own.outcome);
+}
+
+Task<void> SqliteStore::commit_waiting() {
+  while (!waiting_.empty()) {
+    const std::vector<Waiting*> those = std::exchange(waiting_, {});
+    std::vector<const std::vector<Write>*> changes;
+    for (const Waiting* const each : those) changes.push_back(each->writes);
+    auto outcomes = co_await worker_.run([this, &changes] { return database_.commit(changes); });
+    for (size_t i = 0; i < those.size(); ++i) those[i]->outcome = std::move(outcomes[i]);
+    committed_.release_waiters();
+  }
+  is_committing_ = false;
 }
 
 Task<void> SqliteStore::stop() {
   lose();
   if (gate_.is_closed()) co_return;
   co_await gate_.close();
+  co_await scope_.close();
   co_await worker_.run([this] { database_.close(); });
 }
 

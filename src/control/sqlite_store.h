@@ -1,14 +1,17 @@
 // SqliteStore: the Store in one SQLite file, for one machine. Processes on the same file stand by for each other.
 //
 // One shard, and a thread of its own: the shard never waits for the disk. A commit is on stable storage when it returns
-// (write-ahead log, synchronous=FULL). An older copy put in the file's place is an older store that does not know it:
-// whoever restores one has to begin a new epoch. See docs/design/2026-11-22-stores.md.
+// (write-ahead log, synchronous=FULL); those that come while another is written are written together. An older copy put
+// in the file's place is an older store that does not know it: whoever restores one has to begin a new epoch. See
+// docs/design/2026-11-22-stores.md.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "async/scope.h"
 #include "control/sqlite_database.h"
 #include "control/store.h"
 #include "control/store_gate.h"
@@ -42,14 +45,24 @@ class SqliteStore final : public Store {
   Task<void> stop() override;
 
  private:
+  struct Waiting {
+    const std::vector<Write>* writes;  // the caller's, until there is an outcome
+    std::optional<Outcome<uint64_t>> outcome = {};
+  };
+
   SqliteStore(Shard& shard, SqliteStoreOptions options);
   void lose();
+  Task<void> commit_waiting();
 
   Reactor& reactor_;
   const Duration poll_;
   StoreGate gate_;
   Event lost_;
   bool leads_ = false;
+  std::vector<Waiting*> waiting_;  // for the commit after the one under way
+  bool is_committing_ = false;
+  Event committed_;
+  Scope scope_;
   SqliteDatabase database_;  // the worker's, after the constructor
   Worker worker_;
 };

@@ -33,6 +33,11 @@ std::vector<Write> pair_of(uint64_t number) {
   writes.push_back({.key = "count/b", .value = std::to_string(number) + std::string(number % 7 * 1000, ' ')});
   return writes;
 }
+bool commit_pair(SqliteDatabase& database, uint64_t number) {
+  const std::vector<Write> writes = pair_of(number);
+  const std::vector<Write>* const change = &writes;
+  return database.commit({&change, 1}).front().has_value();
+}
 // The number of the last pair that is there; both of it are, or a failure. 0: none.
 uint64_t last_pair(SqliteDatabase& database) {
   const auto entries = database.list("count/");
@@ -106,7 +111,7 @@ TEST(SqliteDatabaseTest, SaysThatItMayNotWrite) {
   const auto taken = database.try_to_lead();
   if (!taken || !taken->has_value()) ::_exit(3);
   for (uint64_t number = last_pair(database) + 1;; ++number) {
-    if (!database.commit(pair_of(number))) ::_exit(4);
+    if (!commit_pair(database, number)) ::_exit(4);
     if (::write(output, &number, sizeof number) != sizeof number) ::_exit(5);
   }
 }
@@ -160,7 +165,7 @@ TEST(SqliteDatabaseTest, ATornLogGivesOneOfThePastStates) {
   SqliteDatabase database(options_for(folder.file("store.db")));
   ASSERT_TRUE(database.open().has_value());
   ASSERT_TRUE((*database.try_to_lead()).has_value());
-  for (uint64_t number = 1; number <= 30; ++number) ASSERT_TRUE(database.commit(pair_of(number)).has_value());
+  for (uint64_t number = 1; number <= 30; ++number) ASSERT_TRUE(commit_pair(database, number));
   const std::string data = slurp(folder.file("store.db"));
   const std::string log = slurp(folder.file("store.db-wal"));
   ASSERT_GT(log.size(), 10000U);

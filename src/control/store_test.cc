@@ -2,6 +2,7 @@
 #include "control/store.h"
 
 #include <map>
+#include <set>
 
 #include "async/scope.h"
 #include "base/xoshiro.h"
@@ -122,6 +123,49 @@ TEST_P(StoreTest, AllOrNothing) {
     EXPECT_EQ(co_await bed.content(*store), "there=1");
     EXPECT_EQ(co_await bed.code_of_commit(*store, all_of(remove("there"), put("b", "1", 0))), std::nullopt);
     EXPECT_EQ(co_await bed.content(*store), "b=1");
+    co_await store->stop();
+  });
+}
+
+Task<void> commit_and_tell(Store& store, std::vector<Write> writes, std::optional<Outcome<uint64_t>>& result) {
+  result = co_await store.commit(std::move(writes));
+}
+
+// However many come at once, each is decided as if it came alone.
+TEST_P(StoreTest, ChangesAtOnceAreEachForItself) {
+  run([](StoreBed& bed) -> Task<void> {
+    constexpr size_t kCount = 30;
+    auto store = co_await bed.make_leader("a");
+    std::vector<std::optional<Outcome<uint64_t>>> own(kCount);
+    std::vector<std::optional<Outcome<uint64_t>>> common(kCount);
+    Scope scope(bed.reactor());
+    for (size_t i = 0; i < kCount; ++i) {
+      const std::string number = std::to_string(i);
+      scope.spawn(commit_and_tell(*store, all_of(put("own/" + number, number, 0)), own[i]));
+      // Only one of these can be the first. What it would have written beside goes with it.
+      scope.spawn(commit_and_tell(*store, all_of(put("beside/" + number, "1"), put("common", number, 0)), common[i]));
+    }
+    co_await scope.close();
+    std::set<uint64_t> revisions;
+    std::vector<size_t> winners;
+    for (size_t i = 0; i < kCount; ++i) {
+      CO_ASSERT_TRUE(own[i]->has_value());
+      revisions.insert(**own[i]);
+      if (common[i]->has_value()) {
+        winners.push_back(i);
+        revisions.insert(**common[i]);
+      } else {
+        EXPECT_EQ(common[i]->error().error.code, Code::kMiscompare);
+      }
+    }
+    EXPECT_EQ(revisions.size(), kCount + 1);
+    CO_ASSERT_TRUE(winners.size() == 1);
+    const std::string winner = std::to_string(winners[0]);
+    EXPECT_EQ(co_await bed.content(*store, "common"), "common=" + winner);
+    EXPECT_EQ(co_await bed.content(*store, "beside/"), "beside/" + winner + "=1");
+    const auto entries = co_await bed.list(*store, "own/");
+    EXPECT_EQ(entries.size(), kCount);
+    for (const Entry& entry : entries) EXPECT_EQ(entry.revision, **own[std::stoul(entry.value)]);
     co_await store->stop();
   });
 }
