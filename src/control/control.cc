@@ -123,8 +123,8 @@ std::unexpected<Problem> Control::not_leading() const {
 
 Task<void> Control::watch_nodes() {
   // Since when it has listened: a process that stood still itself heard nobody, and takes nobody's silence for an end.
-  Instant listening_since{};
   Instant last_look = home_.reactor.now();
+  Instant listening_since = last_look;
   while (co_await sleep(home_.reactor, kLook, *ruling_)) {
     const Instant now = home_.reactor.now();
     if (now - std::exchange(last_look, now) > settings_.lost_after / 2) listening_since = now;

@@ -125,6 +125,7 @@ class Planner {
   void keep();
   bool choose_target();
   std::string best_target() const;
+  bool lacks_its_replica(const std::string& name) const;
   bool choose_standbys();
   bool choose_replicas();
   bool add_replica();
@@ -283,7 +284,7 @@ std::string Planner::best_target() const {
     };
     const auto local = std::ranges::find_if(decision_.replicas, has);
     const bool is_preferred = name == volume_.spec.preferred_node;
-    if (local == decision_.replicas.end() && !is_preferred) continue;
+    if ((local == decision_.replicas.end() && !is_preferred) || lacks_its_replica(name)) continue;
     // A host has a path to where it is open: that comes first when the target is lost. One that serves it goes on.
     int rank = facts.volume != nullptr ? 8 : 0;
     if (facts.volume != nullptr && is_target_role(facts.volume->role())) rank += 16;
@@ -299,13 +300,22 @@ std::string Planner::best_target() const {
   return best;
 }
 
+// The volume cannot be opened on such a node: its disk is gone, or another's.
+bool Planner::lacks_its_replica(const std::string& name) const {
+  return std::ranges::any_of(decision_.replicas, [&](const PlacedReplica& replica) {
+    return replica.stage == Stage::kPresent && node_of(replica) == name && !facts_.replicas.contains(replica.id) &&
+           !facts_.made.contains(replica.id);
+  });
+}
+
 bool Planner::choose_target() {
   const NodeFacts* const now = node(decision_.target);
   if (now != nullptr && !now->is_ready && !now->is_lost) {
     look_again(kLookAgain);
     return false;
   }
-  const bool is_there = now != nullptr && now->is_ready && (now->volume != nullptr || now->run == decision_.target_run);
+  const bool may_open = now != nullptr && now->run == decision_.target_run && !lacks_its_replica(decision_.target);
+  const bool is_there = now != nullptr && now->is_ready && (now->volume != nullptr || may_open);
   const std::string& preferred = volume_.spec.preferred_node;
   bool is_to_move = !is_there || now->is_draining;
   if (!is_to_move && !preferred.empty() && decision_.target != preferred) {

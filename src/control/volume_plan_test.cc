@@ -121,6 +121,10 @@ class Model {
         break;
       case Kind::kOpen: {
         const bool is_new = !node.volume;
+        const auto is_here = [&](const api::ReplicaPlace& place) {
+          return !place.address().empty() || node.replicas.contains(parse_uuid(place.replica()).value());
+        };
+        if (!std::ranges::all_of(action.places, is_here)) break;  // the engine refuses
         if (is_new) node.volume.emplace();
         node.volume->set_id(to_string(volume.metadata.id));
         node.volume->clear_places();
@@ -308,6 +312,35 @@ TEST(VolumePlanTest, AStandbyTakesOverWhenTheTargetIsLost) {
   ASSERT_TRUE(model.settle());
   EXPECT_EQ(model.members.size(), 3);
   EXPECT_NE(model.serving(), first) << "it stays where it is";
+}
+
+TEST(VolumePlanTest, ANodeThatLacksItsReplicaDoesNotServe) {
+  Model model(4, 3, 1);
+  ASSERT_TRUE(model.settle());
+  const std::string first = model.volume.decision.target;
+  const std::string other = model.volume.decision.standbys.front();
+  const std::string blank = model.volume.decision.standbys.back();
+  const Uuid lost = replica_on(model, blank).id;
+  // It comes back with another disk, before the others are heard of.
+  for (const std::string& name : {first, other, blank}) model.go_down(name);
+  model.nodes.at(blank).is_up = true;
+  model.nodes.at(blank).replicas.clear();
+  ASSERT_FALSE(plan_volume(model.facts(), model.random).decision.has_value()) << "it cannot be opened there";
+  model.nodes.at(other).is_up = true;
+  VolumePlan plan = plan_volume(model.facts(), model.random);
+  ASSERT_TRUE(plan.decision.has_value());
+  EXPECT_EQ(plan.decision->target, other);
+  // Chosen when nobody knew.
+  model.volume.decision.target = blank;
+  model.volume.decision.target_run = model.facts().nodes.at(blank).run;
+  plan = plan_volume(model.facts(), model.random);
+  ASSERT_TRUE(plan.decision.has_value());
+  EXPECT_EQ(plan.decision->target, other);
+  model.nodes.at(first).is_up = true;
+  model.missing_for = {{lost, minutes(11)}};
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.members.size(), 3);
+  EXPECT_NE(model.serving(), blank);
 }
 
 // Control was away meanwhile, or an engine did late what it was told.
