@@ -84,6 +84,14 @@ labels: {{- include "fairlead.labels" . | nindent 2 }}
   value: /token/admin
 {{- end }}
 
+{{/* Where the node is: Kubernetes copies these labels of a node to its pods. */}}
+{{- define "fairlead.topologyEnvironment" -}}
+{{- range .Values.topologyLabels }}
+- name: {{ upper . }}
+  valueFrom: {fieldRef: {fieldPath: "metadata.labels['topology.kubernetes.io/{{ . }}']"}}
+{{- end }}
+{{- end }}
+
 {{/* Options of a command from values: dict of option: value. */}}
 {{- define "fairlead.settings" -}}
 {{- range $name, $value := . }}
