@@ -9,6 +9,7 @@
 #include "cli/arguments.h"
 #include "control/rest_client.h"
 #include "csi/controller.h"
+#include "csi/node.h"
 
 namespace CLI {
 class App;
@@ -29,6 +30,16 @@ struct CsiControllerArguments {
   std::string settle_limit = "20s";
 };
 
+struct CsiNodeArguments {
+  CsiArguments common = {.endpoint = "unix:///run/fairlead/csi-node.sock"};
+  std::string node = {};
+  std::string state_dir = "/var/lib/fairlead/csi";
+  std::vector<std::string> topology = {};  // KEY=VALUE
+  uint32_t io_queues = 0;
+  uint64_t volumes = 0;
+  std::string follow_interval = "3s";
+};
+
 struct CsiControllerPlan {
   std::string endpoint;  // unix:///PATH
   control::ServerOptions servers;
@@ -36,12 +47,23 @@ struct CsiControllerPlan {
   RuntimeOptions runtime;
 };
 
+struct CsiNodePlan {
+  std::string endpoint;  // unix:///PATH
+  control::ServerOptions servers;
+  std::string state_directory;
+  csi::NodeOptions options;
+  RuntimeOptions runtime;
+};
+
 void define_csi_controller(CLI::App& command, CsiControllerArguments& arguments);
+void define_csi_node(CLI::App& command, CsiNodeArguments& arguments);
 
-// Blocks while it reads the token file.
+// Block while they read the token file.
 std::expected<CsiControllerPlan, Complaint> check(const CsiControllerArguments& arguments);
+std::expected<CsiNodePlan, Complaint> check(const CsiNodeArguments& arguments);
 
-// Runs until SIGINT or SIGTERM. Returns the process's exit code.
+// Run until SIGINT or SIGTERM. Return the process's exit code.
 int run_csi_controller(const CsiControllerPlan& plan);
+int run_csi_node(const CsiNodePlan& plan);
 
 }  // namespace fairlead::cli

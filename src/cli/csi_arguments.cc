@@ -3,14 +3,17 @@
 #include <fmt/format.h>
 #include <fstream>
 
+#include "base/uuid.h"
 #include "cli/csi.h"
 #include "cli/engine_options.h"
+#include "csi/names.h"
 
 namespace fairlead::cli {
 namespace {
 
 constexpr const char* kControlDefault = "http://127.0.0.1:7400";
 constexpr std::string_view kLocal = "unix://";
+constexpr uint32_t kIoQueuesMax = 128;
 
 void define_common(CLI::App& command, CsiArguments& arguments) {
   command.add_option("--endpoint", arguments.endpoint, "unix:///PATH of the socket to listen on")
@@ -91,6 +94,75 @@ std::expected<CsiControllerPlan, Complaint> check(const CsiControllerArguments& 
                                 {milliseconds(100), std::chrono::seconds(3600), "100ms to 1h"});
   if (!limit) return std::unexpected(limit.error());
   plan.options = {.settle_limit = *limit, .volumes_per_node_max = arguments.volumes_per_node};
+  plan.runtime = {.shards = 1, .poll = PollMode::kNever, .pinning = Pinning::kNone};
+  return plan;
+}
+
+void define_csi_node(CLI::App& command, CsiNodeArguments& arguments) {
+  define_common(command, arguments.common);
+  command.add_option("--node", arguments.node,
+                     "Name of this machine; that of its engine, if it has one. Default: the host name");
+  command.add_option("--state-dir", arguments.state_dir, "Where it keeps what it has begun; made when it is not there")
+      ->capture_default_str();
+  command.add_option("--topology", arguments.topology,
+                     "KEY=VALUE, such as topology.kubernetes.io/zone=a: where this machine is; may be given several "
+                     "times. topology.fairlead.dev/node is told by itself");
+  command
+      .add_option("--io-queues", arguments.io_queues,
+                  "I/O queues of a connection, where the class says nothing. 0: one for each processor")
+      ->check(CLI::Range(0U, kIoQueuesMax))
+      ->capture_default_str();
+  command
+      .add_option("--volumes", arguments.volumes,
+                  "How many volumes this machine may have, for the orchestrator to know. 0: it decides itself")
+      ->capture_default_str();
+  command
+      .add_option("--follow-interval", arguments.follow_interval,
+                  "How often it looks whether a volume has other paths than this machine is connected to")
+      ->capture_default_str();
+  command.footer(
+      "Connects this machine to volumes by NVMe over TCP, makes file systems where there is nothing, mounts them, and\n"
+      "takes them away again. It has to run as root, in the machine's own namespace of mounts or with mounts\n"
+      "propagated there, and needs mkfs, e2fsck, resize2fs, xfs_growfs or btrfs for what is mounted. When it ends,\n"
+      "volumes stay. The token may be one of a viewer.\n"
+      "SIGINT and SIGTERM end it. With systemd: Type=notify.\n"
+      "Example: fairlead csi node --endpoint unix:///csi/csi.sock --control https://control:7400 --node worker-1");
+  command.fallthrough();  // for --config
+  take_environment(command, "FAIRLEAD_CSI_NODE_");
+}
+
+std::expected<CsiNodePlan, Complaint> check(const CsiNodeArguments& arguments) {
+  CsiNodePlan plan;
+  const auto endpoint = check_endpoint(arguments.common.endpoint);
+  if (!endpoint) return std::unexpected(endpoint.error());
+  plan.endpoint = *endpoint;
+  const auto servers = check_servers(arguments.common);
+  if (!servers) return std::unexpected(servers.error());
+  plan.servers = *servers;
+  if (arguments.state_dir.empty()) return std::unexpected("--state-dir: is empty");
+  plan.state_directory = arguments.state_dir;
+  csi::NodeOptions& options = plan.options;
+  options.node = arguments.node.empty() ? host_name() : arguments.node;
+  options.host_nqn = csi::host_nqn(options.node);
+  if (!csi::node_of_host(options.host_nqn)) {
+    return std::unexpected(
+        fmt::format("--node {}: expected lower-case letters, digits, '-' and '.', 190 at most", options.node));
+  }
+  options.host_id = to_string(uuid_from_name(kFairleadNamespace, options.host_nqn));
+  for (const std::string& text : arguments.topology) {
+    const size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+      return std::unexpected(fmt::format("--topology {}: expected KEY=VALUE", text));
+    }
+    options.topology[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  options.io_queues = arguments.io_queues;
+  options.volumes_max = arguments.volumes;
+  using std::chrono::milliseconds;
+  const auto interval = parse_span("--follow-interval", arguments.follow_interval,
+                                   {milliseconds(100), std::chrono::seconds(3600), "100ms to 1h"});
+  if (!interval) return std::unexpected(interval.error());
+  options.follow_interval = *interval;
   plan.runtime = {.shards = 1, .poll = PollMode::kNever, .pinning = Pinning::kNone};
   return plan;
 }

@@ -246,24 +246,29 @@ class CsiCommands {
  public:
   explicit CsiCommands(CLI::App& app)
       : csi_(*app.add_subcommand("csi", "Serve Kubernetes: the plugins of the Container Storage Interface")),
-        controller_(*csi_.add_subcommand("controller", "Make, publish, grow, snapshot and delete volumes")) {
+        controller_(*csi_.add_subcommand("controller", "Make, publish, grow, snapshot and delete volumes")),
+        node_(*csi_.add_subcommand("node", "Bring volumes to this machine, and mount them")) {
     csi_.require_subcommand(1);
     csi_.fallthrough();  // for --config
     fairlead::cli::define_csi_controller(controller_, controller_arguments_);
+    fairlead::cli::define_csi_node(node_, node_arguments_);
   }
   CsiCommands(const CsiCommands&) = delete;
   CsiCommands& operator=(const CsiCommands&) = delete;
 
   // None: neither was asked for.
   std::optional<int> run() const {
+    if (node_.parsed()) return check_and_run("csi node", node_arguments_, fairlead::cli::run_csi_node);
     if (!controller_.parsed()) return std::nullopt;
     return check_and_run("csi controller", controller_arguments_, fairlead::cli::run_csi_controller);
   }
 
  private:
   fairlead::cli::CsiControllerArguments controller_arguments_;
+  fairlead::cli::CsiNodeArguments node_arguments_;
   CLI::App& csi_;
   CLI::App& controller_;
+  CLI::App& node_;
 };
 
 }  // namespace
