@@ -45,10 +45,11 @@ void EngineVolume::end_write(uint64_t request, const Result<void>& result, test:
     // An answer that was on its way when power was lost is of what may have been lost.
     if (write.was_interrupted && !is_durable) surely = Surely::kPerhaps;
     history.write_done(write.range, write.id, surely, is_durable);
-  } else if (!plan.has_host || result.error().code != Code::kCancelled) {
+  } else if (result.error().code != Code::kIo && (!plan.has_host || result.error().code != Code::kCancelled)) {
     history.write_failed(write.range, write.id);
   }
-  // A host that gave up a write knows nothing of it: it may happen at any time.
+  // A host that gave up a write knows nothing of it: it may happen at any time. So may one that the medium of the only
+  // member failed: its pool's journal may have taken it, which shows when it is opened anew.
 }
 
 bool EngineVolume::is_being_written(test::BlockRange range) const {

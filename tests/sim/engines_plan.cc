@@ -110,9 +110,15 @@ void draw_user(Prng& random, EnginesPlan& plan) {
   user.reconnect_min = draw_ms(random, 10, 200);
   user.reconnect_max = user.reconnect_min + draw_ms(random, 1, 3'000);
   user.no_path_timeout = kPatience;
-  // A kernel waits for nothing that a connection left behind.
+  // A kernel waits for nothing that a connection left behind. Nobody can then help what waits unread on a shard that
+  // stands still, when others of the same target go on: it must not be given up for that alone.
   user.quiesce = Duration{};
-  if (random.coin()) return;
+  if (random.coin()) {
+    user.keep_alive += kEngineStallMax + seconds(1);
+    user.admin_timeout += kEngineStallMax;
+    user.command_timeout = kPatience;
+    return;
+  }
   // It ends with its keep-alive timer; a shard that stalls, or a slow disk, is later still.
   user.quiesce = 2 * user.keep_alive + 2 * kEngineStallMax + 6 * plan.settings.disk.slow_max + milliseconds(100);
 }
