@@ -206,9 +206,26 @@ Outcome<std::unique_ptr<EtcdClient>> EtcdClient::make(const EtcdClientOptions& o
 }
 
 EtcdClient::Answer EtcdClient::post_to(Endpoint& endpoint, const char* path, const std::string& body) {
-  const httplib::Result result = endpoint.http.Post(path, body, "application/json");
+  httplib::Request request;
+  request.method = "POST";
+  request.path = path;
+  request.body = body;
+  request.set_header("Content-Type", "application/json");
+  // What etcd refuses it ends with trailers, and the library takes an answer with trailers for a broken one: what came
+  // before them is the answer.
   Answer answer;
-  if (!result) {
+  int status = 0;
+  request.response_handler = [&](const httplib::Response& response) {
+    status = response.status;
+    return true;
+  };
+  request.content_receiver = [&](const char* data, size_t length, uint64_t, uint64_t) {
+    answer.body.append(data, length);
+    return true;
+  };
+  const httplib::Result result = endpoint.http.send(request);
+  const Json json = status == 200 ? Json() : Json::parse(answer.body, nullptr, false);
+  if (!result && !json.is_object()) {
     const httplib::Error error = result.error();
     answer.was_taken = error == httplib::Error::Read || error == httplib::Error::Write ||
                        error == httplib::Error::Unknown || error == httplib::Error::Canceled;
@@ -218,9 +235,7 @@ EtcdClient::Answer EtcdClient::post_to(Endpoint& endpoint, const char* path, con
                          .error();
     return answer;
   }
-  answer.body = result->body;
-  if (result->status == 200) return answer;
-  const Json json = Json::parse(result->body, nullptr, false);
+  if (status == 200) return answer;
   std::string message = text(json, "message");
   if (message.empty()) {
     answer.failure = not_etcd().error();

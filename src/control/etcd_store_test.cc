@@ -4,7 +4,9 @@
 #include <array>
 #include <atomic>
 #include <fmt/format.h>
+#include <httplib.h>
 #include <netinet/in.h>
+#include <nlohmann/json.hpp>
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
@@ -329,6 +331,99 @@ TEST(EtcdTlsTest, BothSidesShowCertificates) {
     auto store = co_await bed.make_leader("a");
     EXPECT_NE(co_await bed.put(*store, "k", "1"), 0U);
     EXPECT_EQ(co_await bed.content(*store), "k=1");
+    co_await store->stop();
+  });
+}
+
+// Before etcd, on loopback: hands requests on, and compacts everything before each of the first `compactions` that ask
+// for a second page.
+class Compactor {
+ public:
+  Compactor(std::string etcd, int compactions) : etcd_(std::move(etcd)), left_(compactions) {
+    server_.Post("/v3/.*", [this](const httplib::Request& request, httplib::Response& response) {
+      const bool is_first = request.body.find("\"revision\":\"0\"") != std::string::npos;
+      if (request.path == "/v3/kv/range" && !is_first && left_-- > 0) compact();
+      std::tie(response.status, response.body) = ask(request.path, request.body);
+      response.set_header("Content-Type", "application/json");
+    });
+    port_ = server_.bind_to_any_port("127.0.0.1");
+    thread_ = std::thread([this] { server_.listen_after_bind(); });
+  }
+  ~Compactor() {
+    server_.stop();
+    thread_.join();
+  }
+  std::string url() const { return fmt::format("http://127.0.0.1:{}", port_); }
+
+ private:
+  // Trailers end what it refuses, and httplib's client does not know them.
+  std::pair<int, std::string> ask(const std::string& path, const std::string& body) {
+    std::pair<int, std::string> answer{503, ""};
+    httplib::Request request;
+    request.method = "POST";
+    request.path = path;
+    request.body = body;
+    request.response_handler = [&](const httplib::Response& response) {
+      answer.first = response.status;
+      return true;
+    };
+    request.content_receiver = [&](const char* data, size_t length, uint64_t, uint64_t) {
+      answer.second.append(data, length);
+      return true;
+    };
+    (void)httplib::Client(etcd_).send(request);
+    return answer;
+  }
+  void compact() {
+    const auto [written, text] = ask("/v3/kv/put", R"({"key":"eA==","value":"eA=="})");
+    FL_CHECK(written == 200);
+    const std::string revision = nlohmann::json::parse(text)["header"]["revision"];
+    FL_CHECK(ask("/v3/kv/compaction", fmt::format(R"({{"revision":"{}"}})", revision)).first == 200);
+  }
+
+  const std::string etcd_;
+  std::atomic<int> left_;
+  httplib::Server server_;
+  int port_ = 0;
+  std::thread thread_;
+};
+
+// As a leader would have done it.
+void fill(const std::string& etcd, size_t keys) {
+  const auto client = client_of({etcd});
+  for (size_t i = 0; i < keys;) {
+    EtcdTransaction transaction;
+    for (; i < keys && transaction.writes.size() < kWritesMax; ++i) {
+      transaction.writes.push_back({.key = fmt::format("/store/entries/k{:04}", i), .value = "v"});
+    }
+    ASSERT_TRUE(client->commit(transaction).has_value());
+  }
+}
+
+// The pages of a list are of one revision, which may be gone before the last is read.
+TEST_F(EtcdStoreTest, ListsAnewWhatWasCompactedMeanwhile) {
+  fill(server_->url(), 1100);
+  const Compactor once(server_->url(), 1);
+  EtcdBed({.endpoints = {once.url()}}, "store").run([](StoreBed& bed) -> Task<void> {
+    auto store = co_await bed.make("b");
+    const auto all = co_await store->list("");
+    EXPECT_TRUE(all.has_value()) << to_string(all.error());
+    if (all) EXPECT_EQ(all->size(), 1100U);
+    if (all) EXPECT_EQ(all->back().key, "k1099");
+    co_await store->stop();
+  });
+}
+
+TEST_F(EtcdStoreTest, TellsThatItCannotBeReadSoQuickly) {
+  fill(server_->url(), 501);
+  const Compactor always(server_->url(), 1000);
+  EtcdBed({.endpoints = {always.url()}}, "store").run([](StoreBed& bed) -> Task<void> {
+    auto store = co_await bed.make("b");
+    const auto all = co_await store->list("");
+    CO_ASSERT_TRUE(!all.has_value());
+    EXPECT_EQ(all.error().error.code, Code::kTimedOut) << to_string(all.error());
+    EXPECT_NE(to_string(all.error()).find("compacts quicker"), std::string::npos) << to_string(all.error());
+    EXPECT_TRUE((co_await store->list("k0001")).has_value()) << "what fits into a page";
     co_await store->stop();
   });
 }
