@@ -106,7 +106,7 @@ void define_csi_node(CLI::App& command, CsiNodeArguments& arguments) {
       ->capture_default_str();
   command.add_option("--topology", arguments.topology,
                      "KEY=VALUE, such as topology.kubernetes.io/zone=a: where this machine is; may be given several "
-                     "times. topology.fairlead.dev/node is told by itself");
+                     "times. One without a value is not told. topology.fairlead.dev/node is told by itself");
   command
       .add_option("--io-queues", arguments.io_queues,
                   "I/O queues of a connection, where the class says nothing. 0: one for each processor")
@@ -151,10 +151,11 @@ std::expected<CsiNodePlan, Complaint> check(const CsiNodeArguments& arguments) {
   options.host_id = to_string(uuid_from_name(kFairleadNamespace, options.host_nqn));
   for (const std::string& text : arguments.topology) {
     const size_t equals = text.find('=');
-    if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+    if (equals == std::string::npos || equals == 0) {
       return std::unexpected(fmt::format("--topology {}: expected KEY=VALUE", text));
     }
-    options.topology[text.substr(0, equals)] = text.substr(equals + 1);
+    // A value that is not known is not told.
+    if (equals + 1 < text.size()) options.topology[text.substr(0, equals)] = text.substr(equals + 1);
   }
   options.io_queues = arguments.io_queues;
   options.volumes_max = arguments.volumes;
