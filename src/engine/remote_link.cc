@@ -48,13 +48,13 @@ host::SubsystemOptions RemoteLink::subsystem_options() const {
 
 void RemoteLink::start() {
   FL_CHECK(!std::exchange(is_started_, true));
-  if (options_.neighbours != nullptr) (*options_.neighbours)[options_.address].insert(this);
+  if (options_.neighbours != nullptr) (*options_.neighbours)[options_.address].push_back(this);
   scope_.spawn(run());
 }
 
 Task<void> RemoteLink::stop() {
   if (!is_started_) co_return;
-  if (options_.neighbours != nullptr) (*options_.neighbours)[options_.address].erase(this);
+  if (options_.neighbours != nullptr) std::erase((*options_.neighbours)[options_.address], this);
   stopping_.cancel();
   if (waiting_ != nullptr) waiting_->cancel();
   if (subsystem_ != nullptr) co_await subsystem_->stop();

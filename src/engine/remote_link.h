@@ -10,7 +10,6 @@
 #include <atomic>
 #include <map>
 #include <memory>
-#include <set>
 #include <vector>
 
 #include "async/cancel.h"
@@ -23,7 +22,7 @@ namespace fairlead::engine {
 class RemoteLink;
 
 // The links of an engine, by where they connect to. Home shard.
-using Neighbours = std::map<SocketAddress, std::set<RemoteLink*>>;
+using Neighbours = std::map<SocketAddress, std::vector<RemoteLink*>>;  // in the order of their making
 
 struct RemoteLinkOptions {
   mirror::ReplicaId replica;
