@@ -35,7 +35,7 @@ grpc::Status to_status(const Problem& problem) {
 
 // gRPC tells why it cannot listen only to its log, in a tree of words.
 Problem why_not_listening(const std::string& address, std::string_view words) {
-  for (const int os_errno : {EADDRINUSE, EACCES, EADDRNOTAVAIL}) {
+  for (const int os_errno : {EADDRINUSE, EACCES, EADDRNOTAVAIL, ENOENT}) {
     if (words.find(std::generic_category().message(os_errno)) == std::string_view::npos) continue;
     Error error = error_from_errno(os_errno, "listen");
     if (os_errno == EADDRNOTAVAIL) error.code = Code::kInvalidArgument;

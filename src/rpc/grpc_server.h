@@ -1,6 +1,5 @@
-// GrpcServer: a Service that other processes can call by gRPC, over TCP, with mutual TLS when there are files for it, or
-// over a socket of this machine.
-// One shard; gRPC has threads of its own, which SIGINT and SIGTERM never reach.
+// GrpcServer: a Service that other processes can call by gRPC, over TCP, with mutual TLS when there are files for it,
+// or over a socket of this machine. One shard; gRPC has threads of its own, which SIGINT and SIGTERM never reach.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +36,7 @@ class GrpcServer {
   // Listens; returns the port, 0 of unix:///PATH. Once, or again after stop(). A socket that is left at PATH makes way,
   // whoever may listen there; stop() removes it. Blocks for some milliseconds. Errors: those of
   // check_tls_files(); kBusy (somebody has the address), kInvalidArgument (it is none, or not of this machine),
-  // kPermissionDenied, kIo.
+  // kNotFound (no folder of PATH), kPermissionDenied, kIo.
   Outcome<uint16_t> start();
 
   // Takes no more calls, lets those under way end for `grace`, then cuts their callers off; returns when the last

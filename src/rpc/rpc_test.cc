@@ -282,7 +282,7 @@ Task<void> listen_on_a_socket_of_this_machine(Reactor& reactor) {
     co_await server.server.stop();
   }
   TestServer nowhere(reactor, {.address = "unix://" + folder + "/none/rpc.sock"});
-  EXPECT_FALSE(nowhere.server.start());
+  EXPECT_EQ(nowhere.server.start().error().error.code, Code::kNotFound);
   std::filesystem::remove_all(folder);
 }
 
