@@ -111,6 +111,31 @@ class ProgramTest(unittest.TestCase):
         self.assertEqual(said.split()[-1], load("Chart.yaml")["appVersion"])
 
 
+class ClassTest(unittest.TestCase):
+    """What docs/kubernetes.md tells of storage classes is what the driver takes."""
+
+    def setUp(self):
+        self.source = (ROOT / "src" / "csi" / "parameters.cc").read_text()
+        self.page = (ROOT / "docs" / "kubernetes.md").read_text()
+
+    def test_each_parameter_is_told_of(self):
+        section = self.page.partition("## Storage classes")[2].partition("\n## ")[0]
+        told = set(re.findall(r"(?m)^\| `(\w+)`", section))
+        known = re.search(r'kKnown =\s*((?:"[^"]*"\s*)+);', self.source)[1].replace('"', "")
+        self.assertEqual(told, set(re.findall(r"\w+", known)) - {"and"})
+        for value in re.findall(r"constexpr uint32_t k(?:Replicas|Snapshots|IoQueues|IoTimeoutSeconds)Max = (\d+);", self.source):
+            self.assertRegex(section, rf"to {value}\b")
+
+    def test_mayastors_words_are_taken(self):
+        section = self.page.partition("## Moving from Mayastor")[2].partition("\n## ")[0]
+        for row in re.findall(r"(?m)^\| (.+?) \| (?:taken|the same)", section):
+            for word in re.findall(r"`(\w+)", row):
+                self.assertRegex(self.source, rf'"{word}"|kContext{word[0].upper()}{word[1:]}\b', word)
+
+    def test_unknown_ones_are_refused(self):
+        self.assertNotIn("poolAffinityTopologyLabel", self.source)
+
+
 class SecurityTest(unittest.TestCase):
     def test_privileges_are_where_they_are_needed(self):
         """Which templates name privileges at all: another one is put here on purpose."""

@@ -14,7 +14,7 @@ WITH_SNAPSHOTS = ("--api-versions", "snapshot.storage.k8s.io/v1")
 # Name: values, as sets of what people choose together.
 VALUES = {
     "default": {},
-    "csi": {"csi": {"enabled": True}},
+    "no csi": {"csi": {"enabled": False}},
     "node": {"control": {"sqlite": {"node": "a"}}},
     "etcd": {"control": {"store": "etcd", "replicas": 3}, "etcd": {"create": True}},
     "etcd on nodes": {"control": {"store": "etcd", "replicas": 3}, "etcd": {"create": True, "nodes": ["a", "b", "c"]}},
@@ -25,7 +25,7 @@ VALUES = {
         "crds": {"create": True}, "topologyLabels": ["zone", "region"], "commonLabels": {"team": "storage"}, "imagePullSecrets": ["pull"],
         "control": {"store": "etcd", "replicas": 3, "settings": {"lost-after": "3s"}}, "etcd": {"create": True},
         "engine": {"shards": 2, "settings": {"lease": "300ms", "label": ["rack=7"]}, "updateStrategy": "RollingUpdate"},
-        "csi": {"enabled": True, "storageCapacity": True, "groupSnapshots": True, "controller": {"replicas": 2, "settings": {"volumes-per-node": 32}}, "node": {"settings": {"io-queues": 4}}},
+        "csi": {"enabled": True, "storageCapacity": True, "controller": {"replicas": 2, "settings": {"volumes-per-node": 32}}, "node": {"settings": {"io-queues": 4}}},
         "snapshotClass": {"default": True},
         "storageClasses": [{"name": "fast", "replicas": 2, "default": True, "fsType": "xfs", "reclaimPolicy": "Retain",
                             "bindingMode": "Immediate", "mountOptions": ["noatime"], "parameters": {"thin": "true"}}],

@@ -49,19 +49,22 @@ class Cluster:
 
 
 class Pod:
-    def __init__(self, cluster, template, name, node, address):
+    """`claims` are the names of the volumes that a StatefulSet makes."""
+
+    def __init__(self, cluster, template, name, node, address, claims=()):
         self.cluster, self.name, self.node, self.address = cluster, name, node, address
         self.spec = template["spec"]
         self.folder = cluster.folder / "pods" / name
         self.folder.mkdir(parents=True)
-        self.volumes = {volume["name"]: self._make(volume) for volume in self.spec["volumes"]}
+        claimed = [{"name": claim, "persistentVolumeClaim": {"claimName": f"{claim}-{name}"}} for claim in claims]
+        self.volumes = {volume["name"]: self._make(volume) for volume in [*self.spec["volumes"], *claimed]}
         self.processes = {}
 
     def _make(self, volume):
         name = volume["name"]
         if "hostPath" in volume:
             path = pathlib.Path(volume["hostPath"]["path"])
-            if volume["hostPath"]["type"] == "Directory":
+            if path == pathlib.Path("/dev"):
                 return path
             folder = self.cluster.folder / "nodes" / self.node / path.relative_to("/")
         elif "persistentVolumeClaim" in volume:

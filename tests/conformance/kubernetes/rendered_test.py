@@ -2,8 +2,12 @@
 root of the image, and have to become a cluster that serves a volume."""
 
 import argparse
+import base64
 import pathlib
 import re
+import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -143,18 +147,15 @@ class ProgramTest(unittest.TestCase):
 
     def test_commands_and_their_options_are_there(self):
         seen = set()
-        csi = subprocess.run([fairlead, "csi", "--help"], capture_output=True, text=True, timeout=60, check=False).stdout
-        has_csi = re.search(r"(?m)^  controller ", csi) and re.search(r"(?m)^  node ", csi)
-        self.assertTrue(has_csi or not yaml.safe_load((chart.CHART / "values.yaml").read_text())["csi"]["enabled"])
         for values in chart.VALUES.values():
             for _, template in chart.pods(chart.render(values, *chart.WITH_SNAPSHOTS)):
                 for container in template["spec"]["containers"]:
                     words = container.get("args", [])
                     command = [word for word in words if not word.startswith("--")]
-                    if container["image"].startswith("fairlead:") and command and (has_csi or command[0] != "csi"):
+                    if container["image"].startswith("fairlead:") and command:
                         seen.add(" ".join(command))
                         self.check(command, words)
-        self.assertLessEqual({"engine", "control"}, seen)
+        self.assertEqual(seen, {"engine", "control", "csi controller", "csi node"})
 
     def check(self, command, words):
         done = subprocess.run([fairlead, *command, "--help"], capture_output=True, text=True, timeout=60, check=False)
@@ -165,16 +166,16 @@ class ProgramTest(unittest.TestCase):
 
     def test_classes_say_what_the_driver_knows(self):
         text = (go_programs.ROOT / "src" / "csi" / "parameters.cc").read_text()
-        for storage_class in (each for each in chart.render(chart.VALUES["csi"]) if each["kind"] == "StorageClass"):
+        for storage_class in (each for each in chart.render({}) if each["kind"] == "StorageClass"):
             for name in storage_class["parameters"]:
                 self.assertIn(f'"{name}"', text)
 
 
-class ClusterTest(unittest.TestCase):
-    """The default chart, with three nodes, as processes."""
+class PodsTest(unittest.TestCase):
+    """Pods of a chart as processes."""
 
     @classmethod
-    def setUpClass(cls):
+    def make(cls, values):
         directory = tempfile.TemporaryDirectory()
         cls.addClassCleanup(directory.cleanup)
         cls.folder = pathlib.Path(directory.name)
@@ -183,20 +184,21 @@ class ClusterTest(unittest.TestCase):
                                "--cache", fairlead.parent / "image-packages", "--unpack", root], capture_output=True, text=True, timeout=600, check=False)
         if done.returncode:
             raise AssertionError(done.stderr)
-        cls.objects = chart.render({"csi": {"enabled": True}})
-        cls.services = dict(zip(("fairlead-control-0", "fairlead"), space.SERVICES))
+        cls.objects = chart.render(values)
+        cls.services = dict(zip(("fairlead-control-0", "fairlead", "fairlead-etcd-0.fairlead-etcd"), space.SERVICES))
         cls.cluster = pod.Cluster(cls.folder, root, cls.objects, cls.services)
         cls.pods = {}
+        cls.started = 0
         cls.addClassCleanup(lambda: [each.stop() for each in cls.pods.values()])
-        cls.start("control", ("Deployment", "fairlead-control-0"), "a", space.SERVICES[0], "control")
-        for node, address in space.NODES.items():
-            cls.start(f"engine-{node}", ("DaemonSet", "fairlead-engine"), node, address, "engine", "pool")
 
     @classmethod
     def start(cls, name, which, node, address, *containers):
-        template = chart.find(cls.objects, *which)["spec"]["template"]
-        cls.pods[name] = pod.Pod(cls.cluster, template, f"{name}-{len(list((cls.folder / 'pods').glob('*')))}" if (cls.folder / "pods").exists()
-                                 else name, node, address)
+        """Starts a pod of a Deployment, DaemonSet or StatefulSet; another one of that name has ended."""
+        found = chart.find(cls.objects, *which)["spec"]
+        claims = [claim["metadata"]["name"] for claim in found.get("volumeClaimTemplates", [])]
+        cls.started += 1
+        own_name = f"{which[1]}-0" if which[0] == "StatefulSet" else f"{name}-{cls.started}"
+        cls.pods[name] = pod.Pod(cls.cluster, found["template"], own_name, node, address, claims)
         cls.pods[name].run(*containers)
 
     def cli(self, *words):
@@ -218,6 +220,17 @@ class ClusterTest(unittest.TestCase):
                     self.assertIsNone(process.poll(), f"{name}/{container} has ended:\n{each.log(container)}")
             self.assertLess(time.monotonic(), deadline, f"not {what}: " + "".join(
                 f"\n{name}/{container}: {each.log(container)[-600:]}" for name, each in self.pods.items() for container in each.processes))
+
+
+class ClusterTest(PodsTest):
+    """The default chart, with three nodes."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.make({"csi": {"node": {"loadModule": False}}})
+        cls.start("control", ("Deployment", "fairlead-control-0"), "a", space.SERVICES[0], "control")
+        for node, address in space.NODES.items():
+            cls.start(f"engine-{node}", ("DaemonSet", "fairlead-engine"), node, address, "engine", "pool")
 
     def test_1_nodes_join_and_get_pools(self):
         self.until("all nodes have a pool", lambda: len(re.findall(r"pool-[abc] +[abc] +online", self.says("pool", "list"))) == 3)
@@ -245,8 +258,11 @@ class ClusterTest(unittest.TestCase):
 
     def test_5_the_csi_controller_listens(self):
         self.start("csi-controller", ("Deployment", "fairlead-csi-controller"), "a", space.NODES["a"], "driver")
-        socket = self.pods["csi-controller"].volumes["socket"] / "csi.sock"
-        self.until("listening", socket.is_socket)
+        self.until("listening", (self.pods["csi-controller"].volumes["socket"] / "csi.sock").is_socket)
+
+    def test_5_the_csi_node_listens_where_the_kubelet_looks(self):
+        self.start("csi-node", ("DaemonSet", "fairlead-csi-node"), "b", space.NODES["b"], "driver")
+        self.until("listening", (self.folder / "nodes/b/var/lib/kubelet/plugins/fairlead.dev/csi.sock").is_socket)
 
     def test_6_certificates_name_the_pods_addresses(self):
         for name, expected in (("engine-a", "IP Address:192.0.2.1"), ("control", "IP Address:192.0.2.100"), ("control", "DNS:fairlead.fairlead.svc")):
@@ -260,9 +276,40 @@ class ClusterTest(unittest.TestCase):
             self.pods["control"].execute("control", "fairlead", "status", "--token-file", "/tls/ca.pem")
         self.assertIn("token", str(refused.exception))
 
-    def test_8_all_end_in_order(self):
+    def test_8_prometheus_may_read(self):
+        """As the ServiceMonitor says: who is trusted, which name the server has, which token."""
+        monitor = chart.find(chart.render({"monitoring": {"serviceMonitor": {"create": True}}}), "ServiceMonitor", "fairlead")
+        endpoint = monitor["spec"]["endpoints"][0]
+        token = self.cluster.secrets[endpoint["authorization"]["credentials"]["name"]][endpoint["authorization"]["credentials"]["key"]]
+        trusted = self.cluster.secrets[endpoint["tlsConfig"]["ca"]["secret"]["name"]][endpoint["tlsConfig"]["ca"]["secret"]["key"]]
+        context = ssl.create_default_context(cadata=base64.b64decode(trusted).decode())
+        with socket.create_connection((space.SERVICES[0], 7400), timeout=60) as plain, \
+             context.wrap_socket(plain, server_hostname=endpoint["tlsConfig"]["serverName"]) as connection:
+            connection.sendall(f"GET {endpoint['path']} HTTP/1.0\r\nHost: fairlead\r\nAuthorization: Bearer "
+                               f"{base64.b64decode(token).decode()}\r\n\r\n".encode())
+            said = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+        self.assertIn("200 OK", said.splitlines()[0])
+        self.assertIn('fairlead_volume_state{volume="db",state="online"} 1', said)
+
+    def test_9_all_end_in_order(self):
         for name in list(self.pods):
             self.assertEqual(set(self.pods[name].stop().values()), {0}, name)
+
+
+class EtcdTest(PodsTest):
+    """The control plane with an etcd of the chart's: one member here, as all pods share one network. Debian's etcd stands for the
+    image's."""
+
+    def test_the_store_is_etcd(self):
+        self.make({"control": {"store": "etcd"}, "etcd": {"create": True, "replicas": 1}})
+        shutil.copy(shutil.which("etcd"), self.cluster.image_root / "usr" / "bin" / "etcd")
+        self.start("etcd", ("StatefulSet", "fairlead-etcd"), "a", space.SERVICES[2], "etcd")
+        self.start("control", ("Deployment", "fairlead-control-0"), "a", space.SERVICES[0], "control")
+        self.until("leading", lambda: "control.leads" in self.pods["control"].log("control"))
+        self.cli("node", "list")
+        self.assertFalse((self.folder / "claims" / "fairlead-control").exists())
+        self.assertTrue((self.folder / "claims" / "data-fairlead-etcd-0" / "etcd" / "member").is_dir())
+        self.assertEqual(self.pods["control"].stop(), {"control": 0})
 
 
 if __name__ == "__main__":
