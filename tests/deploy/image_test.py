@@ -15,7 +15,7 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-SECONDS_MAX = 280
+SECONDS_MAX = 540
 # 52 MB when this was written: what makes it much larger is to be noticed.
 SIZE_MAX = 80e6
 # Program: how it is asked, and a word of its answer. Those that the CSI node and the chart's scripts use.
@@ -47,6 +47,9 @@ class ImageTest(unittest.TestCase):
         cls.root = cls.folder / "root"
         cls.cache = fairlead.parent / "image-packages"
         cls.done = build(cls.folder, cls.cache, "--unpack", cls.root)
+        if "'apt-get update'" in cls.done.stderr:
+            print(f"skipped: no packages can be had: {cls.done.stderr}")
+            sys.exit(77)
         if cls.done.returncode:
             raise AssertionError(cls.done.stderr)
         with tarfile.open(cls.folder / "image.tar") as tar:

@@ -1,5 +1,7 @@
 """The chart as helm renders it."""
 
+import functools
+import json
 import pathlib
 import subprocess
 import tempfile
@@ -41,7 +43,12 @@ def helm(*words, seconds=SECONDS_MAX, **options):
 
 def template(values, *options):
     """What helm template prints; AssertionError when it refuses."""
-    done = attempt(values, *options)
+    return rendered(json.dumps(values), options)
+
+
+@functools.cache
+def rendered(values, options):
+    done = attempt(json.loads(values), *options)
     if done.returncode:
         raise AssertionError(done.stderr)
     return done.stdout

@@ -126,6 +126,47 @@ class ReleaseTest(ServerTest):
         self.assertIn("storageClassName: fast", notes)
 
 
+class PodTest(ServerTest):
+    """Pods, as controllers would make them of what the chart says."""
+
+    def setUp(self):
+        self.objects = chart.render({"topologyLabels": ["zone"]})
+        accounts = "\n---\n".join(yaml.safe_dump(each) for each in self.objects if each["kind"] == "ServiceAccount")
+        self.kubectl("apply", "-f", "-", text=accounts)
+
+    def pod(self, kind, name):
+        template = chart.find(self.objects, kind, name)["spec"]["template"]
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": {**template["metadata"], "name": name, "namespace": NAMESPACE}, "spec": template["spec"]}
+
+    def test_only_those_on_nodes_need_more_than_a_guarded_namespace_gives(self):
+        for level, refused in (("privileged", set()), ("baseline", {"fairlead-engine", "fairlead-csi-node"}),
+                               ("restricted", {"fairlead-engine", "fairlead-csi-node"})):
+            self.kubectl("label", "--overwrite", "namespace", NAMESPACE, f"pod-security.kubernetes.io/enforce={level}")
+            for kind, name in (("DaemonSet", "fairlead-engine"), ("DaemonSet", "fairlead-csi-node"), ("Deployment", "fairlead-control-0"),
+                               ("Deployment", "fairlead-csi-controller")):
+                self.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(self.pod(kind, name)), fails=name in refused)
+        self.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce-")
+
+    def test_a_pod_learns_its_nodes_zone(self):
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "north"}}}
+        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "fairlead-engine", "namespace": NAMESPACE},
+                   "target": {"apiVersion": "v1", "kind": "Node", "name": "n1"}}
+        engine = self.pod("DaemonSet", "fairlead-engine")
+        self.kubectl("create", "-f", "-", text=yaml.safe_dump(node))
+        self.kubectl("create", "-f", "-", text=yaml.safe_dump(engine))
+        self.kubectl("create", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/fairlead-engine/binding", "-f", "-", text=json.dumps(binding))
+        found = json.loads(self.kubectl("get", "pod", "fairlead-engine", "-n", NAMESPACE, "-o", "json"))
+        self.assertEqual(found["metadata"]["labels"]["topology.kubernetes.io/zone"], "north")
+        asked = {variable["name"]: variable for variable in engine["spec"]["containers"][0]["env"]}["ZONE"]
+        self.assertEqual(asked["valueFrom"]["fieldRef"]["fieldPath"], "metadata.labels['topology.kubernetes.io/zone']")
+        self.assertIn("--label=topology.kubernetes.io/zone=$(ZONE)", engine["spec"]["containers"][0]["args"])
+
+    def tearDown(self):
+        self.kubectl("delete", "pod", "--all", "-n", NAMESPACE, "--force", "--grace-period=0")
+        self.kubectl("delete", "node", "--all")
+        self.kubectl("delete", "serviceaccounts", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=fairlead")
+
+
 class DiskPoolTest(ServerTest):
     @classmethod
     def setUpClass(cls):

@@ -17,7 +17,7 @@ MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 CAPABILITIES = {"CHOWN": 0, "FOWNER": 3, "IPC_LOCK": 14, "SYS_MODULE": 16}
 MEMLOCK = 8 << 20  # what a container has when nobody says more
-SECONDS_MAX = 120
+SECONDS_MAX = 300
 
 
 def call(result, what):

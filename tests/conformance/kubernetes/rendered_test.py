@@ -20,7 +20,7 @@ import pod
 import space
 import yaml
 
-SECONDS_MAX = 90
+SECONDS_MAX = 240
 fairlead = None
 
 
