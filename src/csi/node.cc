@@ -82,7 +82,12 @@ struct Node::Staging {
 };
 
 Node::Node(Reactor& home, Machine& machine, ClusterApi& cluster, NodeRecords& records, NodeOptions options)
-    : home_(home), machine_(machine), cluster_(cluster), records_(records), options_(std::move(options)) {}
+    : home_(home),
+      machine_(machine),
+      cluster_(cluster),
+      records_(records),
+      options_(std::move(options)),
+      followed_(home) {}
 
 void Node::add_to(rpc::Service& service) {
   service.add("/csi.v1.Node/NodeStageVolume", *this, &Node::stage);
@@ -132,7 +137,7 @@ Outcome<Node::Staging> Node::staging_of(const wire::NodeStageVolumeRequest& requ
 
 Node::Answer<wire::NodeStageVolumeResponse> Node::stage(wire::NodeStageVolumeRequest request) {
   FL_CO_TRY(Staging staging, staging_of(request));
-  const auto turn = busy_.begin(staging.volume);
+  const auto turn = co_await begin(staging.volume);
   if (!turn) co_return busy_with(staging.volume);
   const NodeRecord* const before = records_.find(staging.volume);
   if (before != nullptr && before->staging_path.empty()) {
@@ -276,7 +281,7 @@ Task<Outcome<void>> Node::unmount_all(std::string target) {
 Node::Answer<wire::NodeUnstageVolumeResponse> Node::unstage(wire::NodeUnstageVolumeRequest request) {
   FL_CO_TRY_VOID(check_given(request, request.staging_target_path(), "staging_target_path"));
   const std::string& volume = request.volume_id();
-  const auto turn = busy_.begin(volume);
+  const auto turn = co_await begin(volume);
   if (!turn) co_return busy_with(volume);
   FL_CO_TRY_VOID(co_await unmount_all(request.staging_target_path()));
   const NodeRecord* const record = records_.find(volume);
@@ -315,7 +320,7 @@ Node::Answer<wire::NodePublishVolumeResponse> Node::publish(wire::NodePublishVol
   use.is_read_only = use.is_read_only || request.readonly() || text_at(request.publish_context(), "readonly") == "true";
   const std::string& volume = request.volume_id();
   const std::string& target = request.target_path();
-  const auto turn = busy_.begin(volume);
+  const auto turn = co_await begin(volume);
   if (!turn) co_return busy_with(volume);
   FL_CO_TRY(const std::string device, co_await device_of(volume));
   NodeRecord record = *records_.find(volume);
@@ -352,7 +357,7 @@ Node::Answer<wire::NodePublishVolumeResponse> Node::publish(wire::NodePublishVol
 Node::Answer<wire::NodeUnpublishVolumeResponse> Node::unpublish(wire::NodeUnpublishVolumeRequest request) {
   FL_CO_TRY_VOID(check_given(request, request.target_path(), "target_path"));
   const std::string& volume = request.volume_id();
-  const auto turn = busy_.begin(volume);
+  const auto turn = co_await begin(volume);
   if (!turn) co_return busy_with(volume);
   FL_CO_TRY_VOID(co_await unmount_all(request.target_path()));
   FL_CO_TRY_VOID(co_await machine_.remove(request.target_path()));
@@ -398,7 +403,7 @@ Node::Answer<wire::NodeGetVolumeStatsResponse> Node::stats(wire::NodeGetVolumeSt
 Node::Answer<wire::NodeExpandVolumeResponse> Node::expand(wire::NodeExpandVolumeRequest request) {
   FL_CO_TRY_VOID(check_given(request, request.volume_path(), "volume_path"));
   const std::string& volume = request.volume_id();
-  const auto turn = busy_.begin(volume);
+  const auto turn = co_await begin(volume);
   if (!turn) co_return busy_with(volume);
   FL_CO_TRY(const std::string device, co_await device_of(volume));
   const NodeRecord record = *records_.find(volume);
@@ -451,7 +456,14 @@ Task<void> Node::follow() {
   for (const std::string& volume : records_.volumes()) {
     if (stopping_.is_cancelled()) co_return;
     co_await follow_one(volume);
+    following_.clear();
+    followed_.release_waiters();
   }
+}
+
+Task<std::optional<Busy::Turn>> Node::begin(std::string volume) {
+  while (following_ == volume) co_await followed_.wait();
+  co_return busy_.begin(volume);
 }
 
 Task<void> Node::follow_one(std::string volume) {
@@ -459,6 +471,7 @@ Task<void> Node::follow_one(std::string volume) {
   const auto turn = busy_.begin(volume);
   const NodeRecord* const found = records_.find(volume);
   if (!turn || found == nullptr) co_return;
+  following_ = volume;
   if (!document && document.error().error.code == Code::kNotFound && found->staging_path.empty()) {
     (void)co_await records_.drop(volume);
     co_return;

@@ -6,9 +6,11 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "async/cancel.h"
+#include "async/event.h"
 #include "async/reactor.h"
 #include "async/scope.h"
 #include "async/task.h"
@@ -74,6 +76,8 @@ class Node {
   // The device of a volume that is staged. Error kNotFound.
   Task<Outcome<std::string>> device_of(std::string volume);
   Task<void> follow_one(std::string volume);
+  // As Busy::begin(), but waits while it is only followed.
+  Task<std::optional<Busy::Turn>> begin(std::string volume);
 
   Reactor& home_;
   Machine& machine_;
@@ -81,6 +85,8 @@ class Node {
   NodeRecords& records_;
   const NodeOptions options_;
   Busy busy_;
+  std::string following_;  // the volume that is looked at now; empty: none
+  Event followed_;
   CancelSource stopping_;
 };
 
