@@ -475,6 +475,9 @@ void ControlRun::replace_pool(EngineProcess& engine) {
 
 // A node comes back with a blank disk, with that of another, or with what its own was long ago.
 void ControlRun::swap_a_disk() {
+  // What control was told of the others may be a moment old: none of them was lost just before.
+  world_->run_for(seconds(3));
+  wait_until_settled(kHealMax, "it does not stay settled");
   if (!go_on()) return;
   EngineProcess& engine = *engines_[random().below(engines_.size())];
   const std::string pool = "pool-" + engine.name();
