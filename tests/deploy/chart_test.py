@@ -112,14 +112,15 @@ class ProgramTest(unittest.TestCase):
 
 
 class ClassTest(unittest.TestCase):
-    """What docs/kubernetes.md tells of storage classes is what the driver takes."""
+    """What the documents tell of storage classes is what the driver takes."""
 
     def setUp(self):
         self.source = (ROOT / "src" / "csi" / "parameters.cc").read_text()
-        self.page = (ROOT / "docs" / "kubernetes.md").read_text()
+        self.moving = (ROOT / "docs" / "kubernetes.md").read_text().partition("## Moving from Mayastor")[2]
+        self.page = (ROOT / "docs" / "storage-class.md").read_text()
 
     def test_each_parameter_is_told_of(self):
-        section = self.page.partition("## Storage classes")[2].partition("\n## ")[0]
+        section = self.page.partition("## Parameters of a StorageClass")[2].partition("\n## ")[0]
         told = set(re.findall(r"(?m)^\| `(\w+)`", section))
         known = re.search(r'kKnown =\s*((?:"[^"]*"\s*)+);', self.source)[1].replace('"', "")
         self.assertEqual(told, set(re.findall(r"\w+", known)) - {"and"})
@@ -127,7 +128,7 @@ class ClassTest(unittest.TestCase):
             self.assertRegex(section, rf"to {value}\b")
 
     def test_mayastors_words_are_taken(self):
-        section = self.page.partition("## Moving from Mayastor")[2].partition("\n## ")[0]
+        section = self.moving.partition("\n## ")[0]
         for row in re.findall(r"(?m)^\| (.+?) \| (?:taken|the same)", section):
             for word in re.findall(r"`(\w+)", row):
                 self.assertRegex(self.source, rf'"{word}"|kContext{word[0].upper()}{word[1:]}\b', word)
