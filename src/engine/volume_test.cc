@@ -36,8 +36,12 @@ std::vector<std::byte> block_bytes(uint64_t block, uint8_t version) {
 // A target of the volume, on an engine.
 class Volume {
  public:
-  Volume(EngineBed& bed, size_t engine)
-      : bed_(bed), engine_(*bed.engines[engine]), use_(engine_), witness_(engine_.reactor()) {}
+  Volume(EngineBed& bed, size_t engine, Duration stall_limit = seconds(5))
+      : bed_(bed),
+        engine_(*bed.engines[engine]),
+        use_(engine_),
+        witness_(engine_.reactor()),
+        stall_limit_(stall_limit) {}
 
   Task<void> start() {
     std::vector<std::unique_ptr<mirror::ReplicaLink>> links;
@@ -62,6 +66,7 @@ class Volume {
     options.logical_block = 512;
     options.checkpoint_interval = seconds(1);
     options.retry_max = seconds(2);
+    options.stall_limit = stall_limit_;
     target_ = std::make_unique<VolumeTarget>(engine_.shards(), std::move(links), witness_, options);
     co_await target_->start();
     for (Shard* const shard : engine_.shards()) {
@@ -150,6 +155,7 @@ class Volume {
   TestEngine& engine_;
   TestEngine::Use use_;
   test::MemoryWitness witness_;
+  const Duration stall_limit_;
   LocalLink* local_ = nullptr;
   std::vector<RemoteLink*> remote_;
   std::unique_ptr<VolumeTarget> target_;
@@ -384,6 +390,37 @@ TEST(VolumeTest, ADiskHereThatHangsIsTakenAgainWhenItGoesOn) {
   EngineBed bed({.engines = 2});
   Ledger ledger;
   bed.run_at(0, has_two_that_fail, ledger);
+  expect_identical(bed, &ledger);
+}
+
+// The only member that is left is a slow one: who gave it up would ask for everything anew, for ever.
+Task<void> has_a_slow_way_to_all(EngineBed& bed, Ledger& ledger) {
+  Volume volume(bed, 0, seconds(1));
+  co_await volume.start();
+  CO_ASSERT_TRUE(co_await volume.has_members(2));
+  bed.world.find_disk(bed.engines[0]->node(), "/disk")->hang(seconds(60));
+  EXPECT_TRUE(co_await volume.write(1, ledger));
+  CO_ASSERT_TRUE(co_await volume.has_members(1));
+  const mirror::Stamp before = volume.status().record.at;
+  const Instant began = volume.reactor().now();
+  bed.world.find_disk(bed.engines[1]->node(), "/disk")->hang(milliseconds(3500));  // calls to it end after 5 s
+  EXPECT_TRUE(co_await volume.write(2, ledger));
+  EXPECT_GT(volume.reactor().now(), began + seconds(3));
+  EXPECT_EQ(volume.status().record.at, before) << "nothing was taken over, nobody left out";
+  // As soon as another has everything it is as any.
+  CO_ASSERT_TRUE(co_await volume.has_members(2));
+  bed.world.find_disk(bed.engines[1]->node(), "/disk")->hang(seconds(30));
+  const Instant since = volume.reactor().now();
+  EXPECT_TRUE(co_await volume.write(3, ledger));
+  EXPECT_LT(volume.reactor().now(), since + seconds(3));
+  CO_ASSERT_TRUE(co_await volume.has_members(2));
+  co_await volume.verify(ledger);
+  co_await volume.stop();
+}
+TEST(VolumeTest, ASlowReplicaIsBetterThanNone) {
+  EngineBed bed({.engines = 2});
+  Ledger ledger;
+  bed.run_at(0, has_a_slow_way_to_all, ledger);
   expect_identical(bed, &ledger);
 }
 

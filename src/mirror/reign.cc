@@ -253,7 +253,26 @@ void Reign::slot_failed(Slot slot, uint64_t incarnation, const Error& error) {
   Seat* const seat = find(slot);
   if (seat == nullptr || is_ending() || sides_.configuration().slots[slot].incarnation != incarnation) return;
   if (error.code == Code::kFenced) seat->is_refused = true;
+  if (error.code == Code::kTimedOut && is_slow_way_to_all(*seat)) {
+    if (!std::exchange(seat->may_be_stalled, true)) scope_.spawn(see_whether_stalled(*seat));
+    return;
+  }
   lose(*seat, error);
+}
+
+// It is elsewhere, and nobody can go on without it: who gave up its connection would lose what is on its way, and ask
+// for all of it again.
+bool Reign::is_slow_way_to_all(const Seat& seat) const {
+  if (seat.peer.link->is_local() || seat.standing != Standing::kMember) return false;
+  return std::ranges::none_of(seats_, [&](const auto& other) {
+    return other.get() != &seat && other->standing == Standing::kMember && !other->is_cold;
+  });
+}
+
+Task<void> Reign::see_whether_stalled(Seat& seat) {
+  const auto slept = co_await sleep(home_.reactor, options_.stall_limit, ending_);
+  seat.may_be_stalled = false;
+  if (slept) co_await sides_.forget_stall(seat.peer.slot);
 }
 
 // ---- Take-over

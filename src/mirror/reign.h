@@ -103,7 +103,8 @@ class Reign {
     explicit Seat(Peer& p) : peer(p) {}
     Peer& peer;
     Standing standing = Standing::kAway;
-    uint64_t connection = 0;  // that its session is of
+    bool may_be_stalled = false;  // it was, and nobody could go on without it: looked at again soon
+    uint64_t connection = 0;      // that its session is of
     Prepared prepared;
     bool has_session = false;
     bool is_cold = false;      // it is nobody's source
@@ -144,6 +145,8 @@ class Reign {
   // What it was asked it did; anything else loses the seat its session.
   Task<bool> ask(Seat& seat, RequestBody body);
   bool is_done(Seat& seat, const Result<Reply>& reply);
+  bool is_slow_way_to_all(const Seat& seat) const;
+  Task<void> see_whether_stalled(Seat& seat);
   void lose(Seat& seat, Error error);
   // What went wrong in that session, if it is still the seat's.
   void lose(Seat& seat, uint64_t session, Error error) {

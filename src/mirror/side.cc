@@ -388,6 +388,11 @@ void MirrorSide::on_stall_alarm() {
   leave_behind();
 }
 
+void MirrorSide::forget_stall(Slot slot) {
+  slots_[slot].stalled.reset();
+  on_stall_alarm();
+}
+
 // What is left behind: the part stays with its medium, the operation goes on as if it had never been sent there.
 
 void MirrorSide::leave_behind() {

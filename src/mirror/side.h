@@ -137,6 +137,8 @@ class MirrorSide {
   }
   // A lease came, an extent is level, a range is free.
   void look_again();
+  // That the slot's incarnation stalled is reported again, at once if it still does.
+  void forget_stall(Slot slot);
   // Ends what waits or is parked, and what comes, with this error; what is under way as soon as it would be parked.
   // Until the next configure(). Members may then differ where a parked write was: its range stays locked until that
   // configure(), so that no read of another side passes. So: all sides fail, and are drained, before any is

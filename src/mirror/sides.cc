@@ -195,6 +195,14 @@ Task<void> Sides::look_on(OnShard& here) {
   here.side->look_again();
   co_return;
 }
+Task<void> Sides::forget_stall_on(OnShard& here, Slot slot) {
+  here.side->forget_stall(slot);
+  co_return;
+}
+Task<void> Sides::forget_stall(Slot slot) {
+  for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, forget_stall_on(here, slot));
+}
+
 Task<void> Sides::look_again() {
   for (OnShard& here : on_shards_) co_await call_on(home(), here.shard->reactor, look_on(here));
 }

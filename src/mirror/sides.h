@@ -59,6 +59,7 @@ class Sides {
   // Whether requests were answered that a disk here has not ended: stop() would wait for it.
   Task<bool> has_left_behind();
   Task<void> look_again();
+  Task<void> forget_stall(Slot slot);
   // `unserved`: none, or one for each shard (null: none there).
   Task<void> fail_waiting(Error error, std::vector<Unserved*> unserved = {});
 
@@ -121,6 +122,7 @@ class Sides {
   static Task<void> abandon_on(OnShard& here, uint64_t era);
   static Task<bool> lacks_on(OnShard& here, Slot slot);
   static Task<bool> has_left_behind_on(OnShard& here);
+  static Task<void> forget_stall_on(OnShard& here, Slot slot);
   static Task<void> look_on(OnShard& here);
   static Task<void> fail_on(OnShard& here, Error error, Unserved* unserved);
 
