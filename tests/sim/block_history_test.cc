@@ -82,6 +82,18 @@ TEST_F(BlockHistoryTest, PowerLossTakesWhatWasNotFlushedAndWhatItLeftStays) {
   EXPECT_TRUE(reads(2));
 }
 
+// A host's read may outlast a power loss of whom it asked.
+TEST_F(BlockHistoryTest, AReadThatBeganBeforeAllGivesWhatWasThere) {
+  const uint64_t early = clock.begin_read();
+  write(1);
+  history.power_lost();
+  EXPECT_TRUE(reads(1));
+  EXPECT_EQ(history.check_read(early, kOne, bytes(kZeroContent), kBlock), "");
+  clock.end_read(early);
+  EXPECT_TRUE(reads(1));
+  EXPECT_FALSE(reads(kZeroContent));
+}
+
 TEST_F(BlockHistoryTest, AKilledProcessLosesNothingThatWasAcknowledged) {
   write(1);
   write(2);

@@ -141,7 +141,8 @@ void BlockHistory::observe(Versions& versions, Content content, uint64_t began) 
     }
     if (version.content != content || alike != 1) continue;
     version.sure = true;
-    if (!version.after_crash || version.ended >= began) continue;
+    // One that began earlier, before the crash even, may give what was there then.
+    if (!version.after_crash || version.ended >= began || clock_.oldest_read() < began) continue;
     // The crash left exactly this, and it is stable.
     version.after_crash = false;
     version.durable = true;
