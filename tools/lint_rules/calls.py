@@ -110,7 +110,7 @@ IN_FILES = {
     "thread": {"src/gateway/http_server.cc"},
     "socket": {"src/gateway/connection.cc"},
     "clock": {"src/gateway/connection.cc"},
-    "file": {"src/gateway/connection.cc", "src/csi/linux_files.cc"},
+    "file": {"src/gateway/connection.cc", "src/csi/linux_files.cc", "src/kube/http_api.cc"},
 }
 
 
