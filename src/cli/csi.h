@@ -58,7 +58,11 @@ struct CsiNodePlan {
 void define_csi_controller(CLI::App& command, CsiControllerArguments& arguments);
 void define_csi_node(CLI::App& command, CsiNodeArguments& arguments);
 
+// Where the control plane is: all but the endpoint.
+void define_servers(CLI::App& command, CsiArguments& arguments);
+
 // Block while they read the token file.
+std::expected<control::ServerOptions, Complaint> check_servers(const CsiArguments& arguments);
 std::expected<CsiControllerPlan, Complaint> check(const CsiControllerArguments& arguments);
 std::expected<CsiNodePlan, Complaint> check(const CsiNodeArguments& arguments);
 

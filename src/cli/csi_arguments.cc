@@ -18,13 +18,7 @@ constexpr uint32_t kIoQueuesMax = 128;
 void define_common(CLI::App& command, CsiArguments& arguments) {
   command.add_option("--endpoint", arguments.endpoint, "unix:///PATH of the socket to listen on")
       ->capture_default_str();
-  command
-      .add_option("--control", arguments.control,
-                  "URL[,URL…] of the REST API of 'fairlead control'. Default: http://127.0.0.1:7400")
-      ->delimiter(',');
-  command.add_option("--token-file", arguments.token_file, "The token for it is the first word of this file");
-  command.add_option("--ca", arguments.ca_file,
-                     "PEM file: whose certificates of control processes are trusted. Default: the system's");
+  define_servers(command, arguments);
 }
 
 std::expected<std::string, Complaint> check_endpoint(const std::string& endpoint) {
@@ -34,6 +28,18 @@ std::expected<std::string, Complaint> check_endpoint(const std::string& endpoint
     return std::unexpected(fmt::format("--endpoint {}: expected unix:///PATH", endpoint));
   }
   return fmt::format("{}{}", kLocal, path);
+}
+
+}  // namespace
+
+void define_servers(CLI::App& command, CsiArguments& arguments) {
+  command
+      .add_option("--control", arguments.control,
+                  "URL[,URL…] of the REST API of 'fairlead control'. Default: http://127.0.0.1:7400")
+      ->delimiter(',');
+  command.add_option("--token-file", arguments.token_file, "The token for it is the first word of this file");
+  command.add_option("--ca", arguments.ca_file,
+                     "PEM file: whose certificates of control processes are trusted. Default: the system's");
 }
 
 std::expected<control::ServerOptions, Complaint> check_servers(const CsiArguments& arguments) {
@@ -58,8 +64,6 @@ std::expected<control::ServerOptions, Complaint> check_servers(const CsiArgument
   }
   return servers;
 }
-
-}  // namespace
 
 void define_csi_controller(CLI::App& command, CsiControllerArguments& arguments) {
   define_common(command, arguments.common);

@@ -11,6 +11,7 @@
 #include "cli/doctor.h"
 #include "cli/engine.h"
 #include "cli/engine_options.h"
+#include "cli/operator.h"
 #include "cli/pool_commands.h"
 #include "cli/remote.h"
 #include "cli/serve.h"
@@ -241,23 +242,26 @@ class ProcessCommands {
   CLI::App& control_;
 };
 
-// The plugins of an orchestrator.
+// The plugins of an orchestrator, and its operator.
 class CsiCommands {
  public:
   explicit CsiCommands(CLI::App& app)
       : csi_(*app.add_subcommand("csi", "Serve Kubernetes: the plugins of the Container Storage Interface")),
         controller_(*csi_.add_subcommand("controller", "Make, publish, grow, snapshot and delete volumes")),
-        node_(*csi_.add_subcommand("node", "Bring volumes to this machine, and mount them")) {
+        node_(*csi_.add_subcommand("node", "Bring volumes to this machine, and mount them")),
+        operator_(*app.add_subcommand("operator", "Serve Kubernetes: keep pools as its DiskPools say")) {
     csi_.require_subcommand(1);
     csi_.fallthrough();  // for --config
     fairlead::cli::define_csi_controller(controller_, controller_arguments_);
     fairlead::cli::define_csi_node(node_, node_arguments_);
+    fairlead::cli::define_operator(operator_, operator_arguments_);
   }
   CsiCommands(const CsiCommands&) = delete;
   CsiCommands& operator=(const CsiCommands&) = delete;
 
-  // None: neither was asked for.
+  // None: none of them was asked for.
   std::optional<int> run() const {
+    if (operator_.parsed()) return check_and_run("operator", operator_arguments_, fairlead::cli::run_operator);
     if (node_.parsed()) return check_and_run("csi node", node_arguments_, fairlead::cli::run_csi_node);
     if (!controller_.parsed()) return std::nullopt;
     return check_and_run("csi controller", controller_arguments_, fairlead::cli::run_csi_controller);
@@ -266,9 +270,11 @@ class CsiCommands {
  private:
   fairlead::cli::CsiControllerArguments controller_arguments_;
   fairlead::cli::CsiNodeArguments node_arguments_;
+  fairlead::cli::OperatorArguments operator_arguments_;
   CLI::App& csi_;
   CLI::App& controller_;
   CLI::App& node_;
+  CLI::App& operator_;
 };
 
 }  // namespace
