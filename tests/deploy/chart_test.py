@@ -100,7 +100,8 @@ class ValuesTest(unittest.TestCase):
 
 class ProgramTest(unittest.TestCase):
     def test_what_the_defaults_run_is_in_the_program(self):
-        commands = {"engine": True, "control": True, "csi": load("values.yaml")["csi"]["enabled"]}
+        commands = {"engine": True, "control": True, "csi": load("values.yaml")["csi"]["enabled"],
+                    "operator": load("values.yaml")["operator"]["enabled"]}
         there = subprocess.run([fairlead, "--help"], capture_output=True, text=True, timeout=30, check=False).stdout
         for command, is_run in commands.items():
             if is_run:
@@ -145,9 +146,10 @@ class SecurityTest(unittest.TestCase):
 
         self.assertEqual(those_with(r"privileged: true"), {"engine.yaml", "csi-node.yaml"})
         self.assertEqual(those_with(r"hostNetwork: true"), {"engine.yaml", "csi-node.yaml"})
-        self.assertEqual(those_with(r"automountServiceAccountToken: true"), {"csi-controller.yaml"})
+        self.assertEqual(those_with(r"automountServiceAccountToken: true"), {"csi-controller.yaml", "operator.yaml"})
         self.assertEqual(those_with(r"hostPID|hostIPC|hugepages|cluster-admin"), set())
-        self.assertNotIn('"secrets"', templates()["csi-rbac.yaml"])
+        for name in ("csi-rbac.yaml", "operator.yaml"):
+            self.assertNotRegex(templates()[name], r"resources.*\bsecrets\b")
 
 
 class DiskPoolTest(unittest.TestCase):

@@ -17,6 +17,7 @@ WITH_SNAPSHOTS = ("--api-versions", "snapshot.storage.k8s.io/v1")
 VALUES = {
     "default": {},
     "no csi": {"csi": {"enabled": False}},
+    "no operator": {"operator": {"enabled": False}, "crds": {"create": False}},
     "node": {"control": {"sqlite": {"node": "a"}}},
     "etcd": {"control": {"store": "etcd", "replicas": 3}, "etcd": {"create": True}},
     "etcd on nodes": {"control": {"store": "etcd", "replicas": 3}, "etcd": {"create": True, "nodes": ["a", "b", "c"]}},
@@ -24,7 +25,7 @@ VALUES = {
     "disks": {"pools": {"disks": ["/dev/sdb"], "nodes": {"a": ["/dev/sdc", "/dev/sdd"], "b": []}}},
     "own secrets": {"token": {"existingSecret": "my-token"}, "tls": {"existingSecret": "my-ca"}},
     "all": {
-        "crds": {"create": True}, "topologyLabels": ["zone", "region"], "commonLabels": {"team": "storage"}, "imagePullSecrets": ["pull"],
+        "operator": {"replicas": 2}, "topologyLabels": ["zone", "region"], "commonLabels": {"team": "storage"}, "imagePullSecrets": ["pull"],
         "control": {"store": "etcd", "replicas": 3, "settings": {"lost-after": "3s"}}, "etcd": {"create": True},
         "engine": {"shards": 2, "settings": {"lease": "300ms", "label": ["rack=7"]}, "updateStrategy": "RollingUpdate"},
         "csi": {"enabled": True, "storageCapacity": True, "controller": {"replicas": 2, "settings": {"volumes-per-node": 32}}, "node": {"settings": {"io-queues": 4}}},

@@ -25,12 +25,21 @@ MAY = {
                        "watch volumeattributesclasses.storage.k8s.io", "create events",
                        "update volumesnapshotcontents.snapshot.storage.k8s.io", "patch volumesnapshotcontents.snapshot.storage.k8s.io/status",
                        "watch volumesnapshotclasses.snapshot.storage.k8s.io", "list volumesnapshots.snapshot.storage.k8s.io"],
+    "operator": ["list diskpools.fairlead.dev", "watch diskpools.fairlead.dev", "patch diskpools.fairlead.dev", "patch diskpools.fairlead.dev/status",
+                 "get nodes", "get persistentvolumes", "get persistentvolumeclaims", "get events", "create events", "patch events"],
 }
-MAY_IN_NAMESPACE = ["create leases.coordination.k8s.io", "update leases.coordination.k8s.io", "create csistoragecapacities.storage.k8s.io",
-                    "get pods", "get replicasets.apps"]
+MAY_IN_NAMESPACE = {
+    "csi-controller": ["create leases.coordination.k8s.io", "update leases.coordination.k8s.io", "create csistoragecapacities.storage.k8s.io",
+                       "get pods", "get replicasets.apps"],
+    "operator": ["create leases.coordination.k8s.io", "get leases.coordination.k8s.io fairlead-operator",
+                 "patch leases.coordination.k8s.io fairlead-operator"],
+}
+# Of one account alone, though others write to the API server too.
+MAY_NOT = {"operator": ["patch persistentvolumeclaims", "patch nodes", "delete diskpools.fairlead.dev", "create diskpools.fairlead.dev",
+                        "patch leases.coordination.k8s.io another"]}
 NOBODY_MAY = ["get secrets", "list secrets", "create pods", "delete nodes", "update nodes", "create clusterroles.rbac.authorization.k8s.io",
               "impersonate users", "delete persistentvolumeclaims", "get configmaps", "create pods/exec", "create serviceaccounts/token"]
-ACCOUNTS = ("control", "engine", "etcd", "csi-controller", "csi-node")
+ACCOUNTS = ("control", "engine", "etcd", "csi-controller", "csi-node", "operator")
 
 server = None
 
@@ -85,16 +94,16 @@ class ReleaseTest(ServerTest):
         return json.loads(self.kubectl("get", "secret", name, "-n", NAMESPACE, "-o", "json"))["data"]
 
     def may(self, account, what, *options):
-        verb, _, resource = what.partition(" ")
+        verb, resource, *name = what.split()
         resource, _, part = resource.partition("/")
-        done = server.kubectl("auth", "can-i", verb, resource, f"--subresource={part}", f"--as=system:serviceaccount:{NAMESPACE}:fairlead-{account}", *options)
+        done = server.kubectl("auth", "can-i", verb, "/".join([resource, *name]), f"--subresource={part}", f"--as=system:serviceaccount:{NAMESPACE}:fairlead-{account}", *options)
         return done.stdout.strip() == "yes"
 
     def test_each_account_may_do_what_it_has_to(self):
         for account, rights in MAY.items():
             for right in rights:
                 self.assertTrue(self.may(account, right, "--all-namespaces"), f"{account}: {right}")
-            for right in MAY_IN_NAMESPACE:
+            for right in MAY_IN_NAMESPACE[account]:
                 self.assertTrue(self.may(account, right, "-n", NAMESPACE), f"{account}: {right}")
                 self.assertFalse(self.may(account, right, "-n", "default"), f"{account}: {right}")
 
@@ -102,8 +111,11 @@ class ReleaseTest(ServerTest):
         for account in ACCOUNTS:
             for right in NOBODY_MAY:
                 self.assertFalse(self.may(account, right, "-n", NAMESPACE), f"{account}: {right}")
+        for account, rights in MAY_NOT.items():
+            for right in rights:
+                self.assertFalse(self.may(account, right, "-n", NAMESPACE), f"{account}: {right}")
         for account in set(ACCOUNTS) - set(MAY):
-            for right in (*MAY["csi-controller"], *MAY_IN_NAMESPACE):
+            for right in (*sum(MAY.values(), []), *sum(MAY_IN_NAMESPACE.values(), [])):
                 self.assertFalse(self.may(account, right, "-n", NAMESPACE), f"{account}: {right}")
 
     def test_an_upgrade_keeps_tokens_and_the_ca(self):
@@ -143,7 +155,7 @@ class PodTest(ServerTest):
                                ("restricted", {"fairlead-engine", "fairlead-csi-node"})):
             self.kubectl("label", "--overwrite", "namespace", NAMESPACE, f"pod-security.kubernetes.io/enforce={level}")
             for kind, name in (("DaemonSet", "fairlead-engine"), ("DaemonSet", "fairlead-csi-node"), ("Deployment", "fairlead-control-0"),
-                               ("Deployment", "fairlead-csi-controller")):
+                               ("Deployment", "fairlead-csi-controller"), ("Deployment", "fairlead-operator")):
                 self.kubectl("create", "--dry-run=server", "-f", "-", text=yaml.safe_dump(self.pod(kind, name)), fails=name in refused)
         self.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce-")
 

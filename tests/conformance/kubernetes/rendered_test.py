@@ -155,7 +155,7 @@ class ProgramTest(unittest.TestCase):
                     if container["image"].startswith("fairlead:") and command:
                         seen.add(" ".join(command))
                         self.check(command, words)
-        self.assertEqual(seen, {"engine", "control", "csi controller", "csi node"})
+        self.assertEqual(seen, {"engine", "control", "csi controller", "csi node", "operator"})
 
     def check(self, command, words):
         done = subprocess.run([fairlead, *command, "--help"], capture_output=True, text=True, timeout=60, check=False)
