@@ -90,6 +90,7 @@ class Context:
         self.directory = directory
         self.fairlead = fairlead
         self.steered_program = steered
+        self.csi_call = steered.with_name("csi_call")
         self.use_reference = use_reference
         self.may_see_io_errors = False
         self.remark = ""  # what was measured, to be shown with the result
@@ -220,9 +221,9 @@ class Context:
     # Load
 
     def start_fio(self, device, options):
-        """Starts fio with direct I/O on a block device and returns the Job."""
+        """Starts fio with direct I/O on a block device, or a file that is there, and returns the Job."""
         return self.guest.start(
-            f"test -b {device} && fio --name=load --filename={device} --allow_file_create=0 --direct=1 "
+            f"test -b {device} -o -f {device} && fio --name=load --filename={device} --allow_file_create=0 --direct=1 "
             f"--ioengine=libaio --thread --verify_state_save=0 --randseed=7 --output-format=json {options}")
 
     def finish_fio(self, job, seconds_max=120):
@@ -260,9 +261,9 @@ class Context:
         check(job.status in (0, FIO_INTERRUPTED), f"fio ended with {job.status}: {guests.shortened(job.output)}")
         return self.fio_result(job.output)
 
-    def verified_load(self, device):
+    def verified_load(self, device, path=None):
         """Writes at random places of a device; see VerifiedLoad."""
-        return VerifiedLoad(self, device)
+        return VerifiedLoad(self, device, path)
 
     def wait_for_writes(self, device, mib=1):
         """Waits until so much more has been written to the device."""
@@ -299,16 +300,19 @@ class Context:
 
 
 class VerifiedLoad:
-    """Writes at random places of the beginning of a device, each read back and compared, that go on until finish()."""
+    """Writes at random places of the beginning of a device, each read back and compared, that go on until finish().
+    With a path: of what is there, a file that is large enough or the device under another name."""
 
     SIZE_MIB = 4
     # Not time_based: then fio checks the number of the write as well, and an older one is an error.
     _OPTIONS = f"--bs=4k --iodepth=16 --size={SIZE_MIB}m --verify=crc32c --verify_fatal=1"
 
-    def __init__(self, context, device):
+    def __init__(self, context, device, path=None):
         self._context = context
         self._device = device
-        self._job = context.start_fio(device, f"--rw=randwrite --loops=1000 --fsync=32 {self._OPTIONS}")
+        self._path = path or device
+        context.fio(self._path, f"--rw=write --do_verify=0 {self._OPTIONS}")  # there may be no time to write all of it
+        self._job = context.start_fio(self._path, f"--rw=randwrite --loops=1000 --fsync=32 {self._OPTIONS}")
         self.go_on()
 
     def go_on(self):
@@ -322,7 +326,7 @@ class VerifiedLoad:
     def finish(self):
         """Ends it: it must have met no error and no wrong byte. Returns the longest that a request took, in milliseconds."""
         result = self._context.stop_fio(self._job)
-        self._context.fio(self._device, f"--rw=read {self._OPTIONS}")
+        self._context.fio(self._path, f"--rw=read {self._OPTIONS}")
         return max(result[kind]["clat_ns"]["max"] for kind in ("read", "write")) / 1e6
 
 

@@ -17,6 +17,7 @@ import itertools
 import json
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,9 +29,11 @@ import uuid
 
 import image as images
 
+ADDRESS = "10.0.2.15"
 HOST_ADDRESS = "10.0.2.2"
 HOST_ADDRESS6 = "fec0::2"
 CPUS_MAX = 4
+PROGRAMS = "/run/programs"  # of the machine's, in the guest
 PATIENCE = 3  # every bound is as many times what a machine needs that does nothing else
 
 _libc = ctypes.CDLL(None)
@@ -107,6 +110,8 @@ class Guest:
         self.host_nqn = f"nqn.2014-08.org.nvmexpress:uuid:{self.uuid}"
         self._temporary = tempfile.TemporaryDirectory(prefix="fairlead-vm-")
         self._directory = pathlib.Path(self._temporary.name)  # a short path: those of sockets are limited
+        self._programs = self._directory / "programs"
+        (self._programs / "lib").mkdir(parents=True)
         self._console = pathlib.Path(log_directory or self._directory) / f"{name}.console"
         self._numbers = itertools.count(1)
         self._jobs = {}
@@ -121,7 +126,7 @@ class Guest:
         kernel_parameters = (
             "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check mitigations=off rcupdate.rcu_expedited=1 "
             f"random.trust_cpu=on maxcpus=1 nvme_core.multipath=Y guest.name={self.name} guest.uuid={self.uuid} "
-            f"guest.address=10.0.2.15/24 guest.gateway={HOST_ADDRESS} guest.address6=fec0::15/64")
+            f"guest.address={ADDRESS}/24 guest.gateway={HOST_ADDRESS} guest.address6=fec0::15/64")
         command = [
             "qemu-system-x86_64", "-name", self.name, "-nodefaults", "-no-reboot", "-display", "none",
             "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max",
@@ -133,6 +138,7 @@ class Guest:
             "-chardev", f"socket,id=commands,path={self._directory}/commands,server=on,wait=off",
             "-device", "virtserialport,chardev=commands,name=commands",
             "-virtfs", f"local,path={self._image.root},mount_tag=root,security_model=none,readonly=on,multidevs=remap",
+            "-virtfs", f"local,path={self._programs},mount_tag=programs,security_model=none,readonly=on,multidevs=remap",
             "-netdev", f"user,id=network,ipv4=on,ipv6=on,ipv6-prefix=fec0::,ipv6-host={HOST_ADDRESS6}",
             "-device", "virtio-net-pci,id=nic,netdev=network,romfile="]
         with open(self._directory / "qemu.out", "w") as out:
@@ -210,6 +216,26 @@ class Guest:
     def console(self):
         """What the kernel and the first process wrote."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
+
+    def install(self, program):
+        """Brings a program of the machine's into the guest, with its libraries. Returns the words that start it there."""
+        program = pathlib.Path(program)
+        if not (self._programs / program.name).exists():
+            for library in images.copy_elf(program, self._programs / program.name):
+                if not (self._programs / "lib" / library.name).exists():
+                    shutil.copy(library, self._programs / "lib")
+            self.sh(f"""mkdir -p {PROGRAMS}
+                        mountpoint -q {PROGRAMS} ||
+                          mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro programs {PROGRAMS}""")
+        return f"LD_LIBRARY_PATH={PROGRAMS}/lib exec {PROGRAMS}/{program.name}"
+
+    def share_loopback(self):
+        """From now on 127.0.0.1 is the machine's, not the guest's own: an address that both know by the same name."""
+        self.sh(f"""echo 1 >/proc/sys/net/ipv4/conf/eth0/route_localnet
+                    ip addr del 127.0.0.1/8 dev lo && ip route add 127.0.0.1 via {HOST_ADDRESS} src {ADDRESS}""")
+
+    def unshare_loopback(self):
+        self.sh("ip route del 127.0.0.1 && ip addr add 127.0.0.1/8 dev lo")
 
     # The machine
 

@@ -27,16 +27,16 @@ KERNEL = "linux-image-6.12-amd64"
 
 # What has to be installed on the machine that builds the image and runs the guest.
 PACKAGES = ("qemu-system-x86 busybox-static cpio lz4 xz-utils kmod nvme-cli fio e2fsprogs xfsprogs util-linux "
-            "iproute2 coreutils bash strace").split()
+            "iproute2 coreutils bash strace btrfs-progs socat").split()
 
 # Real programs of the guest; every other command is busybox.
 PROGRAMS = ("bash nvme fio mkfs.ext4 e2fsck resize2fs mkfs.xfs xfs_repair xfs_growfs xfs_io modprobe ip ss strace "
             "mount umount mountpoint lsblk blkid blockdev blkdiscard fstrim dd flock setsid timeout base64 "
-            "sha256sum truncate").split()
+            "sha256sum truncate mkfs.btrfs btrfs socat").split()
 
 # Loaded on demand; the crypto ones are in no other module's dependency list. nvmet is for the reference target.
 MODULES = ("nvme_core nvme_fabrics nvme_tcp nvmet nvmet_tcp nvme_loop virtio_pci virtio_net virtio_blk "
-           "virtio_console 9p 9pnet_virtio configfs ext4 xfs loop brd tls crc32c_generic crc32c_intel crc32_generic "
+           "virtio_console 9p 9pnet_virtio configfs ext4 xfs btrfs loop brd tls crc32c_generic crc32c_intel crc32_generic "
            "crc32_pclmul crct10dif_pclmul hmac sha256_generic sha512_generic sha256_ssse3 sha512_ssse3 dh_generic "
            "gcm ecb cbc ctr").split()
 BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p")
@@ -220,19 +220,19 @@ def _copy_programs(root):
         if pathlib.Path(source).read_bytes()[:2] == b"#!":  # xfs_growfs and others are scripts
             shutil.copy(source, place)
         else:
-            libraries |= _copy_elf(pathlib.Path(source).resolve(), place)
+            libraries |= copy_elf(pathlib.Path(source).resolve(), place)
     engines = pathlib.Path("/usr/lib/x86_64-linux-gnu/fio")  # fio opens its I/O engines by name
     for engine in engines.glob("*.so"):
         if re.search("libaio|uring", engine.name):
             (root / engines.relative_to("/")).mkdir(parents=True, exist_ok=True)
-            libraries |= _copy_elf(engine, root / engine.relative_to("/"))
+            libraries |= copy_elf(engine, root / engine.relative_to("/"))
     for library in libraries:
         place = root / library.relative_to("/")
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(library, place)
 
 
-def _copy_elf(source, place):
+def copy_elf(source, place):
     """Copies a program or library and returns the libraries it needs."""
     shutil.copy(source, place)
     needed = subprocess.run(["ldd", source], capture_output=True, text=True).stdout

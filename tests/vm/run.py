@@ -19,8 +19,9 @@ import threading
 import time
 import traceback
 
-import cases_cluster  # noqa: F401  (these seven register the cases)
+import cases_cluster  # noqa: F401  (these eight register the cases)
 import cases_commands  # noqa: F401
+import cases_csi  # noqa: F401
 import cases_data  # noqa: F401
 import cases_faults  # noqa: F401
 import cases_host  # noqa: F401
@@ -49,7 +50,7 @@ def main():
     if unknown:
         sys.exit(f"vm: no such case: {' '.join(unknown)} (see --list)")
     if not options.reference:
-        for program in (options.fairlead, options.steered, options.steered.with_name("steered_host")):
+        for program in (options.fairlead, options.steered, *map(options.steered.with_name, ("steered_host", "csi_call"))):
             if not program.is_file():
                 sys.exit(f"vm: {program} is not there: build it first, or name another")
     functions = [known[name] for name in options.names or known]
@@ -68,7 +69,7 @@ def parse_arguments():
     parser.add_argument("names", nargs="*", metavar="NAME", help="cases to run; all if none is named")
     parser.add_argument("--fairlead", type=pathlib.Path, default=BUILD / "release/src/cli/fairlead")
     parser.add_argument("--steered", type=pathlib.Path, default=BUILD / "release/tests/vm/steered_target",
-                        help="the steered target; the steered host is beside it")
+                        help="the steered target; the steered host and csi_call are beside it")
     parser.add_argument("--reference", action="store_true", help="run against the kernel's own target instead")
     parser.add_argument("--guests", type=int, default=GUESTS, metavar="N", help=f"how many side by side ({GUESTS})")
     parser.add_argument("--list", action="store_true", help="list the cases")
@@ -156,7 +157,7 @@ def in_one_line(reason):
 
 def show_logs(directory):
     for log in sorted(directory.glob("*")):
-        if log.name in ("dmesg", "target.log", "host.log") or re.fullmatch(r"engine\d+\.log", log.name):
+        if log.name in ("dmesg", "target.log", "host.log") or re.fullmatch(r"(engine\d+|csi-\w+)\.log", log.name):
             lines = log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
             print(f"     --- {log.relative_to(BUILD.parent)}, last {len(lines)} lines")
             print("".join(f"     {line}\n" for line in lines), end="")
