@@ -479,6 +479,18 @@ Task<Result<void>> Engine::take_snapshot(Uuid volume, Uuid id, Duration limit) {
   co_return co_await shown->volume.take_snapshot(id, limit);
 }
 
+Task<Result<void>> Engine::hold_for_snapshot(Uuid volume, Uuid id, Duration limit, Duration hold) {
+  Shown* const shown = find(volume);
+  if (shown == nullptr) co_return fail(Code::kNotFound, "no such volume is open");
+  co_return co_await shown->volume.hold_for_snapshot(id, limit, hold);
+}
+
+Task<Result<void>> Engine::take_held_snapshot(Uuid volume, Uuid id, Duration limit) {
+  Shown* const shown = find(volume);
+  if (shown == nullptr) co_return fail(Code::kNotFound, "no such volume is open");
+  co_return co_await shown->volume.take_held_snapshot(id, limit);
+}
+
 Task<Result<void>> Engine::delete_snapshot(Uuid volume, Uuid id, Duration limit) {
   Shown* const shown = find(volume);
   if (shown == nullptr) co_return fail(Code::kNotFound, "no such volume is open");

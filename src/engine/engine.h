@@ -142,6 +142,8 @@ class Engine {
   Task<Result<void>> stand_by(Uuid volume);
   // As Volume has them. Error besides: kNotFound.
   Task<Result<void>> take_snapshot(Uuid volume, Uuid id, Duration limit);
+  Task<Result<void>> hold_for_snapshot(Uuid volume, Uuid id, Duration limit, Duration hold);
+  Task<Result<void>> take_held_snapshot(Uuid volume, Uuid id, Duration limit);
   Task<Result<void>> delete_snapshot(Uuid volume, Uuid id, Duration limit);
   Task<Result<void>> grow_volume(Uuid volume, uint64_t size_bytes, Duration limit);
   // For a person: as VolumeTarget::force(). Errors besides: kNotFound, kInvalidArgument (it is not served here).

@@ -21,6 +21,8 @@ std::string key_of_pool(const std::string& name) { return "pool " + name; }
 std::string key_of_volume(const Uuid& id) { return "volume " + to_string(id); }
 // Of its snapshots and its size: these wait for the volume, and nobody waits for them.
 std::string key_of_contents(const Uuid& id) { return "contents of volume " + to_string(id); }
+std::string key_of_cut(const Uuid& id) { return "cut of volume " + to_string(id); }
+constexpr uint64_t kHoldMsMax = 10'000;
 
 }  // namespace
 
@@ -52,6 +54,8 @@ void Management::add_to(rpc::Service& service) {
   add("ServeVolume", &Management::serve_volume);
   add("StandBy", &Management::stand_by);
   add("TakeSnapshot", &Management::take_snapshot);
+  add("HoldForSnapshot", &Management::hold_for_snapshot);
+  add("TakeHeldSnapshot", &Management::take_held_snapshot);
   add("DeleteSnapshot", &Management::delete_snapshot);
   add("GrowVolume", &Management::grow_volume);
   add("ForceVolume", &Management::force_volume);
@@ -194,6 +198,27 @@ Task<Outcome<v1::Done>> Management::stand_by(v1::VolumeRequest request) {
 
 Task<Outcome<v1::Done>> Management::take_snapshot(v1::SnapshotRequest request) {
   return change_snapshot(std::move(request), &Engine::take_snapshot);
+}
+
+// Hosts wait: not for their turn after what else is asked of the volume.
+Task<Outcome<v1::Done>> Management::hold_for_snapshot(v1::HoldForSnapshotRequest request) {
+  FL_CO_TRY(const Uuid volume, parse_id("a volume", request.volume()));
+  FL_CO_TRY(const Uuid snapshot, parse_id("a snapshot", request.snapshot()));
+  FL_CO_TRY(const Duration limit, parse_limit(request.limit_ms()));
+  if (request.hold_ms() == 0 || request.hold_ms() > kHoldMsMax) {
+    co_return problem(Code::kInvalidArgument, fmt::format("hold_ms: {} is not 1 to {}", request.hold_ms(), kHoldMsMax));
+  }
+  const auto hold = std::chrono::milliseconds(request.hold_ms());
+  FL_CO_TRY(const Turn turn, co_await take_turn(request.leader(), key_of_cut(volume)));
+  co_return done_or(co_await engine_.hold_for_snapshot(volume, snapshot, limit, hold), "volume " + to_string(volume));
+}
+
+Task<Outcome<v1::Done>> Management::take_held_snapshot(v1::SnapshotRequest request) {
+  FL_CO_TRY(const Uuid volume, parse_id("a volume", request.volume()));
+  FL_CO_TRY(const Uuid snapshot, parse_id("a snapshot", request.snapshot()));
+  FL_CO_TRY(const Duration limit, parse_limit(request.limit_ms()));
+  FL_CO_TRY(const Turn turn, co_await take_turn(request.leader(), key_of_cut(volume)));
+  co_return done_or(co_await engine_.take_held_snapshot(volume, snapshot, limit), "volume " + to_string(volume));
 }
 
 Task<Outcome<v1::Done>> Management::delete_snapshot(v1::SnapshotRequest request) {

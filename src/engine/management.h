@@ -83,6 +83,8 @@ class Management {
   Task<Outcome<v1::Done>> serve_volume(v1::VolumeRequest request);
   Task<Outcome<v1::Done>> stand_by(v1::VolumeRequest request);
   Task<Outcome<v1::Done>> take_snapshot(v1::SnapshotRequest request);
+  Task<Outcome<v1::Done>> hold_for_snapshot(v1::HoldForSnapshotRequest request);
+  Task<Outcome<v1::Done>> take_held_snapshot(v1::SnapshotRequest request);
   Task<Outcome<v1::Done>> delete_snapshot(v1::SnapshotRequest request);
   Task<Outcome<v1::Done>> change_snapshot(v1::SnapshotRequest request,
                                           Task<Result<void>> (Engine::*change)(Uuid, Uuid, Duration));

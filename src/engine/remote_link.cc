@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "async/alarm.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "engine/replica.h"
@@ -136,11 +137,9 @@ Task<Result<mirror::Reply>> RemoteLink::call(mirror::Request request) {
   // shared_ptr: whoever waits leaves when the time is over, the command goes on.
   const auto call = std::make_shared<Call>();
   scope_.spawn(ask(number, mirror::encode(request), call));
-  Alarm alarm(moved_);
   const Instant until = reactor_.now() + options_.call_limit;
-  reactor_.arm(alarm, until);
+  const Alarm alarm(reactor_, moved_, until);
   while (!call->answer && reactor_.now() < until) co_await moved_.wait();
-  reactor_.disarm(alarm);
   if (!call->answer) co_return fail(Code::kTimedOut, "the replica does not answer");
   if (!*call->answer) co_return std::unexpected(link_error(call->answer->error()));
   co_return mirror::decode_reply(**call->answer);
@@ -164,9 +163,8 @@ Result<std::unique_ptr<BlockDevice>> RemoteLink::open(Shard& shard) {
 // The controller tells of the namespace that was added, and it is asked for, a little after the call was answered.
 Task<Result<std::unique_ptr<BlockDevice>>> RemoteLink::open_snapshot(Uuid snapshot) {
   const uint64_t number = connection();
-  Alarm alarm(moved_);
   const Instant until = reactor_.now() + options_.call_limit;
-  reactor_.arm(alarm, until);
+  const Alarm alarm(reactor_, moved_, until);
   std::shared_ptr<BlockSource> found;
   while (number != 0 && connection() == number && reactor_.now() < until) {
     for (const host::NamespaceInfo& shown : subsystem_->namespaces()) {
@@ -177,7 +175,6 @@ Task<Result<std::unique_ptr<BlockDevice>>> RemoteLink::open_snapshot(Uuid snapsh
     if (found != nullptr) break;
     co_await moved_.wait();
   }
-  reactor_.disarm(alarm);
   if (connection() != number || number == 0) co_return fail(Code::kUnreachable, "no connection to the replica");
   if (found == nullptr) co_return fail(Code::kTimedOut, "the replica does not show the snapshot");
   co_return found->open(*shards_.front());

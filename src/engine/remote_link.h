@@ -65,11 +65,6 @@ class RemoteLink final : public mirror::ReplicaLink {
   struct Call {
     std::optional<Result<std::vector<std::byte>>> answer;
   };
-  struct Alarm : Timer {
-    explicit Alarm(Event& event)
-        : Timer([](Runnable& self) { static_cast<Alarm&>(self).rings.release_waiters(); }), rings(event) {}
-    Event& rings;
-  };
   host::SubsystemOptions subsystem_options() const;
   Task<void> run();
   Task<bool> connect();

@@ -224,6 +224,18 @@ Task<Result<void>> Volume::take_snapshot(Uuid id, Duration limit) {
   co_return co_await volume->take_snapshot(id, limit);
 }
 
+Task<Result<void>> Volume::hold_for_snapshot(Uuid id, Duration limit, Duration hold) {
+  const Waiting waiting(*this);
+  FL_CO_TRY(mirror::VolumeTarget* const volume, co_await served());
+  co_return co_await volume->hold_for_snapshot(id, limit, hold);
+}
+
+Task<Result<void>> Volume::take_held_snapshot(Uuid id, Duration limit) {
+  const Waiting waiting(*this);
+  FL_CO_TRY(mirror::VolumeTarget* const volume, co_await served());
+  co_return co_await volume->take_held_snapshot(id, limit);
+}
+
 Task<Result<void>> Volume::delete_snapshot(Uuid id, Duration limit) {
   const Waiting waiting(*this);
   FL_CO_TRY(mirror::VolumeTarget* const volume, co_await served());

@@ -64,6 +64,8 @@ class Volume {
   Result<void> force(const mirror::ReplicaId& trusted);
   // As VolumeTarget has them. Error besides: kInvalidArgument (this is not the target).
   Task<Result<void>> take_snapshot(Uuid id, Duration limit);
+  Task<Result<void>> hold_for_snapshot(Uuid id, Duration limit, Duration hold);
+  Task<Result<void>> take_held_snapshot(Uuid id, Duration limit);
   Task<Result<void>> delete_snapshot(Uuid id, Duration limit);
   // The same; an engine that stands by shows the new size from now on, and no host finds more there than it was told.
   Task<Result<void>> grow(uint64_t size_bytes, Duration limit);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "async/alarm.h"
 #include "base/check.h"
 
 namespace fairlead::gateway {
@@ -32,20 +33,13 @@ bool is_selected(std::string_view kind, const Json& document, const control::Sel
   const Json& of = document.contains("spec") ? document["spec"] : document;
   const bool has_volume = kind == "replicas" || kind == "snapshots";
   if (has_volume && !selection.volume.empty() && of.value("volume", "") != selection.volume) return false;
+  if (kind == control::SnapshotGroup::kKind && !selection.volume.empty()) {
+    const Json& volumes = of.at("volumes");
+    return std::any_of(volumes.begin(), volumes.end(), [&](const Json& each) { return each == selection.volume; });
+  }
   const bool has_node = kind == "replicas" || kind == "pools";
   return !has_node || selection.node.empty() || of.value("node", "") == selection.node;
 }
-
-// Rings `event` after a while.
-struct Alarm : Timer {
-  Alarm(Reactor& home, Event& event, Duration span)
-      : Timer([](Runnable& self) { static_cast<Alarm&>(self).rings.release_waiters(); }), reactor(home), rings(event) {
-    reactor.arm(*this, span);
-  }
-  ~Alarm() { reactor.disarm(*this); }
-  Reactor& reactor;
-  Event& rings;
-};
 
 }  // namespace
 
@@ -77,7 +71,7 @@ class Watches::Feed final : public HttpFeed {
       if (!watches_.is_fresh_) watches_.refresh();
       collect(piece);
       if (!piece.empty() || reactor.now() >= until) break;
-      const Alarm alarm(reactor, watches_.refreshed_, until - reactor.now());
+      const Alarm alarm(reactor, watches_.refreshed_, until);
       co_await watches_.refreshed_.wait();
     }
     if (piece.empty() && reactor.now() - spoke_ >= kHeartbeat) piece = ": still here\n\n";

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "async/alarm.h"
 #include "base/log.h"
 #include "mirror/mutant.h"
 
@@ -322,11 +323,7 @@ Decision Reign::override_decision() const {
 Task<bool> Reign::gather() {
   scope_.spawn(ask_witness());
   std::optional<Instant> possible_since;
-  struct Alarm : Timer {
-    explicit Alarm(Event& e)
-        : Timer([](Runnable& self) { static_cast<Alarm&>(self).event.release_waiters(); }), event(e) {}
-    Event& event;
-  } grace(changed_);
+  std::optional<Alarm> grace;
   bool is_decided = false;
   while (!is_told_to_stop_ && !must_renew_ && refusal_ <= term_) {
     decision_ = trusted_ ? override_decision() : decide(ballot());
@@ -338,7 +335,7 @@ Task<bool> Reign::gather() {
       });
       if (!possible_since) {
         possible_since = home_.reactor.now();
-        home_.reactor.arm(grace, options_.grace);
+        grace.emplace(home_.reactor, changed_, *possible_since + options_.grace);
       }
       if (!is_anyone_coming || home_.reactor.now() >= *possible_since + options_.grace) {
         is_decided = true;
@@ -348,7 +345,6 @@ Task<bool> Reign::gather() {
     outer_changed_.release_waiters();
     co_await changed_.wait();
   }
-  home_.reactor.disarm(grace);
   co_return is_decided;
 }
 

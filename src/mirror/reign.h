@@ -9,6 +9,7 @@
 // resumed: what it knew may be out of date.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -91,6 +92,9 @@ class Reign {
   bool is_witness_away() const { return is_witness_away_; }
   // Those that exist, by cut, ascending. While it serves.
   const std::vector<Snapshot>& snapshots() const { return snapshots_; }
+  bool has_snapshot(const Uuid& id) const {
+    return std::ranges::find(snapshots_, id, &Snapshot::id) != snapshots_.end();
+  }
 
   enum class Standing : uint8_t {
     kAway,       // not reached, or it has no session
@@ -164,6 +168,7 @@ class Reign {
   Task<End> govern();
   MemberSet wanted_members() const;
   bool is_superseded() const;
+  bool gives_way() const;
   bool has_promise_of_majority() const;
   void note_refusal();
   Task<void> renew_later();
@@ -228,9 +233,10 @@ class Reign {
   Task<void> layer_worker(LayerCopy& copy);
   Task<bool> begin_head(Seat& seat, Snapshot seen);
   Task<void> do_jobs();
-  Task<std::optional<Result<void>>> perform(const VolumeJob& job);
-  Task<std::optional<Result<void>>> take_snapshot(Uuid id);
-  Task<bool> cut(Snapshot snapshot, MemberSet members);
+  Task<std::optional<Result<void>>> perform(VolumeJob& job);
+  Task<std::optional<Result<void>>> take_snapshot(VolumeJob& job);
+  Task<bool> cut(VolumeJob& job, Snapshot snapshot, MemberSet members);
+  Task<bool> pass_gate(VolumeJob& job);
   Task<bool> ask_all(MemberSet members, RequestBody body);
   Task<void> ask_one(Seat& seat, RequestBody body, bool& is_done_by_all);
   Task<bool> flush_all(MemberSet members);

@@ -76,6 +76,14 @@ bool Reign::is_superseded() const {
   return refusal_ > term_ && is_majority(in_force_.members, votes);
 }
 
+// Told to stop, and somebody has begun to take over: a record that leaves out who obeys him would be of use to nobody,
+// and he could need those that it names.
+bool Reign::gives_way() const {
+  return is_told_to_stop_ && std::ranges::any_of(seats_, [](const auto& seat) {
+           return !seat->has_session && (seat->is_refused || seat->last_error.code == Code::kFenced);
+         });
+}
+
 // Enough voters obey us still, though none of them can go on as the member that it was.
 bool Reign::has_promise_of_majority() const {
   Votes votes{.replicas = {}, .has_witness = !is_witness_refusing_ && !is_witness_away_};
@@ -106,7 +114,7 @@ Task<Reign::End> Reign::govern() {
       scope_.spawn(finish());
       scope_.spawn(lose_patience());
     }
-    if (is_finished_) co_return End::kStopped;
+    if (is_finished_ || gives_way()) co_return End::kStopped;
     if (is_superseded()) co_return End::kSuperseded;
     const MemberSet wanted = wanted_members();
     // Without one that has every acknowledged write nobody is left out: who had them is waited for.
@@ -144,7 +152,7 @@ Task<bool> Reign::bring_into_force(Record record) {
     // While it serves the end begins in govern(), and what is under way may need the record until then.
     if (is_told_to_stop_ && (phase_ != Phase::kServing || !is_finishing_ || is_finished_)) co_return false;
     if (is_in_force(record, votes_)) co_return true;
-    if (is_superseded() || must_renew_) co_return false;
+    if (is_superseded() || must_renew_ || gives_way()) co_return false;
     const MemberSet wanted = wanted_members();
     if (phase_ == Phase::kServing) {
       if (wanted != record.members) co_return false;

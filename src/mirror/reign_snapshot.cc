@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "async/alarm.h"
 #include "base/log.h"
 #include "mirror/mutant.h"
 #include "mirror/reign.h"
@@ -43,10 +44,10 @@ Task<void> Reign::do_jobs() {
 }
 
 // None: it was not done, or nobody knows; to be tried again.
-Task<std::optional<Result<void>>> Reign::perform(const VolumeJob& job) {
+Task<std::optional<Result<void>>> Reign::perform(VolumeJob& job) {
   switch (job.kind) {
     case VolumeJob::Kind::kSnapshot:
-      return take_snapshot(job.snapshot);
+      return take_snapshot(job);
     case VolumeJob::Kind::kDeleteSnapshot:
       return delete_snapshot(job.snapshot);
     case VolumeJob::Kind::kGrow:
@@ -85,9 +86,15 @@ Task<bool> Reign::flush_all(MemberSet members) {
 
 // Hosts wait; what is under way ends; members freeze what they have; hosts go on. Then the record names the snapshot:
 // until it is in force there is none, and whoever takes over deletes what members have of it.
-Task<std::optional<Result<void>>> Reign::take_snapshot(Uuid id) {
-  if (std::ranges::find(snapshots_, id, &Snapshot::id) != snapshots_.end()) co_return Result<void>();
+Task<std::optional<Result<void>>> Reign::take_snapshot(VolumeJob& job) {
+  const Uuid id = job.snapshot;
+  if (has_snapshot(id)) co_return Result<void>();
   if (snapshots_.size() >= kSnapshotsMax) co_return fail(Code::kResourceExhausted, "the volume has 500 snapshots");
+  const auto let_go = [&job]() -> std::optional<Result<void>> {
+    if (job.gate == CutGate::kNone || job.gate == CutGate::kClosed) return std::nullopt;
+    return fail(Code::kTimedOut, "hosts were let go before all volumes were held");
+  };
+  if (job.gate == CutGate::kGivenUp) co_return let_go();
   const MemberSet members = in_force_.members;
   Snapshot snapshot;
   Duration held{};
@@ -105,7 +112,7 @@ Task<std::optional<Result<void>>> Reign::take_snapshot(Uuid id) {
     is_cutting_ = !is_mutant(Mutant::kCutsWithoutHold);
     sides_.configuration().is_held = is_held();
     co_await sides_.publish();
-    const bool is_cut = co_await cut(snapshot, members);
+    const bool is_cut = co_await cut(job, snapshot, members);
     is_cutting_ = false;
     sides_.configuration().is_held = is_held();
     co_await sides_.publish();
@@ -114,13 +121,13 @@ Task<std::optional<Result<void>>> Reign::take_snapshot(Uuid id) {
       for (const auto& seat : seats_) {
         if (seat->has_session && !is_ending()) (void)co_await ask(*seat, DeleteSnapshotRequest{id});
       }
-      co_return std::nullopt;
+      co_return let_go();
     }
     last_snapshot_ = snapshot;
   }
   note_change();
   while (!is_ending() && in_force_.last_snapshot != snapshot) co_await changed_.wait();
-  if (is_ending()) co_return std::nullopt;
+  if (is_ending()) co_return let_go();
   snapshots_.push_back(snapshot);
   log_info("mirror.snapshot", {{"volume", to_string(options_.volume)},
                                {"snapshot", to_string(id)},
@@ -130,9 +137,9 @@ Task<std::optional<Result<void>>> Reign::take_snapshot(Uuid id) {
 }
 
 // On all members, or it is to be undone. Requires: hosts are held, the generation does not change.
-Task<bool> Reign::cut(Snapshot snapshot, MemberSet members) {
+Task<bool> Reign::cut(VolumeJob& job, Snapshot snapshot, MemberSet members) {
   if (!is_mutant(Mutant::kCutsWithoutHold) && !co_await sides_.drain(era_)) co_return false;
-  if (!are_members(members) || !co_await flush_all(members)) co_return false;
+  if (!are_members(members) || !co_await flush_all(members) || !co_await pass_gate(job)) co_return false;
   const bool is_taken = co_await ask_all(members, SnapshotRequest{snapshot});
   // What is written from here on is newer than the cut. Also when somebody did not answer: what is left of this
   // attempt, by the same name, must not have the cut of another.
@@ -142,6 +149,19 @@ Task<bool> Reign::cut(Snapshot snapshot, MemberSet members) {
   (void)co_await ask_all(stamped, GenerationRequest{next});
   generation_ = next;
   co_return is_taken&& are_members(members);
+}
+
+// With snapshots of other volumes: when hosts are held everywhere. False: they were not, for too long.
+Task<bool> Reign::pass_gate(VolumeJob& job) {
+  if (job.gate == CutGate::kNone) co_return true;
+  if (job.gate == CutGate::kClosed) job.gate = CutGate::kHeld;
+  note_change();
+  const Instant until = home_.reactor.now() + job.hold;
+  const Alarm alarm(home_.reactor, changed_, until);
+  const auto may_wait = [&] { return home_.reactor.now() < until && is_steady(); };
+  while (job.gate == CutGate::kHeld && may_wait()) co_await changed_.wait();
+  if (job.gate == CutGate::kHeld) job.gate = CutGate::kGivenUp;
+  co_return job.gate == CutGate::kOpen&& is_steady();
 }
 
 // Those that are away do it when they are back: what the others have not is deleted there.

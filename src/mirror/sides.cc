@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "async/alarm.h"
 #include "async/call.h"
 #include "base/check.h"
 
@@ -134,13 +135,8 @@ bool Sides::try_lock(ByteRange range) {
 
 Task<Result<void>> Sides::lock(ByteRange range, Duration patience, CancelSource& ending) {
   if (try_lock(range)) co_return Result<void>();
-  struct Alarm : Timer {
-    explicit Alarm(Event& e)
-        : Timer([](Runnable& self) { static_cast<Alarm&>(self).event.release_waiters(); }), event(e) {}
-    Event& event;
-  } alarm(ranges_changed_);
   const Instant until = home().now() + patience;
-  home().arm(alarm, until);
+  const Alarm alarm(home(), ranges_changed_, until);
   shared_->locks.claim(range);
   shared_->begin_waiting();
   bool is_locked = try_lock(range);
@@ -148,7 +144,6 @@ Task<Result<void>> Sides::lock(ByteRange range, Duration patience, CancelSource&
     co_await ranges_changed_.wait();
     is_locked = try_lock(range);
   }
-  home().disarm(alarm);
   shared_->end_waiting();
   shared_->locks.disclaim(range);
   if (is_locked) co_return Result<void>();

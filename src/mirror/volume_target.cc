@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "async/alarm.h"
 #include "base/log.h"
 #include "mirror/mirror_device.h"
 
@@ -48,7 +49,25 @@ Result<void> VolumeTarget::force(const ReplicaId& trusted) {
 Task<Result<void>> VolumeTarget::take_snapshot(Uuid id, Duration limit) {
   return run({.kind = VolumeJob::Kind::kSnapshot, .snapshot = id}, limit);
 }
+Task<Result<void>> VolumeTarget::hold_for_snapshot(Uuid id, Duration limit, Duration hold) {
+  return run({.kind = VolumeJob::Kind::kSnapshot, .snapshot = id, .gate = CutGate::kClosed, .hold = hold}, limit);
+}
+Task<Result<void>> VolumeTarget::take_held_snapshot(Uuid id, Duration limit) {
+  const auto held = std::ranges::find_if(jobs_, [&](const auto& job) {
+    return job->snapshot == id && (job->gate == CutGate::kHeld || job->gate == CutGate::kOpen);
+  });
+  if (held == jobs_.end() || !reign_) {
+    if (reign_ && reign_->has_snapshot(id)) co_return Result<void>();
+    co_return fail(Code::kTimedOut, "hosts are not held for the snapshot");
+  }
+  (*held)->gate = CutGate::kOpen;
+  reign_->look_for_jobs();
+  co_return co_await outcome_of(*held, limit);
+}
 Task<Result<void>> VolumeTarget::delete_snapshot(Uuid id, Duration limit) {
+  for (const auto& job : jobs_) {
+    if (job->snapshot == id && job->gate != CutGate::kNone) job->gate = CutGate::kGivenUp;
+  }
   return run({.kind = VolumeJob::Kind::kDeleteSnapshot, .snapshot = id}, limit);
 }
 Task<Result<void>> VolumeTarget::grow(uint64_t size_bytes, Duration limit) {
@@ -59,26 +78,31 @@ Task<Result<void>> VolumeTarget::grow(uint64_t size_bytes, Duration limit) {
 }
 
 Task<Result<void>> VolumeTarget::run(VolumeJob job, Duration limit) {
-  struct Alarm : Timer {
-    explicit Alarm(Event& event)
-        : Timer([](Runnable& self) { static_cast<Alarm&>(self).rings.release_waiters(); }), rings(event) {}
-    Event& rings;
-  } alarm(changed_);
-  Reactor& reactor = shards_.front()->reactor;
   const auto mine = std::make_shared<VolumeJob>(job);
-  const Instant until = reactor.now() + limit;
   jobs_.push_back(mine);
   if (reign_) reign_->look_for_jobs();
-  reactor.arm(alarm, until);
-  while (!mine->outcome && !is_superseded_ && !stopping_.is_cancelled() && reactor.now() < until) {
-    co_await changed_.wait();
-  }
-  reactor.disarm(alarm);
+  Result<void> outcome = co_await outcome_of(mine, limit);
+  if (mine->gate == CutGate::kHeld) co_return outcome;
+  // It is nobody's any more.
+  mine->gate = mine->gate == CutGate::kNone ? CutGate::kNone : CutGate::kGivenUp;
   std::erase(jobs_, mine);
   changed_.release_waiters();
-  if (mine->outcome) co_return *mine->outcome;
+  co_return outcome;
+}
+
+// Until it has an outcome, or hosts are held for it.
+Task<Result<void>> VolumeTarget::outcome_of(std::shared_ptr<VolumeJob> job, Duration limit) {
+  Reactor& reactor = shards_.front()->reactor;
+  const Instant until = reactor.now() + limit;
+  const Alarm alarm(reactor, changed_, until);
+  while (!job->outcome && job->gate != CutGate::kHeld && !is_superseded_ && !stopping_.is_cancelled() &&
+         reactor.now() < until) {
+    co_await changed_.wait();
+  }
+  if (job->outcome) co_return *job->outcome;
   if (is_superseded_) co_return fail(Code::kFenced, "another target has the volume");
   if (stopping_.is_cancelled()) co_return fail(Code::kShuttingDown, "the volume is given up");
+  if (job->gate == CutGate::kHeld) co_return Result<void>();
   co_return fail(Code::kTimedOut, "the volume could not be served as that needs it");
 }
 

@@ -65,6 +65,13 @@ class VolumeTarget final : private SidesObserver {
   // wait for a moment. Every replica has it, or gets it when it is back. One that there is: done. Error
   // kResourceExhausted: kSnapshotsMax.
   Task<Result<void>> take_snapshot(Uuid id, Duration limit);
+  // The same for several volumes at one moment: hosts of each wait, and nothing is under way, from when this is done
+  // until take_held_snapshot() or delete_snapshot() of this id, for `hold` at most. When all are held, all are taken:
+  // what is in one was answered before anything that is not in another was asked for.
+  Task<Result<void>> hold_for_snapshot(Uuid id, Duration limit, Duration hold);
+  // Error kTimedOut, too: hosts are not held for it, or have not been all the while. Unless it is done, the snapshots
+  // of the other volumes are of another moment than one that there may be by this id.
+  Task<Result<void>> take_held_snapshot(Uuid id, Duration limit);
   // One that there is not: done.
   Task<Result<void>> delete_snapshot(Uuid id, Duration limit);
   // Errors: kInvalidArgument (smaller than it is, or not whole blocks); what a replica says: kNoSpace.
@@ -98,6 +105,7 @@ class VolumeTarget final : private SidesObserver {
 
  private:
   Task<Result<void>> run(VolumeJob job, Duration limit);
+  Task<Result<void>> outcome_of(std::shared_ptr<VolumeJob> job, Duration limit);
   Task<void> rule();
   Task<Term> next_term();
   void slot_failed(Slot slot, uint64_t incarnation, Error error) override;

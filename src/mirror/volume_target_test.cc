@@ -163,6 +163,32 @@ TEST(VolumeTargetTest, AfterAnEndInOrderNothingIsToBeLevelled) {
   });
 }
 
+Task<void> stop_serving(TestTarget& target) { co_await target.volume->stop_serving(); }
+
+// Should it vanish now, its successor could need a member that nobody ever hears of again: without the one that obeys
+// the successor it would be one of two.
+TEST(VolumeTargetTest, OneThatIsGivenUpLeavesNobodyOutThatObeysItsSuccessor) {
+  VolumeBed bed(3);
+  bed.run([](VolumeBed& bed) -> Task<void> {
+    auto first = co_await bed.start_target();
+    EXPECT_TRUE(co_await bed.has_members(*first, 3));
+    EXPECT_TRUE(co_await bed.write(*first, 5, 1));
+    for (const size_t i : {1U, 2U}) first->links[i]->set_delay(milliseconds(5), milliseconds(5));
+    Scope stopping(bed.reactor());
+    stopping.spawn(stop_serving(*first));
+    auto second = co_await bed.start_target(2);
+    for (const size_t i : {0U, 1U}) second->links[i]->set_reachable(false);
+    co_await stopping.close();
+    EXPECT_GT(bed.replicas[2]->medium().state.promise, first->status().term) << "it obeys the second";
+    for (const size_t i : {0U, 1U}) EXPECT_EQ(bed.replicas[i]->medium().state.record.members.size(), 3U) << i;
+    co_await bed.end_target(std::move(first));
+    second->links[1]->set_reachable(true);
+    EXPECT_TRUE(co_await bed.has_members(*second, 2)) << "nobody needs the first replica, or the witness";
+    EXPECT_EQ(co_await bed.read(*second, 5), 1);
+    co_await bed.end_target(std::move(second));
+  });
+}
+
 TEST(VolumeTargetTest, WhatWasNotAcknowledgedIsLevelledBeforeItIsRead) {
   VolumeBed bed(3);
   bed.run([](VolumeBed& bed) -> Task<void> {
