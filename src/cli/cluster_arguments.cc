@@ -16,7 +16,8 @@ using control::percent_encoded;
 using control::server_url;
 namespace {
 
-constexpr std::array<std::string_view, 5> kKinds = {"nodes", "pools", "volumes", "replicas", "snapshots"};
+constexpr std::array<std::string_view, 6> kKinds = {"nodes",    "pools",     "volumes",
+                                                    "replicas", "snapshots", "snapshot-groups"};
 constexpr const char* kServerDefault = "http://127.0.0.1:7400";
 constexpr Duration kChangeLimit = std::chrono::minutes(2);
 constexpr Duration kNamesLimit = std::chrono::milliseconds(500);
@@ -152,6 +153,9 @@ std::expected<Json, Complaint> spec_of(const ClusterArguments& arguments) {
   if (arguments.kind == "volumes") return volume_spec(arguments);
   if (arguments.kind == "snapshots" && arguments.verb == ClusterVerb::kCreate) {
     return Json{{"volume", arguments.volume}};
+  }
+  if (arguments.kind == "snapshot-groups" && arguments.verb == ClusterVerb::kCreate) {
+    return Json{{"volumes", arguments.volumes}};
   }
   if (arguments.kind == "pools" && arguments.verb == ClusterVerb::kCreate) return pool_spec(arguments);
   if (arguments.kind == "settings" && !arguments.rebalance.empty()) return Json{{"rebalance", arguments.rebalance}};

@@ -75,6 +75,7 @@ struct ClusterArguments {
   std::string group = {};
   std::string node = {};
   std::string volume = {};
+  std::vector<std::string> volumes = {};
   std::string source = {};
   std::string trust = {};
   std::string rebalance = {};

@@ -14,7 +14,7 @@ constexpr int kExitUsage = 2;
 // "volumes" to "VOLUME", by which the shell's completion knows what to ask for.
 std::string metavariable(std::string_view kind) {
   std::string text(kind.substr(0, kind.size() - 1));
-  for (char& c : text) c = static_cast<char>(c - 32);
+  for (char& c : text) c = c == '-' ? c : static_cast<char>(c - 32);
   return text;
 }
 
@@ -112,18 +112,22 @@ void ClusterCommands::add_common(CLI::App& parent, std::string_view kind) {
   Command& list = add_reader(parent, "list", kind, ClusterVerb::kList, "List them");
   add_list(*list.app, "-l,--label", list.arguments.labels, "KEY=VALUE: only those with this label");
   if (kind == "pools") list.app->add_option("--node", list.arguments.node, "Only those of this node");
-  if (kind == "snapshots") list.app->add_option("--volume", list.arguments.volume, "Only those of this volume");
+  if (kind.starts_with("snapshot")) {
+    list.app->add_option("--volume", list.arguments.volume, "Only those of this volume");
+  }
   list.app->add_flag("-w,--watch", list.arguments.watch, "Goes on showing what changes, until it is ended");
 
   Command& show = add_reader(parent, "show", kind, ClusterVerb::kShow, "Show all about one");
   show.app->add_option(variable, show.arguments.name, "Its name")->required();
   show.app->add_flag("-w,--watch", show.arguments.watch, "Goes on showing what changes, until it is ended");
 
-  Command& set = add_change(parent, "set", kind, ClusterVerb::kSet, "Change one", Waits::kNo);
-  set.app->add_option(variable, set.arguments.name, "Its name")->required();
-  add_list(*set.app, "--label", set.arguments.labels, "KEY=VALUE, or KEY= to remove it; may be given several times");
-  if (kind == "volumes") add_volume_options(*set.app, set.arguments);
-  set.app->add_option("--if-revision", set.arguments.revision, "Only if it has this revision still");
+  if (kind != "snapshot-groups") {
+    Command& set = add_change(parent, "set", kind, ClusterVerb::kSet, "Change one", Waits::kNo);
+    set.app->add_option(variable, set.arguments.name, "Its name")->required();
+    add_list(*set.app, "--label", set.arguments.labels, "KEY=VALUE, or KEY= to remove it; may be given several times");
+    if (kind == "volumes") add_volume_options(*set.app, set.arguments);
+    set.app->add_option("--if-revision", set.arguments.revision, "Only if it has this revision still");
+  }
 
   Command& remove = add_change(parent, "delete", kind, ClusterVerb::kDelete,
                                kind == "nodes"   ? "Forget a node that does not come back"
@@ -223,6 +227,17 @@ void ClusterCommands::add_snapshots(CLI::App& app) {
   add_list(*create.app, "--label", create.arguments.labels, "KEY=VALUE; may be given several times");
   create.app->footer("Example: fairlead snapshot create db-monday --volume db");
   add_common(snapshot, "snapshots");
+
+  CLI::App& group =
+      *app.add_subcommand("snapshot-group", "Several volumes as they were at one moment: create, list, delete");
+  group.require_subcommand(1);
+  Command& cut = add_change(group, "create", "snapshot-groups", ClusterVerb::kCreate,
+                            "Take a snapshot of each of several volumes, all of one moment");
+  cut.app->add_option("NAME", cut.arguments.name, "Its name; the snapshots are NAME-1, NAME-2, …")->required();
+  add_list(*cut.app, "--volume", cut.arguments.volumes, "A volume; given once for each")->required();
+  add_list(*cut.app, "--label", cut.arguments.labels, "KEY=VALUE, of each snapshot; may be given several times");
+  cut.app->footer("Example: fairlead snapshot-group create monday --volume db --volume log");
+  add_common(group, "snapshot-groups");
 }
 
 void ClusterCommands::add_settings(CLI::App& app) {

@@ -107,6 +107,9 @@ Row head_of(std::string_view kind, bool is_wide) {
   } else if (kind == "snapshots") {
     add({"NAME", "VOLUME", "STATE", "SIZE", "TAKEN"});
     if (is_wide) add({"LABELS"});
+  } else if (kind == "snapshot-groups") {
+    add({"NAME", "VOLUMES", "STATE", "TAKEN"});
+    if (is_wide) add({"LABELS", "WHY"});
   } else {
     add({"VOLUME", "NODE", "POOL", "STATE", "ALLOCATED", "ID"});
     if (is_wide) add({"ERROR"});
@@ -147,6 +150,10 @@ Row row_of(std::string_view kind, const Json& one, const Look& look) {
     row = {{.text = text_of(one, "name")}, {.text = text_of(one, "spec.volume")}, state_cell(state)};
     add({size_text(one, "status.size_bytes"), age_of(one, "status.taken_ms", look)});
     if (is_wide) add({labels});
+  } else if (kind == "snapshot-groups") {
+    row = {{.text = text_of(one, "name")}, {.text = joined(field(one, "spec.volumes"))}, state_cell(state)};
+    add({age_of(one, "status.taken_ms", look)});
+    if (is_wide) add({labels, text_of(one, "status.why")});
   } else {
     add({text_of(one, "volume"), text_of(one, "node"), text_of(one, "pool")});
     row.push_back(state_cell(replica_state(one)));

@@ -40,11 +40,13 @@ std::string names_of(const std::vector<const CLI::App*>& commands) {
 // What a cluster is asked for to complete an argument, by the argument's name: "NODE" and "--node" are nodes' names.
 // Empty: nothing.
 std::string kind_of(std::string name) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kKinds = {{{"NODE", "nodes"},
-                                                                                    {"POOL", "pools"},
-                                                                                    {"VOLUME", "volumes"},
-                                                                                    {"SNAPSHOT", "snapshots"},
-                                                                                    {"RESOURCE", "resources"}}};
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kKinds = {
+      {{"NODE", "nodes"},
+       {"POOL", "pools"},
+       {"VOLUME", "volumes"},
+       {"SNAPSHOT", "snapshots"},
+       {"SNAPSHOT-GROUP", "snapshot-groups"},
+       {"RESOURCE", "resources"}}};
   const auto found = std::ranges::find(kKinds, name, &std::pair<std::string_view, std::string_view>::first);
   return found == kKinds.end() ? "-" : std::string(found->second);
 }

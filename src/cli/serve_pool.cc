@@ -184,8 +184,9 @@ Task<Answer> PoolService::resize(Words words) {
   if (!object) co_return about(words[1], object.error());
   const std::string name = object->state.name;
   if (*size < object->state.size_bytes) {
-    co_return std::unexpected(fmt::format("{} has {}: fairlead offline replica resize --lose-data makes it smaller, offline",
-                                          name, format_size(object->state.size_bytes)));
+    co_return std::unexpected(
+        fmt::format("{} has {}: fairlead offline replica resize --lose-data makes it smaller, offline", name,
+                    format_size(object->state.size_bytes)));
   }
   const Result<void> resized = co_await pool_->resize(name, *size, pool::Pool::Shrink::kRefuse);
   if (!resized) co_return about(name, resized.error());

@@ -5,85 +5,12 @@
 #include <fmt/ranges.h>
 
 #include "base/units.h"
+#include "control/api_documents.h"
 #include "control/control.h"
 #include "control/recover.h"
 
 namespace fairlead::control {
 namespace {
-
-template <typename... Arguments>
-std::unexpected<Problem> refuse(Code code, fmt::format_string<Arguments...> format, Arguments&&... arguments) {
-  return problem(code, fmt::format(format, std::forward<Arguments>(arguments)...));
-}
-
-// "volumes" to "volume".
-std::string one_of(std::string_view kind) {
-  return std::string(kind == Settings::kKind ? kind : kind.substr(0, kind.size() - 1));
-}
-
-Json document(std::string_view kind, const Metadata& metadata, uint64_t revision, Json spec, Json status) {
-  if (metadata.deleting_since_ms != 0) status["deleting_since_ms"] = metadata.deleting_since_ms;
-  return {{"kind", one_of(kind)},
-          {"name", metadata.name},
-          {"id", to_string(metadata.id)},
-          {"revision", revision},
-          {"created_ms", metadata.created_ms},
-          {"labels", to_json(metadata.labels)},
-          {"spec", std::move(spec)},
-          {"status", std::move(status)}};
-}
-
-// What a document asks for. "kind" may be there for people.
-template <typename Spec>
-struct Asked {
-  std::string kind;
-  std::string name;
-  Labels labels;
-  Spec spec;
-
-  template <typename Io, typename Self>
-  static void describe(Io& io, Self& self) {
-    io("kind", self.kind);
-    io("name", self.name);
-    io("labels", self.labels);
-    io("spec", self.spec);
-  }
-};
-
-template <typename Spec>
-Outcome<Asked<Spec>> read_asked(const Json& json, std::string_view kind) {
-  Asked<Spec> asked;
-  FL_TRY_VOID(read_json(json, asked));
-  if (!asked.kind.empty() && asked.kind != one_of(kind)) {
-    return refuse(Code::kInvalidArgument, "kind: this makes a {}, not a {}", one_of(kind), asked.kind);
-  }
-  FL_TRY_VOID(check_name("name", asked.name));
-  FL_TRY_VOID(check_labels(asked.labels));
-  return asked;
-}
-
-// One that is there, asked for again.
-template <typename T, typename Spec>
-Outcome<void> check_same(const T& there, const Asked<Spec>& asked, std::string_view kind) {
-  if (there.metadata.deleting_since_ms != 0) {
-    return refuse(Code::kAlreadyExists, "{} {} is being deleted: ask again when it is gone", one_of(kind), asked.name);
-  }
-  if (to_json(there.spec) == to_json(asked.spec)) return {};
-  return refuse(Code::kAlreadyExists, "there is a {} {} already, with another spec: change that, or take another name",
-                one_of(kind), asked.name);
-}
-
-Outcome<void> check_revision(std::optional<uint64_t> wanted, uint64_t now) {
-  if (!wanted || *wanted == now) return {};
-  return refuse(Code::kMiscompare, "it has revision {} by now, not {}: look at it again", now, *wanted);
-}
-
-bool has_labels(const Labels& labels, const Labels& wanted) {
-  return std::ranges::all_of(wanted, [&](const auto& each) {
-    const auto found = labels.find(each.first);
-    return found != labels.end() && found->second == each.second;
-  });
-}
 
 bool is_selected(const Node& node, const Selection& selection) {
   return has_labels(node.metadata.labels, selection.labels);
@@ -332,8 +259,10 @@ Outcome<std::vector<Json>> Api::list(std::string_view kind, const Selection& sel
   if (kind == Pool::kKind) return list_of<Pool>(selection);
   if (kind == Volume::kKind) return list_of<Volume>(selection);
   if (kind == Snapshot::kKind) return list_of<Snapshot>(selection);
+  if (kind == SnapshotGroup::kKind) return groups(selection);
   if (kind == "replicas") return replicas(selection);
-  return refuse(Code::kNotFound, "there are no {}; there are nodes, pools, volumes, replicas and snapshots", kind);
+  return refuse(Code::kNotFound,
+                "there are no {}; there are nodes, pools, volumes, replicas, snapshots and snapshot-groups", kind);
 }
 
 template <typename T>
@@ -355,6 +284,8 @@ Outcome<Json> Api::get(std::string_view kind, const std::string& name) const {
     found = find<Snapshot>(name);
   } else if (kind == Settings::kKind) {
     found = find<Settings>(name);
+  } else if (kind == SnapshotGroup::kKind) {
+    if (Json group = describe_group(name); !group.is_null()) found = std::move(group);
   } else {
     FL_TRY(const std::vector<Json> all, list(kind, {}));
     const auto is_it = [&](const Json& each) { return each["id"] == name; };
@@ -429,17 +360,11 @@ Task<Outcome<void>> Api::create_snapshot(Json document) {
   if (const Kept<Snapshot>* const there = cluster.find<Snapshot>(asked.name)) {
     co_return check_same(there->value, asked, Snapshot::kKind);
   }
-  const Kept<Volume>* const volume = cluster.find<Volume>(asked.spec.volume);
-  if (volume == nullptr || volume->value.metadata.deleting_since_ms != 0) {
-    co_return refuse(Code::kNotFound, "volume: there is no volume {}", asked.spec.volume);
+  if (!asked.spec.group.empty()) {
+    co_return refuse(Code::kInvalidArgument,
+                     "group: a snapshot of a group is made with the others, as a snapshot-group");
   }
-  const auto count = std::ranges::count_if(
-      cluster.snapshots(), [&](const auto& each) { return each.second.value.spec.volume == asked.spec.volume; });
-  if (static_cast<uint64_t>(count) >= volume->value.spec.snapshot_limit) {
-    co_return refuse(Code::kResourceExhausted,
-                     "volume {} has {} snapshots, its limit: delete one, or raise snapshot_limit", asked.spec.volume,
-                     count);
-  }
+  FL_CO_TRY_VOID(check_room(asked.spec.volume));
   Snapshot snapshot;
   snapshot.metadata = metadata_for(asked.name, std::move(asked.labels));
   snapshot.spec = asked.spec;
@@ -461,8 +386,10 @@ Task<Outcome<Json>> Api::create(std::string kind, Json document) {
     FL_CO_TRY_VOID(co_await create_volume(std::move(document)));
   } else if (kind == Snapshot::kKind) {
     FL_CO_TRY_VOID(co_await create_snapshot(std::move(document)));
+  } else if (kind == SnapshotGroup::kKind) {
+    FL_CO_TRY_VOID(co_await create_group(std::move(document)));
   } else {
-    co_return refuse(Code::kNotSupported, "{} cannot be made; pools, volumes and snapshots can", kind);
+    co_return refuse(Code::kNotSupported, "{} cannot be made; pools, volumes, snapshots and snapshot-groups can", kind);
   }
   control_.changed_.release_waiters();
   co_return get(kind, name);
@@ -573,6 +500,15 @@ Outcome<void> Api::check_removal(const Volume& volume) const {
 }
 
 Outcome<void> Api::check_removal(const Snapshot& snapshot) const {
+  if (!snapshot.spec.group.empty()) {
+    return refuse(Code::kBusy, "snapshot {} is of the group {}: delete that, with all its snapshots",
+                  snapshot.metadata.name, snapshot.spec.group);
+  }
+  return check_unused(snapshot);
+}
+
+// By a volume that is being made of it.
+Outcome<void> Api::check_unused(const Snapshot& snapshot) const {
   for (const auto& [name, kept] : control_.cluster_.volumes()) {
     if (kept.value.spec.source != snapshot.metadata.name || kept.value.decision.is_formed) continue;
     return refuse(Code::kBusy, "volume {} is being made of snapshot {}", name, snapshot.metadata.name);
@@ -614,8 +550,11 @@ Task<Outcome<void>> Api::remove(std::string kind, std::string name, std::optiona
     done = co_await mark_deleting<Volume>(name, revision);
   } else if (kind == Snapshot::kKind) {
     done = co_await mark_deleting<Snapshot>(name, revision);
+  } else if (kind == SnapshotGroup::kKind) {
+    done = co_await remove_group(name, revision);
   } else {
-    co_return refuse(Code::kNotSupported, "{} cannot be deleted; nodes, pools, volumes and snapshots can", kind);
+    co_return refuse(Code::kNotSupported,
+                     "{} cannot be deleted; nodes, pools, volumes, snapshots and snapshot-groups can", kind);
   }
   mark_changed(kind, name);
   control_.changed_.release_waiters();

@@ -32,12 +32,12 @@ class Api {
  public:
   explicit Api(Control& control) : control_(control) {}
 
-  // Kinds: nodes, pools, volumes, replicas, snapshots. By name. Errors: kNotFound (no such kind).
+  // Kinds: nodes, pools, volumes, replicas, snapshots, snapshot-groups. By name. Errors: kNotFound (no such kind).
   Outcome<std::vector<Json>> list(std::string_view kind, const Selection& selection) const;
   // These, and settings, of which there is one, "cluster". Error kNotFound.
   Outcome<Json> get(std::string_view kind, const std::string& name) const;
-  // Pools, volumes, snapshots. One that there is, and was asked for in the same words: is given as it is. Errors:
-  // kInvalidArgument, kAlreadyExists (asked for in other words), kNotFound (what it refers to), kBusy.
+  // Pools, volumes, snapshots, snapshot-groups. One that there is, and was asked for in the same words: is given as it
+  // is. Errors: kInvalidArgument, kAlreadyExists (asked for in other words), kNotFound (what it refers to), kBusy.
   Task<Outcome<Json>> create(std::string kind, Json document);
   // A JSON merge patch (RFC 7396) of labels and spec. Errors: kNotFound, kInvalidArgument, kMiscompare (another
   // revision).
@@ -65,6 +65,7 @@ class Api {
   Json describe(const Pool& pool, uint64_t revision) const;
   Json describe(const Volume& volume, uint64_t revision) const;
   Json describe(const Snapshot& snapshot, uint64_t revision) const;
+  Json describe_group(const std::string& group) const;
   Json describe(const Settings& settings, uint64_t revision) const;
   std::string why_not_empty(const std::set<std::string>& pools) const;
   Json describe_replica(const Volume& volume, const PlacedReplica& replica, const VolumeFacts& facts) const;
@@ -76,6 +77,10 @@ class Api {
   Task<Outcome<void>> create_pool(Json document);
   Task<Outcome<void>> create_volume(Json document);
   Task<Outcome<void>> create_snapshot(Json document);
+  Task<Outcome<void>> create_group(Json document);
+  Task<Outcome<void>> remove_group(std::string name, std::optional<uint64_t> revision);
+  std::vector<Json> groups(const Selection& selection) const;
+  Outcome<void> check_room(const std::string& volume) const;
   template <typename T>
   Task<Outcome<void>> update_one(std::string name, Json patch, std::optional<uint64_t> revision);
   template <typename T>
@@ -85,6 +90,7 @@ class Api {
   Outcome<void> check_removal(const Pool& pool) const;
   Outcome<void> check_removal(const Volume& volume) const;
   Outcome<void> check_removal(const Snapshot& snapshot) const;
+  Outcome<void> check_unused(const Snapshot& snapshot) const;
   Metadata metadata_for(std::string name, Labels labels) const;
   std::vector<std::string> why_volume(const Volume& volume) const;
 

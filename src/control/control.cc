@@ -81,6 +81,7 @@ Task<Outcome<void>> Control::rule() {
   ruling_ = std::make_unique<CancelSource>();
   reconciler_ = std::make_unique<Reconciler>(home_, cluster_, engines_, events_, settings_);
   balancer_ = std::make_unique<Balancer>(home_, cluster_, *reconciler_, events_, settings_);
+  group_cuts_ = std::make_unique<GroupCuts>(home_, cluster_, engines_, events_);
   is_leading_ = true;
   changed_.release_waiters();
   reconciler_->start();
@@ -89,15 +90,18 @@ Task<Outcome<void>> Control::rule() {
   scope_.spawn(collect_garbage());
   scope_.spawn(watch_conditions());
   scope_.spawn(balancer_->run(*ruling_));
+  scope_.spawn(group_cuts_->run(*ruling_));
   co_await watch_leadership();
   is_leading_ = false;
   ruling_->cancel();
   engines_.close();
+  group_cuts_->look();
   changed_.release_waiters();
   reconciler_->changed().release_waiters();
   co_await reconciler_->stop();
   co_await scope_.close();
   balancer_.reset();
+  group_cuts_.reset();
   reconciler_.reset();
   co_return Outcome<void>();
 }

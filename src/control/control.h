@@ -12,6 +12,7 @@
 #include "control/cluster.h"
 #include "control/engines.h"
 #include "control/events.h"
+#include "control/group_cuts.h"
 #include "control/reconciler.h"
 #include "control/witness.h"
 #include "rpc/service.h"
@@ -79,6 +80,7 @@ class Control {
   Scope scope_;                           // of a rule
   std::unique_ptr<Reconciler> reconciler_;
   std::unique_ptr<Balancer> balancer_;
+  std::unique_ptr<GroupCuts> group_cuts_;
   std::set<std::string> orphans_;                     // replicas, that were reported
   std::set<std::string> probed_;                      // nodes, now
   std::map<std::string, std::string> pool_failures_;  // by pool: why the last call about it failed

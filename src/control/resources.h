@@ -202,28 +202,48 @@ struct Volume {
 
 struct SnapshotSpec {
   std::string volume;
+  std::string group;  // with whose snapshots it is of one moment; empty: it is of none
 
   template <typename Io, typename Self>
   static void describe(Io& io, Self& self) {
     io("volume", self.volume);
+    io("group", self.group);
   }
 };
 struct Snapshot {
   static constexpr std::string_view kKind = "snapshots";
   Metadata metadata;
   SnapshotSpec spec;
+  bool is_begun = false;  // of a group: engines may have something by this id
   bool is_taken = false;
   uint64_t taken_ms = 0;
   uint64_t size_bytes = 0;  // of the volume then
+
+  bool is_of_unfinished_group() const { return !spec.group.empty() && !is_taken; }
 
   template <typename Io, typename Self>
   static void describe(Io& io, Self& self) {
     io("metadata", self.metadata);
     io("spec", self.spec);
+    io("is_begun", self.is_begun);
     io("is_taken", self.is_taken);
     io("taken_ms", self.taken_ms);
     io("size_bytes", self.size_bytes);
   }
+};
+
+// Snapshots of several volumes at one moment. Nothing is kept of it but its snapshots.
+struct SnapshotGroupSpec {
+  static constexpr size_t kVolumesMax = 32;
+  std::vector<std::string> volumes;
+
+  template <typename Io, typename Self>
+  static void describe(Io& io, Self& self) {
+    io("volumes", self.volumes);
+  }
+};
+struct SnapshotGroup {
+  static constexpr std::string_view kKind = "snapshot-groups";
 };
 
 // ---- Settings of the cluster: one document, which is there from the beginning.

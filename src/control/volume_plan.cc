@@ -633,6 +633,7 @@ void Planner::care_for_snapshots() {
   const api::VolumeState* const serving = serving_state();
   if (plan_.decision || serving == nullptr || serving->role() != Role::SERVING) return;
   for (const Snapshot* const snapshot : facts_.snapshots) {
+    if (snapshot->is_of_unfinished_group()) continue;  // GroupCuts sees to it
     if (snapshot->metadata.deleting_since_ms != 0) {
       act(Kind::kDeleteSnapshot, serving_node(facts_), snapshot->metadata.id);
     } else if (!snapshot->is_taken) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "async/alarm.h"
 #include "base/uuid.h"
 #include "gateway/metrics.h"
 
@@ -15,6 +16,8 @@ using control::Json;
 
 constexpr size_t kDepthMax = 32;
 constexpr uint64_t kLimitMax = 1000;
+constexpr Duration kLeaderPatience = std::chrono::seconds(5);
+constexpr Duration kLeaderLook = std::chrono::milliseconds(200);
 
 template <typename... Arguments>
 std::unexpected<Problem> refuse(Code code, fmt::format_string<Arguments...> format, Arguments&&... arguments) {
@@ -156,7 +159,7 @@ HttpResponse bad_request(const Problem& problem) {
   declaration = std::move(*FL_CONCAT(fl_parsed_, __LINE__))
 
 Rest::Rest(Shard& home, control::Control& control, control::Store& store, RestOptions options)
-    : control_(control), store_(store), options_(std::move(options)), watches_(home, control) {
+    : home_(home), control_(control), store_(store), options_(std::move(options)), watches_(home, control) {
   define();
 }
 
@@ -184,7 +187,7 @@ void Rest::define_kind(std::string_view kind) {
   routes_.push_back({"GET", one, kind, {}, &Rest::get});
   routes_.push_back({"GET", one + "/why", kind, {}, &Rest::why});
   if (kind == "replicas") return;
-  routes_.push_back({"PATCH", one, kind, {"revision"}, &Rest::update});
+  if (kind != control::SnapshotGroup::kKind) routes_.push_back({"PATCH", one, kind, {"revision"}, &Rest::update});
   routes_.push_back({"DELETE", one, kind, {"revision"}, &Rest::remove});
   // Nodes join by themselves.
   if (kind != "nodes") routes_.push_back({"POST", all, kind, {}, &Rest::create});
@@ -228,10 +231,23 @@ Task<HttpResponse> Rest::handle(HttpRequest request) {
             ? fmt::format("{}: {} takes no parameters", parameter, route->path)
             : fmt::format("{}: {} takes only {}", parameter, route->path, fmt::join(route->parameters, ", ")));
   }
+  if (route->path.starts_with("/v1/")) co_await await_leader();
   Outcome<HttpResponse> response =
       co_await (this->*route->run)(Call{.request = std::move(request), .kind = route->kind, .name = std::move(name)});
   if (response) co_return std::move(*response);
   co_return co_await explain(std::move(response.error()));
+}
+
+// Between two leaders, or while this one begins, a request is held for a moment: nobody has to ask again who asks right
+// after a restart.
+Task<void> Rest::await_leader() {
+  const Instant until = home_.reactor.now() + kLeaderPatience;
+  while (!control_.is_leading() && !is_closing_ && home_.reactor.now() < until) {
+    const Outcome<std::string> leader = co_await store_.leader_address();
+    if (leader && !leader->empty() && *leader != options_.address) co_return;
+    const Alarm alarm(home_.reactor, control_.changed(), home_.reactor.now() + kLeaderLook);
+    if (!control_.is_leading()) co_await control_.changed().wait();
+  }
 }
 
 // Where another one is that leads. Error kUnreachable: there is none, or it is not known.
@@ -398,7 +414,8 @@ bool Rest::is_there(std::string_view kind, const std::string& name) const {
   const control::Cluster& cluster = control_.cluster();
   if (kind == control::Pool::kKind) return cluster.find<control::Pool>(name) != nullptr;
   if (kind == control::Volume::kKind) return cluster.find<control::Volume>(name) != nullptr;
-  return cluster.find<control::Snapshot>(name) != nullptr;
+  if (kind == control::Snapshot::kKind) return cluster.find<control::Snapshot>(name) != nullptr;
+  return control_.api().get(kind, name).has_value();
 }
 
 Rest::Answer Rest::create(Call call) {

@@ -28,7 +28,10 @@ class Rest final : public HttpHandler {
 
   Task<HttpResponse> handle(HttpRequest request) override;
   // Ends what goes on without an end, so that the server can stop. Idempotent.
-  Task<void> close() { return watches_.close(); }
+  Task<void> close() {
+    is_closing_ = true;
+    return watches_.close();
+  }
 
   // "GET /v1/volumes/{name}"
   std::vector<std::string> routes() const;
@@ -52,6 +55,7 @@ class Rest final : public HttpHandler {
   void define_kind(std::string_view kind);
   HttpResponse refuse_address(const HttpRequest& request) const;
   Task<HttpResponse> explain(Problem problem);
+  Task<void> await_leader();
   Task<Outcome<std::string>> find_leader();
 
   Answer live(Call call);
@@ -73,11 +77,13 @@ class Rest final : public HttpHandler {
   Answer force(Call call);
   bool is_there(std::string_view kind, const std::string& name) const;
 
+  Shard& home_;
   control::Control& control_;
   control::Store& store_;
   const RestOptions options_;
   Watches watches_;
   std::vector<Route> routes_;
+  bool is_closing_ = false;
 };
 
 }  // namespace fairlead::gateway

@@ -166,6 +166,51 @@ Task<void> live_and_die(Bed& bed) {
 }
 TEST(RestTest, AVolumeIsMadeChangedAndDeleted) { run_test(live_and_die); }
 
+// Nobody serves the volumes here: the group stays pending, and says why.
+Task<void> ask_for_a_group(Bed& bed) {
+  co_await bed.expect(201, "POST", "/v1/volumes", kVolume);
+  co_await bed.expect(201, "POST", "/v1/volumes", R"({"name":"log","spec":{"size_bytes":1048576}})");
+  const std::string group = R"({"name":"monday","labels":{"by":"me"},"spec":{"volumes":["log","db"]}})";
+  const HttpResponse made = co_await bed.ask("POST", "/v1/snapshot-groups", group);
+  EXPECT_EQ(made.status, 201) << made.body;
+  EXPECT_EQ(header_of(made, "Location"), "/v1/snapshot-groups/monday");
+  co_await bed.expect(200, "POST", "/v1/snapshot-groups", R"({"name":"monday","spec":{"volumes":["db","log"]}})");
+  co_await bed.expect(409, "POST", "/v1/snapshot-groups", R"({"name":"monday","spec":{"volumes":["db"]}})");
+  for (const char* const volumes : {R"([])", R"(["db","db"])", R"(["db","none"])"}) {
+    co_await bed.expect(422, "POST", "/v1/snapshot-groups",
+                        R"({"name":"tuesday","spec":{"volumes":)" + std::string(volumes) + "}}", {}, "volume");
+  }
+  co_await bed.expect(422, "POST", "/v1/snapshots", R"({"name":"s","spec":{"volume":"db","group":"monday"}})", {},
+                      "group");
+  co_await bed.expect(405, "PATCH", "/v1/snapshot-groups/monday", "{}");
+  co_await bed.expect(409, "DELETE", "/v1/snapshots/monday-1", "", {}, "is of the group monday");
+  co_await bed.expect(409, "DELETE", "/v1/volumes/db", "", {}, "monday-1");
+
+  const Json part = co_await bed.get("/v1/snapshots/monday-2");
+  EXPECT_EQ(part["spec"], Json({{"volume", "log"}, {"group", "monday"}}));
+  EXPECT_EQ(part["labels"], Json({{"by", "me"}}));
+  Json found;
+  while (!found.contains("status") || !found["status"].contains("why")) {
+    (void)co_await sleep(bed.shard.reactor, milliseconds(50));
+    found = co_await bed.get("/v1/snapshot-groups/monday");
+  }
+  EXPECT_EQ(found["spec"]["volumes"], Json({"db", "log"}));
+  EXPECT_EQ(found["status"]["state"], "pending");
+  EXPECT_NE(found["status"]["why"].get<std::string>().find("is not served now"), std::string::npos) << found.dump();
+  EXPECT_EQ(found["status"]["snapshots"][1]["name"], "monday-2");
+  EXPECT_EQ((co_await bed.get("/v1/snapshot-groups?volume=log"))["items"].size(), 1U);
+  EXPECT_EQ((co_await bed.get("/v1/snapshot-groups?label=by=you"))["items"].size(), 0U);
+
+  co_await bed.expect(412, "DELETE", "/v1/snapshot-groups/monday?revision=99999");
+  co_await bed.expect(202, "DELETE", "/v1/snapshot-groups/monday", "", {}, "deleting");
+  while ((co_await bed.ask("GET", "/v1/snapshot-groups/monday")).status != 404) {
+    (void)co_await sleep(bed.shard.reactor, milliseconds(50));
+  }
+  co_await bed.expect(404, "GET", "/v1/snapshots/monday-1");
+  co_await bed.expect(204, "DELETE", "/v1/snapshot-groups/monday");
+}
+TEST(RestTest, AGroupOfSnapshotsIsItsSnapshots) { run_test(ask_for_a_group); }
+
 Task<void> ask_wrongly(Bed& bed) {
   co_await bed.expect(404, "GET", "/v1/volumes/none", "", {}, "there is no volume none");
   co_await bed.expect(404, "GET", "/v2/volumes");
@@ -379,6 +424,9 @@ Task<void> stand_by(sim::SimNode& node, test::MemoryStoreState& state, test::Sim
   Bed other(node, state, rpc, "http://10.0.0.2:7400");
   co_await other.expect(503, "GET", "/readyz", "", {}, "no control process leads");
   co_await other.expect(503, "GET", "/v1/volumes", "", {}, "no control process leads");
+  // Who asks at the wrong moment is answered when it is over.
+  Scope asking(leader.shard.reactor);
+  asking.spawn(leader.expect(200, "GET", "/v1/overview"));
   // Nobody stands by for himself.
   leader.scope.spawn(leader.control.run());
   size_t beginning = 0;
@@ -389,6 +437,7 @@ Task<void> stand_by(sim::SimNode& node, test::MemoryStoreState& state, test::Sim
     if (response.body.find("begins to lead") != std::string::npos) ++beginning;
   }
   EXPECT_GT(beginning, 0U);
+  co_await asking.close();
   other.scope.spawn(other.control.run());
   co_await leader.expect(200, "GET", "/readyz", "", {}, "leads");
   co_await other.expect(200, "GET", "/readyz", "", {}, "stands by for http://10.0.0.1:7400");

@@ -24,8 +24,7 @@
 
 namespace fairlead::gateway {
 
-// nodes, pools, volumes, replicas, snapshots
-inline constexpr std::string_view kKinds[] = {"nodes", "pools", "volumes", "replicas", "snapshots"};
+inline constexpr std::string_view kKinds[] = {"nodes", "pools", "volumes", "replicas", "snapshots", "snapshot-groups"};
 
 // As the Api has it, with a kind and a name for replicas too.
 control::Json with_name(std::string_view kind, control::Json document);
