@@ -117,6 +117,11 @@ uint64_t EngineProcess::progress() const {
   return engine_ == nullptr || engine_->pools().empty() ? 0 : engine_->pools().front()->progress().batch;
 }
 
+pool::Pool* EngineProcess::pool() const {
+  return engine_ == nullptr || engine_->pools().empty() ? nullptr
+                                                        : engine_->find_pool(engine_->pools().front()->name());
+}
+
 uint64_t EngineProcess::noted() const {
   return directory_ == nullptr || directory_->seen().empty() ? 0 : directory_->seen().front().batch;
 }
@@ -132,33 +137,34 @@ ControlHost::ControlHost(ControlCluster& cluster, size_t index, Uuid volume, uin
 
 void ControlHost::run() { cluster_.world->spawn(node_, 0, live()); }
 
-Task<bool> ControlHost::connect() {
+Task<std::unique_ptr<host::Subsystem>> connect_host(ControlCluster& cluster, SimNode& node, Uuid volume) {
   host::SubsystemOptions options;
-  options.nqn = engine::volume_nqn(volume_);
-  options.identity = host::identity_from_id(volume_);
+  options.nqn = engine::volume_nqn(volume);
+  options.identity = host::identity_from_id(volume);
   options.reconnect_min = milliseconds(20);
   options.reconnect_max = milliseconds(500);
   options.command_timeout = options.no_path_timeout = std::chrono::hours(24);
-  for (const std::string& address : cluster_.engine_addresses) {
+  for (const std::string& address : cluster.engine_addresses) {
     options.addresses.push_back(parse_socket_address(address, kDataPort).value());
   }
-  subsystem_ = std::make_unique<host::Subsystem>(std::vector<Shard*>{&node_.shard(0)}, options);
-  if (co_await subsystem_->start()) {
-    while (!node_.stopping(0).is_set() && !subsystem_->source(1)) {
-      (void)co_await sleep(node_.shard(0).reactor, milliseconds(1), node_.cancel(0));
+  Reactor& home = node.shard(0).reactor;
+  while (!node.stopping(0).is_set()) {
+    auto subsystem = std::make_unique<host::Subsystem>(std::vector<Shard*>{&node.shard(0)}, options);
+    if (co_await subsystem->start()) {
+      while (!node.stopping(0).is_set() && !subsystem->source(1)) {
+        (void)co_await sleep(home, milliseconds(1), node.cancel(0));
+      }
+      if (!node.stopping(0).is_set()) co_return std::move(subsystem);
     }
-    if (!node_.stopping(0).is_set()) co_return true;
+    co_await subsystem->stop();
+    (void)co_await sleep(home, milliseconds(20), node.cancel(0));
   }
-  co_await subsystem_->stop();
-  subsystem_.reset();
-  co_return false;
+  co_return nullptr;
 }
 
 Task<void> ControlHost::live() {
   Reactor& home = node_.shard(0).reactor;
-  while (!node_.stopping(0).is_set() && !co_await connect()) {
-    (void)co_await sleep(home, milliseconds(20), node_.cancel(0));
-  }
+  subsystem_ = co_await connect_host(cluster_, node_, volume_);
   if (subsystem_ == nullptr) co_return;
   auto device = (*subsystem_->source(1))->open(node_.shard(0));
   FL_CHECK(device.has_value());

@@ -70,6 +70,8 @@ class EngineProcess {
   // Of its one pool; 0: it is down, or has none. How far that has come, and how far it had when that was last noted.
   uint64_t progress() const;
   uint64_t noted() const;
+  // Its one; null: it is down, or has none.
+  pool::Pool* pool() const;
 
  private:
   Task<void> live();
@@ -82,6 +84,9 @@ class EngineProcess {
   engine::Engine* engine_ = nullptr;                   // of this life
   const engine::StateDirectory* directory_ = nullptr;  // likewise
 };
+
+// A way of the node's first shard to the volume, once there is one; null: the node stops.
+Task<std::unique_ptr<host::Subsystem>> connect_host(ControlCluster& cluster, sim::SimNode& node, Uuid volume);
 
 // A host of one volume: writes and reads, each answer checked. It never fails, and waits for a path for ever.
 class ControlHost {
@@ -96,7 +101,6 @@ class ControlHost {
 
  private:
   Task<void> live();
-  Task<bool> connect();
   Task<void> work(uint64_t seed);
   Task<void> write(test::BlockRange range, bool is_forced);
   Task<Result<void>> read(test::BlockRange range);

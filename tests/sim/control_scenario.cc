@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/units.h"
 #include "control_cluster.h"
+#include "control_groups.h"
 #include "scenario.h"
 
 namespace fairlead::sim_test {
@@ -30,6 +31,7 @@ constexpr Duration kStopMax = minutes(2);
 constexpr Duration kLook = milliseconds(50);
 constexpr size_t kAttemptsMax = 1000;
 constexpr uint64_t kVolumeBytes = 2 * kMiB;
+constexpr uint64_t kCountedAt = kVolumeBytes - ControlHost::kBlock;
 constexpr uint64_t kPoolBytes = 64 * kMiB;
 constexpr const char* kDisk = "/disk";
 
@@ -42,6 +44,7 @@ struct ControlPlan {
   uint64_t volume_bytes = 0;       // of which hosts use kVolumeBytes
   bool is_rebalancing = false;
   bool is_swapping = false;  // a disk, at the end
+  bool has_groups = false;   // of snapshots of the first two volumes
 };
 
 ControlPlan draw_plan(uint64_t seed) {
@@ -58,6 +61,7 @@ ControlPlan draw_plan(uint64_t seed) {
   // Then some pools are promised to more than others.
   plan.is_rebalancing = random.coin();
   plan.is_swapping = random.coin();
+  plan.has_groups = volumes > 1 && Prng(sim::mix_hash(seed, 0x6709)).coin();
   plan.volume_bytes = plan.is_rebalancing ? random.between(8, 24) * kMiB : kVolumeBytes;
   return plan;
 }
@@ -166,6 +170,8 @@ class ControlRun {
   void begin();
   void cause();
   void ask_for_something();
+  void ask_for_a_group();
+  void verify_groups();
   void heal();
   void lose_the_store();
   void verify();
@@ -183,7 +189,9 @@ class ControlRun {
   std::vector<std::unique_ptr<ControlProcess>> controls_;
   std::vector<std::unique_ptr<EngineProcess>> engines_;
   std::vector<std::unique_ptr<ControlHost>> hosts_;
+  std::unique_ptr<ControlCounter> counter_;
   size_t snapshots_ = 0;
+  size_t groups_ = 0;
   size_t extras_ = 0;
   struct OldDisk {
     sim::DiskContent content;
@@ -257,9 +265,14 @@ void ControlRun::begin() {
   for (const auto& engine : engines_) old_disks_.push_back({disk_of(*engine).content(), engine->progress()});
   for (size_t i = 0; i < plan_.replicas.size(); ++i) {
     const Uuid id = leader()->cluster().volumes().at(volume_name(i)).value.metadata.id;
-    hosts_.push_back(std::make_unique<ControlHost>(cluster_, i, id, kVolumeBytes, sim::mix_hash(world_->seed(), i)));
+    const uint64_t bytes = plan_.has_groups ? kCountedAt : kVolumeBytes;
+    hosts_.push_back(std::make_unique<ControlHost>(cluster_, i, id, bytes, sim::mix_hash(world_->seed(), i)));
     hosts_.back()->run();
   }
+  if (!plan_.has_groups) return;
+  const auto id_of = [&](size_t i) { return leader()->cluster().volumes().at(volume_name(i)).value.metadata.id; };
+  counter_ = std::make_unique<ControlCounter>(cluster_, std::array{id_of(0), id_of(1)}, kCountedAt);
+  counter_->run();
 }
 
 // ---- Troubles
@@ -296,6 +309,15 @@ void ControlRun::ask_for_something() {
                       {"spec", {{"size_bytes", kVolumeBytes}, {"replicas", random().between(1, 3)}}}},
                  Patience::kNone);
   }
+}
+
+void ControlRun::ask_for_a_group() {
+  if (groups_ > 0 && random().below(3) == 0) {
+    return ask("remove", "snapshot-groups", fmt::format("g{}", random().between(1, groups_)), {}, Patience::kNone);
+  }
+  ask("create", "snapshot-groups", "",
+      Json{{"name", fmt::format("g{}", ++groups_)}, {"spec", {{"volumes", {volume_name(0), volume_name(1)}}}}},
+      Patience::kNone);
 }
 
 void ControlRun::cause() {
@@ -545,7 +567,39 @@ void ControlRun::lose_the_store() {
   }
 }
 
+// Each engine that has a snapshot of a group has the same, and they are of one moment.
+void ControlRun::verify_groups() {
+  if (!plan_.has_groups || !go_on()) return;
+  ask("create", "snapshot-groups", "",
+      Json{{"name", "last"}, {"spec", {{"volumes", {volume_name(0), volume_name(1)}}}}}, Patience::kUntilDone);
+  wait_until_settled(kHealMax, "a group of snapshots is not taken");
+  std::map<std::string, std::array<std::optional<uint64_t>, 2>> groups;
+  if (!go_on()) return;
+  const control::KeptMap<control::Snapshot> snapshots = leader()->cluster().snapshots();
+  for (const auto& [name, kept] : snapshots) {
+    const control::Snapshot& snapshot = kept.value;
+    if (snapshot.spec.group.empty()) continue;
+    std::optional<uint64_t>& found = groups[snapshot.spec.group][snapshot.spec.volume == volume_name(0) ? 0 : 1];
+    for (const auto& engine : engines_) {
+      std::optional<uint64_t> count;
+      bool is_done = false;
+      world_->spawn(engine->node(), 0, read_count(*engine, snapshot.metadata.id, kCountedAt, &count, &is_done));
+      wait([&] { return is_done; }, kReadMax, "reading a snapshot");
+      if (found && count && *found != *count) cluster_.fail(fmt::format("snapshot {} differs between engines", name));
+      if (count) found = count;
+    }
+  }
+  for (const auto& [name, counts] : groups) {
+    if (!counts[0] || !counts[1]) return cluster_.fail(fmt::format("no engine has the snapshots of group {}", name));
+    world_->mark("group", *counts[0]);
+    const bool is_one_moment = *counts[0] == *counts[1] || *counts[0] == *counts[1] + 1;
+    if (!is_one_moment) cluster_.fail(fmt::format("group {} has {} and {}", name, *counts[0], *counts[1]));
+  }
+  if (counter_->count() == 0) cluster_.fail("nobody counted");
+}
+
 void ControlRun::verify() {
+  verify_groups();
   if (!go_on()) return;
   wait([&] { return std::ranges::all_of(hosts_, [](const auto& host) { return host->is_connected(); }); }, kReadMax,
        "a host has no path");
@@ -574,6 +628,7 @@ void ControlRun::verify() {
   for (const auto& host : hosts_) {
     if (go_on() && !world_->stop(host->node(), kStopMax)) cluster_.fail("a host did not stop");
   }
+  if (counter_ != nullptr && go_on() && !world_->stop(counter_->node(), kStopMax)) cluster_.fail("a host did not stop");
   for (const auto& engine : engines_) {
     if (go_on() && !world_->stop(engine->node(), kStopMax)) cluster_.fail("an engine did not stop");
   }
@@ -589,6 +644,7 @@ Outcome ControlRun::run() {
   for (size_t i = 0; i < plan_.troubles && go_on(); ++i) {
     world_->run_for(Duration(static_cast<int64_t>(random().below(static_cast<uint64_t>(plan_.trouble_every.count())))));
     if (go_on()) cause();
+    if (go_on() && plan_.has_groups && random().coin()) ask_for_a_group();
   }
   heal();
   if (plan_.is_swapping) swap_a_disk();
