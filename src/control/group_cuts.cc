@@ -34,27 +34,39 @@ std::string GroupCuts::why(const std::string& group) const {
 Task<void> GroupCuts::run(CancelSource& ruling) {
   Scope scope(home_.reactor);
   while (!ruling.is_cancelled()) {
-    std::set<std::string> pending;
-    for (const auto& [name, kept] : cluster_.snapshots()) {
-      if (kept.value.is_of_unfinished_group()) pending.insert(kept.value.spec.group);
-    }
-    std::erase_if(works_, [&](const auto& each) { return !each.second.is_busy && !pending.contains(each.first); });
-    for (const std::string& group : pending) {
-      Work& work = works_[group];
-      if (work.is_busy || home_.reactor.now() < work.again_at) continue;
-      work.is_busy = true;
-      scope.spawn(see_to(group, ruling));
-    }
+    begin_attempts(scope, ruling);
     const Alarm alarm(home_.reactor, changed_, home_.reactor.now() + kLook);
     co_await changed_.wait();
   }
   co_await scope.close();
 }
 
+// Of groups that share a volume one after the other: they would keep each other from holding it.
+void GroupCuts::begin_attempts(Scope& scope, CancelSource& ruling) {
+  std::map<std::string, std::set<std::string>> pending;  // volumes, by group
+  for (const auto& [name, kept] : cluster_.snapshots()) {
+    if (kept.value.is_of_unfinished_group()) pending[kept.value.spec.group].insert(kept.value.spec.volume);
+  }
+  std::erase_if(works_, [&](const auto& each) { return !each.second.is_busy && !pending.contains(each.first); });
+  std::set<std::string> busy;
+  for (const auto& [group, volumes] : pending) {
+    if (works_[group].is_busy) busy.insert(volumes.begin(), volumes.end());
+  }
+  for (const auto& [group, volumes] : pending) {
+    Work& work = works_[group];
+    const auto is_busy = [&](const std::string& volume) { return busy.contains(volume); };
+    if (home_.reactor.now() < work.again_at || std::ranges::any_of(volumes, is_busy)) continue;
+    work.is_busy = true;
+    busy.insert(volumes.begin(), volumes.end());
+    scope.spawn(see_to(group, ruling));
+  }
+}
+
 Task<void> GroupCuts::see_to(std::string group, CancelSource& ruling) {
   const Outcome<void> done = co_await advance(group);
   Work& work = works_[group];
   work.is_busy = false;
+  changed_.release_waiters();
   if (done || ruling.is_cancelled()) {
     work = {};
     co_return;

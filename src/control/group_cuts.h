@@ -45,6 +45,7 @@ class GroupCuts {
     Instant again_at;
     std::string why;
   };
+  void begin_attempts(Scope& scope, CancelSource& ruling);
   Task<void> see_to(std::string group, CancelSource& ruling);
   Task<Outcome<void>> advance(std::string group);
   Outcome<std::vector<Part>> parts_of(const std::string& group) const;
