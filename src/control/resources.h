@@ -22,6 +22,11 @@ inline constexpr uint64_t kVolumeBytesMin = 1 << 20;
 inline constexpr uint64_t kVolumeBytesUnit = 4096;
 inline constexpr uint32_t kSnapshotLimitMax = 500;
 
+// Labels of a volume that Kubernetes asked for: its claim, where that is, and its PersistentVolume.
+inline constexpr const char* kLabelClaim = "fairlead.dev/pvc";
+inline constexpr const char* kLabelClaimNamespace = "fairlead.dev/pvc-namespace";
+inline constexpr const char* kLabelPersistentVolume = "fairlead.dev/pv";
+
 // What every resource has.
 struct Metadata {
   std::string name;

@@ -223,9 +223,11 @@ Json document_of(const NewVolume& plan, uint64_t size_bytes) {
   Json labels = {{kLabelOrigin, kOrigin}};
   if (!plan.source_volume.empty()) labels[kLabelSourceVolume] = plan.source_volume;
   for (const auto& [key, value] : parameters.context) labels[kLabelContext + key] = label_value(value).value();
-  // For people: claims with long names go without.
-  const std::pair<const char*, const std::string&> about[] = {{kLabelClaim, parameters.claim},
-                                                              {kLabelClaimNamespace, parameters.claim_namespace}};
+  // A name that is too long for a label is left out: half of one would be another's.
+  const std::pair<const char*, const std::string&> about[] = {
+      {control::kLabelClaim, parameters.claim},
+      {control::kLabelClaimNamespace, parameters.claim_namespace},
+      {control::kLabelPersistentVolume, parameters.persistent_volume}};
   for (const auto& [key, value] : about) {
     if (control::check_name("claim", value)) labels[key] = value;
   }

@@ -159,6 +159,26 @@ TEST_F(ControllerTest, CreatesOnceWhatIsAskedForTwice) {
   EXPECT_EQ(create_code(volume("pvc-1", 65 * kMib)), Code::kAlreadyExists);
 }
 
+TEST_F(ControllerTest, KeepsWhoseItIs) {
+  auto request = volume("pvc-1");
+  (*request.mutable_parameters())["csi.storage.k8s.io/pvc/name"] = "data-db-0";
+  (*request.mutable_parameters())["csi.storage.k8s.io/pvc/namespace"] = "shop";
+  (*request.mutable_parameters())["csi.storage.k8s.io/pv/name"] = "pvc-1";
+  const auto made = create(request);
+  ASSERT_TRUE(made) << to_string(made.error());
+  EXPECT_TRUE(made->volume().volume_context().empty());
+  const Json& labels = kept("pvc-1")["labels"];
+  EXPECT_EQ(labels.value("fairlead.dev/pvc", ""), "data-db-0");
+  EXPECT_EQ(labels.value("fairlead.dev/pvc-namespace", ""), "shop");
+  EXPECT_EQ(labels.value("fairlead.dev/pv", ""), "pvc-1");
+  // Kubernetes knows longer names than labels have room for.
+  request.set_name("pvc-2");
+  (*request.mutable_parameters())["csi.storage.k8s.io/pvc/name"] = std::string(200, 'a');
+  ASSERT_TRUE(create(request));
+  EXPECT_FALSE(kept("pvc-2")["labels"].contains("fairlead.dev/pvc"));
+  EXPECT_EQ(kept("pvc-2")["labels"].value("fairlead.dev/pvc-namespace", ""), "shop");
+}
+
 TEST_F(ControllerTest, RefusesWhatCannotBe) {
   EXPECT_EQ(create_code(volume("")), Code::kInvalidArgument);
   auto none = volume("a");

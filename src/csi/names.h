@@ -20,8 +20,6 @@ inline constexpr const char* kLabelSourceVolume = "fairlead.dev/source-volume"; 
 inline constexpr const char* kLabelCloneFor = "fairlead.dev/clone-for";    // of a snapshot that a clone is made through
 inline constexpr const char* kLabelContext = "fairlead.dev/context.";      // and a key: what nodes are told
 inline constexpr const char* kLabelPublished = "fairlead.dev/published.";  // and a node's key: how it has the volume
-inline constexpr const char* kLabelClaim = "fairlead.dev/pvc";
-inline constexpr const char* kLabelClaimNamespace = "fairlead.dev/pvc-namespace";
 
 // The orchestrator's name, 1 to 128 characters of any kind, as the cluster's: itself where it is one there, else its
 // beginning and what tells it from all others. The same name gives the same one. Error kInvalidArgument.

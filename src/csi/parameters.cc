@@ -156,6 +156,8 @@ Outcome<VolumeParameters> parse_parameters(const Texts& parameters) {
       parsed.claim = value;
     } else if (key == "csi.storage.k8s.io/pvc/namespace") {
       parsed.claim_namespace = value;
+    } else if (key == "csi.storage.k8s.io/pv/name") {
+      parsed.persistent_volume = value;
     } else if (!key.starts_with("csi.storage.k8s.io/")) {
       return refuse("parameter {}: is not known; known are {}", key, kKnown);
     }

@@ -30,6 +30,7 @@ struct VolumeParameters {
   Texts context = {};
   std::string claim = {};  // the PersistentVolumeClaim that it is for, when the orchestrator tells
   std::string claim_namespace = {};
+  std::string persistent_volume = {};
 };
 
 inline constexpr const char* kContextFsType = "fsType";

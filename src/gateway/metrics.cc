@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <utility>
 
+#include "control/resources.h"
+
 namespace fairlead::gateway {
 namespace {
 
@@ -24,6 +26,17 @@ std::string escape(std::string_view text) {
 
 std::string text_of(const Json& json, const char* name) {
   return json.contains(name) && json[name].is_string() ? json[name].get<std::string>() : std::string();
+}
+
+// Its name, and the claim that it is for.
+Labels labels_of(const Json& volume) {
+  Labels labels = {{"volume", text_of(volume, "name")}};
+  if (!volume.contains("labels")) return labels;
+  for (const auto& [label, key] :
+       {std::pair("pvc", control::kLabelClaim), std::pair("pvc_namespace", control::kLabelClaimNamespace)}) {
+    if (std::string text = text_of(volume["labels"], key); !text.empty()) labels.emplace_back(label, std::move(text));
+  }
+  return labels;
 }
 
 // One metric with all its samples, which stand together.
@@ -101,13 +114,15 @@ std::string volumes_of(const std::vector<Json>& volumes) {
   Family condition("fairlead_volume_condition", "gauge", "Whether the condition is met.");
   for (const Json& volume : volumes) {
     const Json& status = volume["status"];
-    const Labels labels = {{"volume", text_of(volume, "name")}};
+    const Labels labels = labels_of(volume);
     state.add_state(labels, status);
     size.add_field(labels, volume["spec"], "size_bytes");
     wanted.add_field(labels, volume["spec"], "replicas");
     snapshots.add_field(labels, status, "snapshots");
     for (const Json& each : status["conditions"]) {
-      condition.add_field({labels.front(), {"condition", text_of(each, "type")}}, each, "met");
+      Labels of_condition = labels;
+      of_condition.emplace_back("condition", text_of(each, "type"));
+      condition.add_field(of_condition, each, "met");
     }
   }
   return state.text() + size.text() + wanted.text() + snapshots.text() + condition.text();

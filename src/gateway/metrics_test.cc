@@ -134,6 +134,23 @@ TEST(MetricsTest, SayWhatTheDocumentsSay) {
   }
 }
 
+TEST(MetricsTest, VolumesSayWhoseTheyAre) {
+  Json volume = a_volume();
+  volume["labels"] = {{"fairlead.dev/pvc", "data"}, {"fairlead.dev/pvc-namespace", "shop"}, {"app", "db"}};
+  MetricsSource source{.is_leading = true};
+  source.volumes.push_back(std::move(volume));
+  const auto samples = parse(metrics_of(source));
+  const std::map<std::string, std::string> whose = {{"volume", "db"}, {"pvc", "data"}, {"pvc_namespace", "shop"}};
+  const auto with = [&](const char* label, const char* text) {
+    auto labels = whose;
+    labels[label] = text;
+    return labels;
+  };
+  EXPECT_EQ(find(samples, "fairlead_volume_size_bytes", whose)->value, 1048576);
+  EXPECT_EQ(find(samples, "fairlead_volume_state", with("state", "degraded"))->value, 1);
+  EXPECT_EQ(find(samples, "fairlead_volume_condition", with("condition", "Available"))->value, 1);
+}
+
 TEST(MetricsTest, LabelsAreEscaped) {
   MetricsSource source{.is_leading = true};
   source.nodes.push_back({{"name", "a\"b\\c\nd"}, {"status", {{"state", "ready"}, {"replicas", 1}, {"targets", 0}}}});
