@@ -30,6 +30,20 @@ std::expected<std::string, Complaint> check_endpoint(const std::string& endpoint
   return fmt::format("{}{}", kLocal, path);
 }
 
+// What both plugins' plans have.
+template <typename Plan>
+std::expected<Plan, Complaint> begin_plan(const CsiArguments& arguments) {
+  const auto endpoint = check_endpoint(arguments.endpoint);
+  if (!endpoint) return std::unexpected(endpoint.error());
+  const auto servers = check_servers(arguments);
+  if (!servers) return std::unexpected(servers.error());
+  Plan plan;
+  plan.endpoint = *endpoint;
+  plan.servers = *servers;
+  plan.runtime = {.shards = 1, .poll = PollMode::kNever, .pinning = Pinning::kNone};
+  return plan;
+}
+
 }  // namespace
 
 void define_servers(CLI::App& command, CsiArguments& arguments) {
@@ -86,20 +100,15 @@ void define_csi_controller(CLI::App& command, CsiControllerArguments& arguments)
 }
 
 std::expected<CsiControllerPlan, Complaint> check(const CsiControllerArguments& arguments) {
-  CsiControllerPlan plan;
-  const auto endpoint = check_endpoint(arguments.common.endpoint);
-  if (!endpoint) return std::unexpected(endpoint.error());
-  plan.endpoint = *endpoint;
-  const auto servers = check_servers(arguments.common);
-  if (!servers) return std::unexpected(servers.error());
-  plan.servers = *servers;
+  auto begun = begin_plan<CsiControllerPlan>(arguments.common);
+  if (!begun) return begun;
+  CsiControllerPlan& plan = *begun;
   using std::chrono::milliseconds;
   const auto limit = parse_span("--settle-limit", arguments.settle_limit,
                                 {milliseconds(100), std::chrono::seconds(3600), "100ms to 1h"});
   if (!limit) return std::unexpected(limit.error());
   plan.options = {.settle_limit = *limit, .volumes_per_node_max = arguments.volumes_per_node};
-  plan.runtime = {.shards = 1, .poll = PollMode::kNever, .pinning = Pinning::kNone};
-  return plan;
+  return begun;
 }
 
 void define_csi_node(CLI::App& command, CsiNodeArguments& arguments) {
@@ -136,13 +145,9 @@ void define_csi_node(CLI::App& command, CsiNodeArguments& arguments) {
 }
 
 std::expected<CsiNodePlan, Complaint> check(const CsiNodeArguments& arguments) {
-  CsiNodePlan plan;
-  const auto endpoint = check_endpoint(arguments.common.endpoint);
-  if (!endpoint) return std::unexpected(endpoint.error());
-  plan.endpoint = *endpoint;
-  const auto servers = check_servers(arguments.common);
-  if (!servers) return std::unexpected(servers.error());
-  plan.servers = *servers;
+  auto begun = begin_plan<CsiNodePlan>(arguments.common);
+  if (!begun) return begun;
+  CsiNodePlan& plan = *begun;
   if (arguments.state_dir.empty()) return std::unexpected("--state-dir: is empty");
   plan.state_directory = arguments.state_dir;
   csi::NodeOptions& options = plan.options;
@@ -168,8 +173,7 @@ std::expected<CsiNodePlan, Complaint> check(const CsiNodeArguments& arguments) {
                                    {milliseconds(100), std::chrono::seconds(3600), "100ms to 1h"});
   if (!interval) return std::unexpected(interval.error());
   options.follow_interval = *interval;
-  plan.runtime = {.shards = 1, .poll = PollMode::kNever, .pinning = Pinning::kNone};
-  return plan;
+  return begun;
 }
 
 }  // namespace fairlead::cli

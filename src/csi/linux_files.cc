@@ -1,7 +1,6 @@
 #include "csi/linux_files.h"
 
 #include <algorithm>
-#include <blkid.h>
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
@@ -19,6 +18,7 @@
 
 #include "base/units.h"
 #include "io/address.h"
+#include "io/disk_signature.h"
 
 namespace fairlead::csi::linux_host {
 namespace {
@@ -205,17 +205,6 @@ Outcome<uint64_t> size_of(const std::string& device) {
 
 namespace {
 
-struct ProbeFree {
-  void operator()(blkid_probe probe) const { blkid_free_probe(probe); }
-};
-using Probe = std::unique_ptr<std::remove_pointer_t<blkid_probe>, ProbeFree>;
-
-std::string value_of(const Probe& probe, const char* name) {
-  const char* value = nullptr;
-  if (blkid_probe_lookup_value(probe.get(), name, &value, nullptr) != 0 || value == nullptr) return {};
-  return value;
-}
-
 Outcome<bool> is_zero(int descriptor, const std::string& device, uint64_t offset, uint64_t bytes) {
   std::vector<char> edge(bytes);
   for (uint64_t done = 0; done < bytes;) {
@@ -234,21 +223,15 @@ Outcome<DeviceContent> look_into(const std::string& device) {
   using Kind = DeviceContent::Kind;
   const Descriptor file(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.get() < 0) return system_says(errno, "open", device);
-  const Probe probe(blkid_new_probe());
-  if (probe == nullptr || blkid_probe_set_device(probe.get(), file.get(), 0, 0) != 0) {
-    return system_says(errno, "look into", device);
-  }
-  blkid_probe_enable_superblocks(probe.get(), 1);
-  blkid_probe_set_superblocks_flags(probe.get(), BLKID_SUBLKS_TYPE | BLKID_SUBLKS_USAGE);
-  blkid_probe_enable_partitions(probe.get(), 1);
-  const int found = blkid_do_safeprobe(probe.get());
-  if (found == -2) return DeviceContent{.kind = Kind::kOther, .what = "signatures of several kinds"};
-  if (found < 0) return system_says(errno == 0 ? EIO : errno, "look into", device);
-  if (found == 0) {
-    const std::string table = value_of(probe, "PTTYPE");
-    if (!table.empty()) return DeviceContent{.kind = Kind::kOther, .what = fmt::format("a {} partition table", table)};
-    const bool is_file_system = value_of(probe, "USAGE") == "filesystem";
-    return DeviceContent{.kind = is_file_system ? Kind::kFileSystem : Kind::kOther, .what = value_of(probe, "TYPE")};
+  const Result<std::optional<Signature>> looked = look_for_signature(device);
+  if (!looked) return problem_of(looked.error(), device);
+  if (*looked) {
+    const Signature& found = **looked;
+    if (found.is_ambiguous) return DeviceContent{.kind = Kind::kOther, .what = "signatures of several kinds"};
+    if (!found.table.empty()) {
+      return DeviceContent{.kind = Kind::kOther, .what = fmt::format("a {} partition table", found.table)};
+    }
+    return DeviceContent{.kind = found.usage == "filesystem" ? Kind::kFileSystem : Kind::kOther, .what = found.type};
   }
   const off_t size = ::lseek(file.get(), 0, SEEK_END);
   if (size < 0) return system_says(errno, "size", device);
