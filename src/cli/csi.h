@@ -23,6 +23,7 @@ struct CsiArguments {
   std::vector<std::string> control = {};
   std::string token_file = {};
   std::string ca_file = {};
+  bool has_volume_health = false;
 };
 struct CsiControllerArguments {
   CsiArguments common = {.endpoint = "unix:///run/fairlead/csi-controller.sock"};

@@ -19,6 +19,9 @@ void define_common(CLI::App& command, CsiArguments& arguments) {
   command.add_option("--endpoint", arguments.endpoint, "unix:///PATH of the socket to listen on")
       ->capture_default_str();
   define_servers(command, arguments);
+  command.add_flag(
+      "--volume-health", arguments.has_volume_health,
+      "Answer the calls of CSI 1.13 that tell what is wrong with volumes; orchestrators before it know none");
 }
 
 std::expected<std::string, Complaint> check_endpoint(const std::string& endpoint) {
@@ -107,7 +110,9 @@ std::expected<CsiControllerPlan, Complaint> check(const CsiControllerArguments& 
   const auto limit = parse_span("--settle-limit", arguments.settle_limit,
                                 {milliseconds(100), std::chrono::seconds(3600), "100ms to 1h"});
   if (!limit) return std::unexpected(limit.error());
-  plan.options = {.settle_limit = *limit, .volumes_per_node_max = arguments.volumes_per_node};
+  plan.options = {.settle_limit = *limit,
+                  .volumes_per_node_max = arguments.volumes_per_node,
+                  .has_volume_health = arguments.common.has_volume_health};
   return begun;
 }
 
@@ -168,6 +173,7 @@ std::expected<CsiNodePlan, Complaint> check(const CsiNodeArguments& arguments) {
   }
   options.io_queues = arguments.io_queues;
   options.volumes_max = arguments.volumes;
+  options.has_volume_health = arguments.common.has_volume_health;
   using std::chrono::milliseconds;
   const auto interval = parse_span("--follow-interval", arguments.follow_interval,
                                    {milliseconds(100), std::chrono::seconds(3600), "100ms to 1h"});

@@ -114,6 +114,7 @@ void Controller::add_to(rpc::Service& service) {
   service.add("/csi.v1.Controller/DeleteSnapshot", *this, &Controller::delete_snapshot);
   service.add("/csi.v1.Controller/ListSnapshots", *this, &Controller::list_snapshots);
   service.add("/csi.v1.Controller/GetSnapshot", *this, &Controller::get_snapshot);
+  if (options_.has_volume_health) add_health_to(service);
 }
 
 Controller::Answer<wire::ControllerGetCapabilitiesResponse> Controller::capabilities(
@@ -126,6 +127,10 @@ Controller::Answer<wire::ControllerGetCapabilitiesResponse> Controller::capabili
         Rpc::LIST_VOLUMES_PUBLISHED_NODES, Rpc::VOLUME_CONDITION, Rpc::GET_VOLUME, Rpc::SINGLE_NODE_MULTI_WRITER,
         Rpc::MODIFY_VOLUME, Rpc::GET_SNAPSHOT}) {
     reply.add_capabilities()->mutable_rpc()->set_type(type);
+  }
+  if (options_.has_volume_health) {
+    reply.add_capabilities()->mutable_rpc()->set_type(Rpc::GET_VOLUME_HEALTH);
+    reply.add_capabilities()->mutable_rpc()->set_type(Rpc::LIST_VOLUME_HEALTH);
   }
   co_return reply;
 }

@@ -5,6 +5,7 @@
 // Errors of the control plane pass through.
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "async/reactor.h"
@@ -20,6 +21,7 @@ namespace fairlead::csi {
 struct ControllerOptions {
   Duration settle_limit = std::chrono::seconds(20);
   uint64_t volumes_per_node_max = 0;  // 0: as many as are asked for
+  bool has_volume_health = false;     // the calls of CSI 1.13 that tell what is wrong
 };
 
 struct NewVolume;  // what one is to be
@@ -52,6 +54,9 @@ class Controller {
   Answer<wire::DeleteSnapshotResponse> delete_snapshot(wire::DeleteSnapshotRequest request);
   Answer<wire::ListSnapshotsResponse> list_snapshots(wire::ListSnapshotsRequest request);
   Answer<wire::GetSnapshotResponse> get_snapshot(wire::GetSnapshotRequest request);
+  Answer<wire::ControllerListVolumeHealthResponse> list_volume_health(wire::ControllerListVolumeHealthRequest request);
+  Answer<wire::ControllerGetVolumeHealthResponse> get_volume_health(wire::ControllerGetVolumeHealthRequest request);
+  void add_health_to(rpc::Service& service);
 
   // One of the cluster that is not being deleted. Errors: kInvalidArgument (no id), kNotFound.
   Task<Outcome<Json>> find(std::string kind, std::string id);
@@ -69,6 +74,8 @@ class Controller {
   // Errors: kAlreadyExists, kBusy (another machine has it).
   Task<Outcome<Json>> publish_to(std::string volume, std::string host, std::string publication);
   Task<Outcome<void>> unpublish_from(std::string volume, std::string host);
+  // Their names.
+  Task<Outcome<std::set<std::string>>> failed_pools();
 
   Reactor& home_;
   ClusterApi& cluster_;

@@ -412,6 +412,103 @@ TEST_F(ControllerTest, CapacityCountsNodesApart) {
   EXPECT_EQ(capacity("4").available_capacity(), 0);
 }
 
+// ---- Health
+
+class ControllerHealthTest : public ControllerTest {
+ protected:
+  ControllerHealthTest() : telling_(bed_.reactor(), cluster_, {.has_volume_health = true}) { telling_.add_to(told_); }
+
+  template <typename Reply, typename Request>
+  Outcome<Reply> ask(const std::string& method, const Request& request) {
+    std::swap(bed_.service, told_);
+    Outcome<Reply> reply = bed_.call<Reply>("Controller/" + method, request);
+    std::swap(bed_.service, told_);
+    return reply;
+  }
+  void show(const std::string& name, const char* state, const char* type, const char* reason, const char* message) {
+    Json& status = cluster_.all["volumes"][name]["status"];
+    status["state"] = state;
+    status["conditions"] = {{{"type", type}, {"met", false}, {"reason", reason}, {"message", message}}};
+    status["replicas"] = {{{"pool", "p1"}}, {{"pool", "p2"}}};
+  }
+  // "STATUS REASON" of each.
+  std::vector<std::string> health(const std::string& id) {
+    wire::ControllerGetVolumeHealthRequest request;
+    request.set_volume_id(id);
+    const auto reply = ask<wire::ControllerGetVolumeHealthResponse>("ControllerGetVolumeHealth", request);
+    if (!reply) return {to_string(reply.error())};
+    EXPECT_EQ(reply->volume_health().volume_id(), id);
+    std::vector<std::string> all;
+    for (const auto& entry : reply->volume_health().health_statuses()) {
+      EXPECT_NE(entry.message(), "");
+      all.push_back(wire::VolumeHealthErrorType_Name(entry.status()) + " " + entry.reason());
+    }
+    return all;
+  }
+
+  Controller telling_;
+  rpc::Service told_;
+};
+
+TEST_F(ControllerHealthTest, IsToldOnlyWhenItIsAskedFor) {
+  const auto types = [](const wire::ControllerGetCapabilitiesResponse& reply) {
+    std::vector<int> all;
+    for (const auto& capability : reply.capabilities()) all.push_back(capability.rpc().type());
+    return all;
+  };
+  const wire::ControllerGetCapabilitiesRequest nothing;
+  using Reply = wire::ControllerGetCapabilitiesResponse;
+  const std::vector<int> silent = types(*bed_.call<Reply>("Controller/ControllerGetCapabilities", nothing));
+  EXPECT_THAT(silent, testing::Not(testing::Contains(16)));
+  EXPECT_THAT(silent, testing::Not(testing::Contains(17)));
+  const std::vector<int> telling = types(*ask<Reply>("ControllerGetCapabilities", nothing));
+  EXPECT_THAT(telling, testing::IsSupersetOf({16, 17}));
+  const auto refused = bed_.call<wire::ControllerListVolumeHealthResponse>("Controller/ControllerListVolumeHealth",
+                                                                           wire::ControllerListVolumeHealthRequest());
+  EXPECT_EQ(refused.error().error.code, Code::kNotSupported);
+}
+
+TEST_F(ControllerHealthTest, SaysWhatIsWrong) {
+  ASSERT_TRUE(create(volume("a")));
+  EXPECT_TRUE(health("a").empty());
+  show("a", "degraded", "Redundant", "Resyncing", "the one on b is brought up to date");
+  EXPECT_THAT(health("a"), ElementsAre("DEGRADED Resyncing"));
+  show("a", "unavailable", "Available", "Suspended", "too few replicas can be asked");
+  EXPECT_THAT(health("a"), ElementsAre("INACCESSIBLE Suspended"));
+  show("a", "unavailable", "Available", "Unknown", "nothing was heard of node a yet");
+  EXPECT_TRUE(health("a").empty());
+  // As long as one pool may come back, nothing is lost.
+  show("a", "unavailable", "Available", "Suspended", "too few replicas can be asked");
+  cluster_.all["pools"]["p1"] = {{"name", "p1"}, {"status", {{"state", "failed"}}}};
+  cluster_.all["pools"]["p2"] = {{"name", "p2"}, {"status", {{"state", "unknown"}}}};
+  EXPECT_THAT(health("a"), ElementsAre("INACCESSIBLE Suspended"));
+  cluster_.all["pools"]["p2"]["status"]["state"] = "failed";
+  EXPECT_THAT(health("a"), ElementsAre("INACCESSIBLE Suspended", "DATA_LOSS NoReplicaLeft"));
+  EXPECT_THAT(health("none"), ElementsAre(HasSubstr("none")));
+}
+
+TEST_F(ControllerHealthTest, ListsThoseWithTroubleInPages) {
+  for (const char* const name : {"a", "b", "c", "d", "e"}) ASSERT_TRUE(create(volume(name)));
+  for (const char* const name : {"b", "d", "e"}) show(name, "degraded", "Redundant", "Degraded", "one is away");
+  wire::ControllerListVolumeHealthRequest request;
+  const auto names = [&] {
+    const auto page = ask<wire::ControllerListVolumeHealthResponse>("ControllerListVolumeHealth", request);
+    std::vector<std::string> all;
+    for (const auto& entry : page->entries()) all.push_back(entry.volume_id());
+    request.set_starting_token(page->next_token());
+    return all;
+  };
+  EXPECT_THAT(names(), ElementsAre("b", "d", "e"));
+  EXPECT_EQ(request.starting_token(), "");
+  request.set_max_entries(2);
+  EXPECT_THAT(names(), ElementsAre("b", "d"));
+  EXPECT_THAT(names(), ElementsAre("e"));
+  EXPECT_EQ(request.starting_token(), "");
+  request.set_starting_token("invalid");
+  const auto refused = ask<wire::ControllerListVolumeHealthResponse>("ControllerListVolumeHealth", request);
+  EXPECT_EQ(refused.error().error.code, Code::kMiscompare);
+}
+
 TEST_F(ControllerTest, ValidatesWithWords) {
   ASSERT_TRUE(create(volume("a")));
   wire::ValidateVolumeCapabilitiesRequest request;

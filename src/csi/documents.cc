@@ -64,6 +64,32 @@ void fill(const Json& document, wire::VolumeCondition& condition) {
   condition.set_message(complaint.empty() ? "all is well" : complaint);
 }
 
+void fill(const Json& document, const std::set<std::string>& failed_pools, wire::VolumeHealth& health) {
+  health.set_volume_id(text_of(document, "name"));
+  const std::string state = text_of(document, "status.state");
+  if (state.empty() || state == "creating" || state == "deleting") return;
+  const auto add = [&](wire::VolumeHealthErrorType status, std::string reason, std::string message) {
+    wire::VolumeHealth::VolumeHealthEntry& entry = *health.add_health_statuses();
+    entry.set_status(status);
+    entry.set_reason(std::move(reason));
+    entry.set_message(std::move(message));
+  };
+  // What is not known, as when the control plane has just started, is nothing wrong.
+  for (const auto& [type, status] : {std::pair("Available", wire::INACCESSIBLE), std::pair("Redundant", wire::DEGRADED),
+                                     std::pair("Placed", wire::DEGRADED)}) {
+    const Json& condition = condition_of(document, type);
+    const Json& is_met = field(condition, "met");
+    const std::string reason = text_of(condition, "reason");
+    if (!is_met.is_boolean() || is_met.get<bool>() || reason == "Unknown") continue;
+    add(status, reason, text_of(condition, "message"));
+  }
+  const Json& replicas = field(document, "status.replicas");
+  const auto has_failed = [&](const Json& replica) { return failed_pools.contains(text_of(replica, "pool")); };
+  if (state == "unavailable" && !replicas.empty() && std::ranges::all_of(replicas, has_failed)) {
+    add(wire::DATA_LOSS, "NoReplicaLeft", "each of its replicas is in a pool that has failed");
+  }
+}
+
 bool is_deleting(const Json& document) { return text_of(document, "status.state") == "deleting"; }
 
 const Json& condition_of(const Json& volume, std::string_view type) {
@@ -157,14 +183,20 @@ bool is_served(const Json& volume) {
   return std::ranges::any_of(paths, [](const Json& path) { return text_of(path, "state") == "serving"; });
 }
 
-Texts publish_context(const Json& volume) {
-  std::vector<std::string> paths;
+std::vector<std::string> path_addresses(const Json& volume) {
+  std::vector<std::string> addresses;
   for (const Json& path : field(volume, "status.paths")) {
-    paths.insert(text_of(path, "state") == "serving" ? paths.begin() : paths.end(), text_of(path, "address"));
+    const std::string address = text_of(path, "address");
+    if (address.empty()) continue;
+    addresses.insert(text_of(path, "state") == "serving" ? addresses.begin() : addresses.end(), address);
   }
+  return addresses;
+}
+
+Texts publish_context(const Json& volume) {
   return {{"nqn", text_of(volume, "status.nqn")},
           {"uuid", text_of(volume, "id")},
-          {"paths", fmt::format("{}", fmt::join(paths, ","))}};
+          {"paths", fmt::format("{}", fmt::join(path_addresses(volume), ","))}};
 }
 
 }  // namespace fairlead::csi

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ namespace fairlead::csi {
 void fill(const Json& document, wire::Volume& volume);
 void fill(const Json& document, wire::Snapshot& snapshot);
 void fill(const Json& document, wire::VolumeCondition& condition);
+// What is wrong with it. `failed_pools`: of the whole cluster, by name.
+void fill(const Json& document, const std::set<std::string>& failed_pools, wire::VolumeHealth& health);
 
 bool is_deleting(const Json& document);
 // Of a volume: the condition of this type, else null.
@@ -52,5 +55,7 @@ std::string publication_of(const Json& volume, const std::string& host);
 // For NodeStageVolume: "nqn", "uuid", and "paths" as ADDRESS,ADDRESS, the one that serves first.
 Texts publish_context(const Json& volume);
 bool is_served(const Json& volume);
+// Of all paths that hosts may have, the one that serves first.
+std::vector<std::string> path_addresses(const Json& volume);
 
 }  // namespace fairlead::csi

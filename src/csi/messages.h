@@ -11,8 +11,12 @@ class ControllerExpandVolumeRequest;
 class ControllerExpandVolumeResponse;
 class ControllerGetCapabilitiesRequest;
 class ControllerGetCapabilitiesResponse;
+class ControllerGetVolumeHealthRequest;
+class ControllerGetVolumeHealthResponse;
 class ControllerGetVolumeRequest;
 class ControllerGetVolumeResponse;
+class ControllerListVolumeHealthRequest;
+class ControllerListVolumeHealthResponse;
 class ControllerModifyVolumeRequest;
 class ControllerModifyVolumeResponse;
 class ControllerPublishVolumeRequest;
@@ -41,6 +45,10 @@ class NodeGetCapabilitiesRequest;
 class NodeGetCapabilitiesResponse;
 class NodeGetInfoRequest;
 class NodeGetInfoResponse;
+class NodeGetStorageHealthRequest;
+class NodeGetStorageHealthResponse;
+class NodeGetVolumeHealthRequest;
+class NodeGetVolumeHealthResponse;
 class NodeGetVolumeStatsRequest;
 class NodeGetVolumeStatsResponse;
 class NodePublishVolumeRequest;
@@ -59,6 +67,7 @@ class ValidateVolumeCapabilitiesResponse;
 class Volume;
 class VolumeCapability;
 class VolumeCondition;
+class VolumeHealth;
 }  // namespace csi::v1
 
 namespace fairlead::csi {

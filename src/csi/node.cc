@@ -64,12 +64,6 @@ std::unexpected<Problem> not_here(const std::string& volume) {
   return refuse(Code::kNotFound, "volume {} is not staged on this machine", volume);
 }
 
-// Addresses of all paths that hosts may have, the one that serves first.
-std::vector<std::string> addresses_of(const Json& volume) {
-  std::vector<std::string> addresses = split(publish_context(volume).at("paths"), ',');
-  return addresses;
-}
-
 }  // namespace
 
 struct Node::Staging {
@@ -98,6 +92,7 @@ void Node::add_to(rpc::Service& service) {
   service.add("/csi.v1.Node/NodeExpandVolume", *this, &Node::expand);
   service.add("/csi.v1.Node/NodeGetCapabilities", *this, &Node::capabilities);
   service.add("/csi.v1.Node/NodeGetInfo", *this, &Node::info);
+  if (options_.has_volume_health) add_health_to(service);
 }
 
 // ---- Stage
@@ -433,6 +428,10 @@ Node::Answer<wire::NodeGetCapabilitiesResponse> Node::capabilities(wire::NodeGet
        {Rpc::STAGE_UNSTAGE_VOLUME, Rpc::GET_VOLUME_STATS, Rpc::EXPAND_VOLUME, Rpc::SINGLE_NODE_MULTI_WRITER}) {
     reply.add_capabilities()->mutable_rpc()->set_type(type);
   }
+  if (options_.has_volume_health) {
+    reply.add_capabilities()->mutable_rpc()->set_type(Rpc::GET_VOLUME_HEALTH);
+    reply.add_capabilities()->mutable_rpc()->set_type(Rpc::GET_STORAGE_HEALTH);
+  }
   co_return reply;
 }
 
@@ -479,7 +478,7 @@ Task<void> Node::follow_one(std::string volume) {
   // Without the control plane things stay as they are.
   if (!document || text_of(*document, "status.nqn") != found->nqn) co_return;
   const NodeRecord record = *found;
-  const std::vector<std::string> addresses = addresses_of(*document);
+  const std::vector<std::string> addresses = path_addresses(*document);
   if (addresses.empty()) co_return;
   const Outcome<Attachment> attachment = co_await machine_.find(record.nqn);
   // One that is not connected at all is being staged, or was never.

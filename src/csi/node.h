@@ -31,6 +31,7 @@ struct NodeOptions {
   std::map<std::string, std::string> topology;  // besides topology.fairlead.dev/node
   uint32_t io_queues = 0;                       // of a connection, where a class says nothing; 0: the kernel's choice
   uint64_t volumes_max = 0;                     // 0: the orchestrator decides
+  bool has_volume_health = false;               // the calls of CSI 1.13 that tell what is wrong
   Duration follow_interval = std::chrono::seconds(3);
   Duration device_limit = std::chrono::seconds(20);  // how long a call waits for a device, or for it to have grown
 };
@@ -62,6 +63,9 @@ class Node {
   Answer<wire::NodeExpandVolumeResponse> expand(wire::NodeExpandVolumeRequest request);
   Answer<wire::NodeGetCapabilitiesResponse> capabilities(wire::NodeGetCapabilitiesRequest request);
   Answer<wire::NodeGetInfoResponse> info(wire::NodeGetInfoRequest request);
+  Answer<wire::NodeGetVolumeHealthResponse> volume_health(wire::NodeGetVolumeHealthRequest request);
+  Answer<wire::NodeGetStorageHealthResponse> storage_health(wire::NodeGetStorageHealthRequest request);
+  void add_health_to(rpc::Service& service);
 
   static Outcome<Staging> staging_of(const wire::NodeStageVolumeRequest& request);
   Task<Outcome<void>> bring(Staging& staging);

@@ -47,6 +47,7 @@ class NodeTest : public testing::Test {
                 .host_id = "00000000-0000-4000-8000-000000000001",
                 .topology = {{"topology.kubernetes.io/zone", "z"}},
                 .volumes_max = 8,
+                .has_volume_health = true,
                 .device_limit = std::chrono::seconds(5)}) {
       EXPECT_TRUE(records.load());
       node.add_to(service);
@@ -358,6 +359,54 @@ TEST_F(NodeTest, GrowsAndTellsItsUsage) {
   EXPECT_EQ(call<wire::NodeGetVolumeStatsResponse>("NodeGetVolumeStats", stats).error().error.code, Code::kNotFound);
   stats.set_volume_id("none");
   EXPECT_EQ(call<wire::NodeGetVolumeStatsResponse>("NodeGetVolumeStats", stats).error().error.code, Code::kNotFound);
+}
+
+TEST_F(NodeTest, TellsWhatIsWrongWithIt) {
+  const auto health = [&] {
+    wire::NodeGetVolumeHealthRequest request;
+    request.set_volume_id("db");
+    const auto reply = call<wire::NodeGetVolumeHealthResponse>("NodeGetVolumeHealth", request);
+    std::vector<std::string> all;
+    if (!reply) return std::vector<std::string>{std::string(code_info(reply.error().error.code).name)};
+    for (const auto& entry : reply->volume_health().health_statuses()) {
+      all.push_back(wire::VolumeHealthErrorType_Name(entry.status()) + " " + entry.reason() + ": " + entry.message());
+    }
+    return all;
+  };
+  const auto storage = [&] {
+    const auto reply =
+        call<wire::NodeGetStorageHealthResponse>("NodeGetStorageHealth", wire::NodeGetStorageHealthRequest());
+    std::vector<std::string> all;
+    for (const auto& entry : reply->backend_health()) {
+      all.push_back(wire::StorageHealthErrorType_Name(entry.status()) + " " + entry.reason());
+    }
+    return all;
+  };
+  EXPECT_THAT(health(), ElementsAre("not_found"));
+  EXPECT_TRUE(storage().empty());
+  ASSERT_TRUE(stage());
+  EXPECT_TRUE(health().empty());
+  EXPECT_TRUE(storage().empty());
+  machine_.dead = {"10.0.0.2:4420"};
+  EXPECT_THAT(health(), ElementsAre("DEGRADED PathLost: not connected to 10.0.0.2:4420"));
+  EXPECT_THAT(storage(), ElementsAre("STORAGE_DEGRADED PathLost"));
+  // A path that was never made is lost, too.
+  machine_.dead.clear();
+  Json paths = {{{"node", "n"}, {"address", "10.0.0.1:4420"}, {"state", "serving"}},
+                {{"node", "m"}, {"address", "10.0.0.3:4420"}, {"state", "standby"}}};
+  cluster_.all["volumes"]["db"] = {{"name", "db"}, {"status", {{"nqn", kNqn}, {"paths", paths}}}};
+  EXPECT_THAT(health(), ElementsAre("DEGRADED PathLost: not connected to 10.0.0.3:4420"));
+  machine_.dead = {"10.0.0.1:4420", "10.0.0.2:4420"};
+  EXPECT_THAT(health(), ElementsAre(HasSubstr("INACCESSIBLE NoPath")));
+  EXPECT_THAT(storage(), ElementsAre("STORAGE_UNREACHABLE NoPath"));
+  machine_.dead.clear();
+  cluster_.all.clear();
+  machine_.all_mounts.clear();
+  EXPECT_THAT(health(), ElementsAre(HasSubstr("INACCESSIBLE NotMounted")));
+  machine_.hidden = true;
+  EXPECT_THAT(health(), ElementsAre(HasSubstr("INACCESSIBLE DeviceGone")));
+  machine_.is_host = false;
+  EXPECT_THAT(storage(), ElementsAre("STORAGE_UNREACHABLE HostNotReady"));
 }
 
 TEST_F(NodeTest, TellsWhereItIs) {
