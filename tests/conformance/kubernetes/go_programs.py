@@ -17,7 +17,14 @@ BUILD_SECONDS_MAX = 5400
 PROGRAMS = {
     "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
     "kube-apiserver": ("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
+    "kube-controller-manager": ("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    "kube-scheduler": ("kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
     "kubectl": ("kubernetes", "k8s.io/kubernetes/cmd/kubectl"),
+    "csi-attacher": ("sidecars", "github.com/kubernetes-csi/external-attacher/v4/cmd/csi-attacher"),
+    "csi-provisioner": ("sidecars", "github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner"),
+    "csi-resizer": ("sidecars", "github.com/kubernetes-csi/external-resizer/v2/cmd/csi-resizer"),
+    "csi-snapshotter": ("sidecars", "github.com/kubernetes-csi/external-snapshotter/v8/cmd/csi-snapshotter"),
+    "snapshot-controller": ("sidecars", "github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller"),
 }
 
 
