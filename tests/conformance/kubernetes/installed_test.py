@@ -23,7 +23,8 @@ MAY = {
                        "patch persistentvolumeclaims/status", "watch storageclasses.storage.k8s.io", "watch csinodes.storage.k8s.io",
                        "watch nodes", "patch volumeattachments.storage.k8s.io", "patch volumeattachments.storage.k8s.io/status",
                        "watch volumeattributesclasses.storage.k8s.io", "create events",
-                       "update volumesnapshotcontents.snapshot.storage.k8s.io", "patch volumesnapshotcontents.snapshot.storage.k8s.io/status",
+                       "watch volumesnapshots.snapshot.storage.k8s.io", "update volumesnapshots.snapshot.storage.k8s.io",
+                       "patch volumesnapshotcontents.snapshot.storage.k8s.io", "patch volumesnapshotcontents.snapshot.storage.k8s.io/status",
                        "watch volumesnapshotclasses.snapshot.storage.k8s.io", "list volumesnapshots.snapshot.storage.k8s.io"],
     "operator": ["list diskpools.fairlead.dev", "watch diskpools.fairlead.dev", "patch diskpools.fairlead.dev", "patch diskpools.fairlead.dev/status",
                  "get nodes", "get persistentvolumes", "get persistentvolumeclaims", "get events", "create events", "patch events"],
@@ -262,7 +263,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--fairlead", type=pathlib.Path)
     _, others = parser.parse_known_args()
-    for program in go_programs.PROGRAMS:
+    for program in ("helm", "kubectl", "kube-apiserver"):
         go_programs.build(program)
     for module in (SNAPSHOTTER, PROMETHEUS):
         go_programs.module_folder("crds", module)
