@@ -22,6 +22,9 @@ STEPS = {
                   ["helm", "kubectl", "kube-apiserver"]),
     "operator": ("the operator between a real API server and real engines", "kubernetes/operator_test.py",
                  ["helm", "kubectl", "kube-apiserver"]),
+    "claims": ("claims in a real control plane of Kubernetes: the chart with its sidecars", "kubernetes/claims_test.py",
+               ["helm", "kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "csi-attacher", "csi-provisioner",
+                "csi-resizer", "csi-snapshotter", "snapshot-controller"]),
 }
 
 

@@ -295,7 +295,7 @@ def main():
     parser.add_argument("--fairlead", type=pathlib.Path, required=True)
     arguments, others = parser.parse_known_args()
     fairlead = arguments.fairlead.resolve()
-    for program in go_programs.PROGRAMS:
+    for program in ("helm", "kubectl", "kube-apiserver"):
         go_programs.build(program)
     space.enter()
     with tempfile.TemporaryDirectory() as directory:

@@ -17,6 +17,7 @@ MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 24, 38
 CAPABILITIES = {"CHOWN": 0, "FOWNER": 3, "IPC_LOCK": 14, "SYS_MODULE": 16}
 MEMLOCK = 8 << 20  # what a container has when nobody says more
+NAMESPACE = "fairlead"
 SECONDS_MAX = 300
 
 
@@ -33,10 +34,17 @@ def is_really_root():
     return os.geteuid() == 0 and pathlib.Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
 
 
-class Cluster:
-    """What pods share: a folder for nodes and claims, Secrets, the addresses of Services."""
+def program(image):
+    """What the image of this name runs."""
+    return "/usr/bin/" + re.split("[:@]", image.rpartition("/")[2])[0]
 
-    def __init__(self, folder, image_root, objects, services):
+
+class Cluster:
+    """What pods share: a folder for nodes and claims, Secrets, the addresses of Services. `account_files` gives the files, by path,
+    by which a pod knows the API server and is known there."""
+
+    def __init__(self, folder, image_root, objects, services, account_files=None):
+        self.account_files = account_files
         self.folder = pathlib.Path(folder)
         self.image_root = image_root
         self.secrets = {each["metadata"]["name"]: each["data"] for each in objects if each["kind"] == "Secret"}
@@ -45,7 +53,11 @@ class Cluster:
         self.hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{address} {name}.fairlead.svc\n" for name, address in services.items()))
 
     def environment(self):
-        return {f"{name.upper().replace('-', '_')}_SERVICE_HOST": address for name, address in self.services.items()}
+        return {"KUBERNETES_SERVICE_PORT": "443",
+                **{f"{name.upper().replace('-', '_')}_SERVICE_HOST": address for name, address in self.services.items()}}
+
+    def has_program(self, container):
+        return (self.image_root / program(container["image"]).lstrip("/")).exists()
 
 
 class Pod:
@@ -53,6 +65,7 @@ class Pod:
 
     def __init__(self, cluster, template, name, node, address, claims=()):
         self.cluster, self.name, self.node, self.address = cluster, name, node, address
+        self.template = template
         self.spec = template["spec"]
         self.folder = cluster.folder / "pods" / name
         self.folder.mkdir(parents=True)
@@ -79,11 +92,15 @@ class Pod:
                 file = folder / item["path"]
                 file.write_bytes(base64.b64decode(data[item["key"]]))
                 file.chmod(volume["secret"]["defaultMode"])
+        if "projected" in volume:
+            for path, text in self.cluster.account_files(self.template).items():
+                (folder / path).write_text(text)
+                (folder / path).chmod(0o640)
         group = self.spec.get("securityContext", {}).get("fsGroup")
         if group and "hostPath" not in volume and is_really_root():
             for path in (folder, *folder.iterdir()):
                 os.chown(path, -1, group)
-            if "secret" not in volume:
+            if "emptyDir" in volume or "persistentVolumeClaim" in volume:
                 folder.chmod(0o2770)
         return folder
 
@@ -91,7 +108,8 @@ class Pod:
 
     def environment(self, container):
         facts = {"spec.nodeName": self.node, "status.hostIP": self.address, "status.podIP": self.address, "metadata.name": self.name,
-                 "metadata.namespace": "fairlead"}
+                 "metadata.namespace": NAMESPACE}
+        facts |= {f"metadata.labels['{key}']": value for key, value in self.template["metadata"]["labels"].items()}
         found = {"PATH": "/usr/sbin:/usr/bin", **self.cluster.environment()}
         for variable in container.get("env", []):
             found[variable["name"]] = variable["value"] if "value" in variable else facts[variable["valueFrom"]["fieldRef"]["fieldPath"]]
@@ -99,7 +117,7 @@ class Pod:
 
     def words(self, container):
         """The command, with $(NAME) as the kubelet puts in."""
-        words = [*container.get("command", ["/usr/bin/fairlead"]), *container.get("args", [])]
+        words = [*container.get("command", [program(container["image"])]), *container.get("args", [])]
         environment = self.environment(container)
         return [re.sub(r"\$\(([A-Z0-9_]+)\)", lambda name: environment.get(name[1], name[0]), word) for word in words]
 

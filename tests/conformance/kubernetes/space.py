@@ -8,13 +8,17 @@ NODES = {"a": "192.0.2.1", "b": "192.0.2.2", "c": "192.0.2.3"}
 SERVICES = ["192.0.2.100", "192.0.2.101", "192.0.2.102", "192.0.2.110"]
 
 
+def add(addresses):
+    for address in addresses:
+        subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+
+
 def enter():
     """Runs this program anew in a network namespace that has the addresses of NODES and SERVICES. Ends with 77 where that
     cannot be."""
     if "FAIRLEAD_IN_NAMESPACE" in os.environ:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        for address in [*NODES.values(), *SERVICES]:
-            subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+        add([*NODES.values(), *SERVICES])
         return
     os.environ["FAIRLEAD_IN_NAMESPACE"] = "1"
     for unshare in (["unshare", "--net"], ["unshare", "--user", "--map-root-user", "--net"]):
