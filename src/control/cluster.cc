@@ -142,7 +142,8 @@ Outcome<void> Cluster::read_entry(const Entry& entry) {
   return {};
 }
 
-Task<Outcome<void>> Cluster::load() {
+Task<Outcome<void>> Cluster::load(uint32_t epoch) {
+  first_term_ = (uint64_t{epoch} << 32) + 1;
   const Mutex::Guard guard = co_await lock();
   FL_CO_TRY(const std::vector<Entry> entries, co_await store_.list(""));
   clear();
@@ -360,6 +361,7 @@ VolumeFacts Cluster::facts_of(const std::string& name, Use use) const {
   const Volume& volume = volumes_.at(name).value;
   const Uuid& id = volume.metadata.id;
   VolumeFacts facts{.volume = volume, .settings = settings_, .now_ms = home_.clock.wall_ms()};
+  facts.first_term = first_term_;
   facts.annotation = annotation_of(volume);
   for (const auto& [node, kept] : nodes_) facts.nodes.emplace(node, node_facts(node, id));
   for (const auto& [pool, kept] : pools_) {

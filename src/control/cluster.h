@@ -66,7 +66,7 @@ class Cluster {
   Cluster(Shard& home, Store& store, const ControlSettings& settings);
 
   // From nothing. Errors: those of the store; kCorrupt (names what cannot be read).
-  Task<Outcome<void>> load();
+  Task<Outcome<void>> load(uint32_t epoch);
 
   // Whoever changes something holds this from its look at what there is to the end of commit().
   Task<Mutex::Guard> lock() { return mutex_.lock(); }
@@ -131,6 +131,7 @@ class Cluster {
   const ControlSettings& settings_;
   Mutex mutex_;
   Instant loaded_;
+  uint64_t first_term_ = 0;  // that this store gives out
   bool is_doubtful_ = false;
   KeptMap<Node> nodes_;
   KeptMap<Pool> pools_;

@@ -75,7 +75,7 @@ Task<Outcome<void>> Control::rule() {
     leadership_ = leadership;
   }
   FL_CO_TRY_VOID(co_await witness_.load(leadership_.epoch));
-  FL_CO_TRY_VOID(co_await cluster_.load());
+  FL_CO_TRY_VOID(co_await cluster_.load(leadership_.epoch));
   engines_.open(leadership_.number);
   log_info("control.leads", {{"volumes", cluster_.volumes().size()}, {"nodes", cluster_.nodes().size()}});
   ruling_ = std::make_unique<CancelSource>();

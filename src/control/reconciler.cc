@@ -368,6 +368,11 @@ Task<Outcome<void>> Reconciler::carry_out(const Volume& volume, const Action& ac
       FL_CO_TRY_VOID(co_await engines_.call<api::Done>(action.node, "StandBy", std::move(plain), kLongLimit));
       co_return Outcome<void>();
     }
+    case Kind::kRenewTerm: {
+      FL_CO_TRY_VOID(
+          co_await engines_.call<api::Done>(action.node, "RenewTerm", std::move(plain), settings_.call_limit));
+      co_return Outcome<void>();
+    }
     case Kind::kGrow: {
       api::GrowVolumeRequest request;
       request.set_id(to_string(volume.metadata.id));

@@ -144,6 +144,7 @@ class Planner {
   void serve_on_target();
   void close_elsewhere();
   void grow();
+  bool has_old_term() const;
   void care_for_snapshots();
   void annotate();
   void describe();
@@ -265,6 +266,7 @@ void Planner::keep() {
     make_joiners();
     open_and_serve();
     grow();
+    if (has_old_term()) act(Kind::kRenewTerm, serving_node(facts_));
     care_for_snapshots();
     annotate();
     close_elsewhere();
@@ -629,6 +631,13 @@ void Planner::grow() {
   }
 }
 
+// The witness counts when a target whose term its store gave out has told it of the members.
+bool Planner::has_old_term() const {
+  const api::VolumeState* const serving = serving_state();
+  return !plan_.decision && serving != nullptr && serving->role() == Role::SERVING &&
+         serving->term().number() < facts_.first_term;
+}
+
 void Planner::care_for_snapshots() {
   const api::VolumeState* const serving = serving_state();
   if (plan_.decision || serving == nullptr || serving->role() != Role::SERVING) return;
@@ -718,6 +727,9 @@ void Planner::describe_redundancy() {
                                     standing != nullptr ? standing->last_error() : ""));
     }
   }
+  if (members >= volume_.spec.replicas && has_old_term()) {
+    return say("Redundant", false, "WitnessNew", "all replicas have everything; the witness has not heard of them yet");
+  }
   if (members >= volume_.spec.replicas) {
     return say("Redundant", true, "InStep",
                fmt::format("{} of {} replicas have everything", members, volume_.spec.replicas));
@@ -744,9 +756,9 @@ void Planner::describe() {
 }  // namespace
 
 std::string_view name_of(Action::Kind kind) {
-  static constexpr std::array<std::string_view, 10> kNames = {
-      "create replica", "delete replica", "open",          "close",           "serve",
-      "stand by",       "grow",           "take snapshot", "delete snapshot", "annotate"};
+  static constexpr std::array<std::string_view, 11> kNames = {
+      "create replica", "delete replica", "open",          "close",           "serve",   "stand by",
+      "grow",           "renew term",     "take snapshot", "delete snapshot", "annotate"};
   return kNames.at(static_cast<size_t>(kind));
 }
 

@@ -54,6 +54,7 @@ struct VolumeFacts {
   std::string annotation = {};  // that replicas are to have; empty: none
   const ControlSettings& settings;
   uint64_t now_ms = 0;
+  uint64_t first_term = 0;  // lower numbers were given out by a store that is lost, and its votes with it
   std::map<std::string, NodeFacts> nodes = {};             // all
   std::map<std::string, std::string> node_of_pool = {};    // all
   std::map<Uuid, const api::ReplicaState*> replicas = {};  // of the volume, where they can be reached
@@ -77,6 +78,7 @@ struct Action {
     kServe,
     kStandBy,
     kGrow,
+    kRenewTerm,
     kTakeSnapshot,
     kDeleteSnapshot,
     kAnnotate,

@@ -54,6 +54,7 @@ class Model {
   VolumeFacts facts() {
     VolumeFacts now{.volume = volume, .settings = settings, .now_ms = clock_ms += 1000};
     now.missing_for = missing_for;
+    now.first_term = first_term;
     for (auto& [name, node] : nodes) {
       NodeFacts of;
       of.is_ready = node.is_up;
@@ -158,6 +159,9 @@ class Model {
         EXPECT_TRUE(node.volume.has_value());
         if (node.volume) node.volume->set_size_bytes(volume.spec.size_bytes);
         break;
+      case Kind::kRenewTerm:
+        if (node.volume) node.volume->mutable_term()->set_number(term = std::max(term, first_term) + 1);
+        break;
       case Kind::kAnnotate:
       case Kind::kTakeSnapshot:
       case Kind::kDeleteSnapshot:
@@ -239,6 +243,7 @@ class Model {
   std::set<Uuid> members;
   std::map<Uuid, Duration> missing_for;
   uint64_t term = 1;
+  uint64_t first_term = 0;
   uint64_t clock_ms = 0;
   bool is_gone = false;
 };
@@ -602,6 +607,23 @@ TEST(VolumePlanTest, ADrainComesBeforeAMove) {
   EXPECT_EQ(model.members.size(), 3);
   EXPECT_FALSE(model.nodes_with_replicas().contains("c"));
   EXPECT_EQ(model.volume.decision.replicas.size(), 3);
+}
+
+// The witness of a store that was made anew knows nothing until a target tells it, by a term of that store.
+TEST(VolumePlanTest, ATermOfALostStoreIsRenewedAndUntilThenItIsNotRedundant) {
+  Model model(3, 2, 1);
+  ASSERT_TRUE(model.settle());
+  const std::string before = model.serving();
+  model.first_term = 1000;
+  const VolumePlan plan = plan_volume(model.facts(), model.random);
+  ASSERT_EQ(plan.actions.size(), 1U);
+  EXPECT_EQ(plan.actions.front().kind, Kind::kRenewTerm);
+  EXPECT_EQ(plan.actions.front().node, before);
+  EXPECT_TRUE(condition(plan, "Available").is_met);
+  EXPECT_EQ(condition(plan, "Redundant").reason, "WitnessNew");
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.serving(), before);
+  EXPECT_TRUE(condition(plan_volume(model.facts(), model.random), "Redundant").is_met);
 }
 
 TEST(VolumePlanTest, GrowsTheTargetBeforeTheOthers) {

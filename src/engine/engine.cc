@@ -473,6 +473,12 @@ Task<Result<void>> Engine::stand_by(Uuid volume) {
   co_return Result<void>();
 }
 
+Result<void> Engine::renew_term(const Uuid& volume) {
+  Shown* const shown = find(volume);
+  if (shown == nullptr) return fail(Code::kNotFound, "no such volume is open");
+  return shown->volume.renew_term();
+}
+
 Task<Result<void>> Engine::take_snapshot(Uuid volume, Uuid id, Duration limit) {
   Shown* const shown = find(volume);
   if (shown == nullptr) co_return fail(Code::kNotFound, "no such volume is open");

@@ -141,6 +141,7 @@ class Engine {
   // Gives it up, in order when it can.
   Task<Result<void>> stand_by(Uuid volume);
   // As Volume has them. Error besides: kNotFound.
+  Result<void> renew_term(const Uuid& volume);
   Task<Result<void>> take_snapshot(Uuid volume, Uuid id, Duration limit);
   Task<Result<void>> hold_for_snapshot(Uuid volume, Uuid id, Duration limit, Duration hold);
   Task<Result<void>> take_held_snapshot(Uuid volume, Uuid id, Duration limit);

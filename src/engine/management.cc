@@ -53,6 +53,7 @@ void Management::add_to(rpc::Service& service) {
   add("CloseVolume", &Management::close_volume);
   add("ServeVolume", &Management::serve_volume);
   add("StandBy", &Management::stand_by);
+  add("RenewTerm", &Management::renew_term);
   add("TakeSnapshot", &Management::take_snapshot);
   add("HoldForSnapshot", &Management::hold_for_snapshot);
   add("TakeHeldSnapshot", &Management::take_held_snapshot);
@@ -194,6 +195,12 @@ Task<Outcome<v1::Done>> Management::stand_by(v1::VolumeRequest request) {
   FL_CO_TRY(const Uuid id, parse_id("a volume", request.id()));
   FL_CO_TRY(const Turn turn, co_await take_turn(request.leader(), key_of_volume(id)));
   co_return done_or(co_await engine_.stand_by(id), "volume " + to_string(id));
+}
+
+Task<Outcome<v1::Done>> Management::renew_term(v1::VolumeRequest request) {
+  FL_CO_TRY(const Uuid id, parse_id("a volume", request.id()));
+  FL_CO_TRY(const Turn turn, co_await take_turn(request.leader(), key_of_volume(id)));
+  co_return done_or(engine_.renew_term(id), "volume " + to_string(id));
 }
 
 Task<Outcome<v1::Done>> Management::take_snapshot(v1::SnapshotRequest request) {

@@ -82,6 +82,7 @@ class Management {
   Task<Outcome<v1::Done>> close_volume(v1::VolumeRequest request);
   Task<Outcome<v1::Done>> serve_volume(v1::VolumeRequest request);
   Task<Outcome<v1::Done>> stand_by(v1::VolumeRequest request);
+  Task<Outcome<v1::Done>> renew_term(v1::VolumeRequest request);
   Task<Outcome<v1::Done>> take_snapshot(v1::SnapshotRequest request);
   Task<Outcome<v1::Done>> hold_for_snapshot(v1::HoldForSnapshotRequest request);
   Task<Outcome<v1::Done>> take_held_snapshot(v1::SnapshotRequest request);

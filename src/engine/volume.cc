@@ -199,6 +199,12 @@ Result<void> Volume::force(const mirror::ReplicaId& trusted) {
   return volume_->force(trusted);
 }
 
+Result<void> Volume::renew_term() {
+  if (volume_ == nullptr) return fail(Code::kInvalidArgument, "this engine does not serve the volume");
+  volume_->renew_term();
+  return {};
+}
+
 class Volume::Waiting {
  public:
   explicit Waiting(Volume& volume) : volume_(volume) { ++volume_.waiting_; }

@@ -63,6 +63,7 @@ class Volume {
   // As VolumeTarget::force(). Error besides: kInvalidArgument (this is not the target).
   Result<void> force(const mirror::ReplicaId& trusted);
   // As VolumeTarget has them. Error besides: kInvalidArgument (this is not the target).
+  Result<void> renew_term();
   Task<Result<void>> take_snapshot(Uuid id, Duration limit);
   Task<Result<void>> hold_for_snapshot(Uuid id, Duration limit, Duration hold);
   Task<Result<void>> take_held_snapshot(Uuid id, Duration limit);

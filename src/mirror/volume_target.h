@@ -77,6 +77,12 @@ class VolumeTarget final : private SidesObserver {
   // Errors: kInvalidArgument (smaller than it is, or not whole blocks); what a replica says: kNoSpace.
   Task<Result<void>> grow(uint64_t size_bytes, Duration limit);
 
+  // Goes on with another term, that is asked for anew: the witness's store is another one than that which gave out
+  // ours. Hosts wait for a moment.
+  void renew_term() {
+    if (reign_) reign_->renew();
+  }
+
   // A person's word, when nothing else helps: goes on with this replica alone, whatever it may lack, and brings the
   // others back to what it has. What only they have is lost; should any of them serve the volume elsewhere, there are
   // two. Error kNotFound.

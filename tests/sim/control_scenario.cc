@@ -29,6 +29,7 @@ constexpr Duration kHealMax = minutes(5);
 constexpr Duration kReadMax = minutes(1);
 constexpr Duration kStopMax = minutes(2);
 constexpr Duration kLook = milliseconds(50);
+constexpr Duration kRestartMax = seconds(15);
 constexpr size_t kAttemptsMax = 1000;
 constexpr uint64_t kVolumeBytes = 2 * kMiB;
 constexpr uint64_t kCountedAt = kVolumeBytes - ControlHost::kBlock;
@@ -174,6 +175,8 @@ class ControlRun {
   void verify_groups();
   void heal();
   void lose_the_store();
+  void lose_an_engine();
+  bool are_served_without(const std::string& pool) const;
   void verify();
   void swap_a_disk();
   void await_loss(const std::string& pool);
@@ -322,7 +325,7 @@ void ControlRun::ask_for_a_group() {
 
 void ControlRun::cause() {
   const auto restart_later = [this](sim::SimNode& node) {
-    world_->after(milliseconds(random().skewed(1, 15'000)), [this, &node] {
+    world_->after(milliseconds(random().skewed(1, kRestartMax / milliseconds(1))), [this, &node] {
       if (!node.is_up()) world_->restart(node);
     });
   };
@@ -565,6 +568,38 @@ void ControlRun::lose_the_store() {
     world_->spawn(host->node(), 0, host->read_all(&is_read));
     wait([&] { return is_read; }, kReadMax, "reading back what was recovered");
   }
+  lose_an_engine();
+}
+
+// Whole as they are, volumes of two replicas too go on without one of them: the new witness knows of them.
+void ControlRun::lose_an_engine() {
+  if (!go_on()) return;
+  world_->run_for(kRestartMax);  // troubles of before restart engines until then
+  EngineProcess& engine = *engines_[random().below(engines_.size())];
+  world_->mark("lose_engine", engine.node().index());
+  world_->crash(engine.node(), CrashKind::kProcessKilled);
+  const std::string pool = "pool-" + engine.name();
+  wait_until([&] { return leader() != nullptr && !leader()->cluster().is_ready(engine.name()); }, kHealMax,
+             "an engine that died is not missed");
+  wait_until([&] { return are_served_without(pool); }, kHealMax, "a volume does not go on without one engine");
+  if (!go_on()) return;
+  world_->restart(engine.node());
+  wait_until_settled(kHealMax, "an engine that is back does not come into use");
+}
+
+// Those that have another replica.
+bool ControlRun::are_served_without(const std::string& pool) const {
+  if (leader() == nullptr) return false;
+  for (const auto& [name, kept] : leader()->cluster().volumes()) {
+    const auto& replicas = kept.value.decision.replicas;
+    const bool has_other = std::ranges::any_of(replicas, [&](const auto& each) { return each.pool != pool; });
+    const auto document = leader()->api().get("volumes", name);
+    if (!document) return false;
+    for (const Json& condition : (*document)["status"]["conditions"]) {
+      if (has_other && condition["type"] == "Available" && !condition["met"].get<bool>()) return false;
+    }
+  }
+  return true;
 }
 
 // Each engine that has a snapshot of a group has the same, and they are of one moment.
