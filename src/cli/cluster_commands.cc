@@ -5,11 +5,13 @@
 #include <fmt/format.h>
 
 #include "cli/cluster_run.h"
+#include "cli/kubectl.h"
 
 namespace fairlead::cli {
 namespace {
 
 constexpr int kExitUsage = 2;
+constexpr int kExitUnreachable = 5;
 
 // "volumes" to "VOLUME", by which the shell's completion knows what to ask for.
 std::string metavariable(std::string_view kind) {
@@ -287,12 +289,29 @@ void ClusterCommands::add_others(CLI::App& app) {
   names.app->group("");
 }
 
-std::optional<int> ClusterCommands::run() const {
+Outcome<void> ClusterCommands::find_server(Kubectl& kubectl, ClusterArguments& arguments) {
+  const bool has_all = !arguments.token_file.empty() && !arguments.ca_file.empty();
+  FL_TRY(const KubectlServers found,
+         kubectl.connect(has_all ? Kubectl::Credentials::kGiven : Kubectl::Credentials::kOfSecret));
+  arguments.servers = found.urls;
+  if (has_all) return {};
+  arguments.token_file = found.token_file;
+  arguments.ca_file = found.ca_file;
+  return {};
+}
+
+std::optional<int> ClusterCommands::run(Kubectl* kubectl) const {
   for (const auto& command : commands_) {
     if (!command->app->parsed()) continue;
+    const std::string name = command_name(command->arguments);
+    if (kubectl != nullptr && command->arguments.servers.empty()) {
+      if (const Outcome<void> found = find_server(*kubectl, command->arguments); !found) {
+        fmt::print(stderr, "kubectl fairlead: {}\n", to_string(found.error()));
+        return kExitUnreachable;
+      }
+    }
     const char* const server = std::getenv("FAIRLEAD_SERVER");
     const auto plan = check(command->arguments, server == nullptr ? "" : server);
-    const std::string name = command_name(command->arguments);
     if (plan) return run_cluster_command(*plan, name);
     fmt::print(stderr, "fairlead {0}: {1}\nTry 'fairlead {0} --help'.\n", name, plan.error());
     return kExitUsage;

@@ -16,6 +16,8 @@ class App;
 
 namespace fairlead::cli {
 
+class Kubectl;
+
 class ClusterCommands {
  public:
   // Adds them to `app`, which must outlive this.
@@ -24,8 +26,9 @@ class ClusterCommands {
   ClusterCommands(const ClusterCommands&) = delete;
   ClusterCommands& operator=(const ClusterCommands&) = delete;
 
-  // Runs the one that was given and returns its exit code; none: another command was given. Requires: parsed.
-  std::optional<int> run() const;
+  // Runs the one that was given and returns its exit code; none: another command was given. Where no server is named,
+  // `kubectl` finds it, if there is one. Requires: parsed.
+  std::optional<int> run(Kubectl* kubectl) const;
 
  private:
   struct Command {
@@ -48,6 +51,8 @@ class ClusterCommands {
   void add_snapshots(CLI::App& app);
   void add_settings(CLI::App& app);
   void add_others(CLI::App& app);
+
+  static Outcome<void> find_server(Kubectl& kubectl, ClusterArguments& arguments);
 
   std::vector<std::unique_ptr<Command>> commands_;
 };

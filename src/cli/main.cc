@@ -1,5 +1,6 @@
 // The fairlead command: reads the command line, and leaves the work to the command's own file.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <fmt/format.h>
 
@@ -11,6 +12,7 @@
 #include "cli/doctor.h"
 #include "cli/engine.h"
 #include "cli/engine_options.h"
+#include "cli/kubectl.h"
 #include "cli/operator.h"
 #include "cli/pool_commands.h"
 #include "cli/remote.h"
@@ -277,10 +279,23 @@ class CsiCommands {
   CLI::App& operator_;
 };
 
+// By the plugin's name: takes what is kubectl's out of the words. False: something is wrong with it.
+bool be_plugin(const char* called_as, std::vector<std::string>& words, std::optional<fairlead::cli::Kubectl>& kubectl) {
+  if (!fairlead::cli::is_kubectl_plugin(called_as)) return true;
+  const auto taken = fairlead::cli::take_kubectl_arguments(words);
+  if (!taken) fmt::print(stderr, "kubectl fairlead: {}\n", to_string(taken.error()));
+  if (taken) kubectl.emplace(*taken);
+  return taken.has_value();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app("Fairlead: block storage over NVMe-oF", "fairlead");
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
+  std::optional<fairlead::cli::Kubectl> kubectl;
+  if (!be_plugin(argc > 0 ? argv[0] : "", words, kubectl)) return kExitUsage;
+  CLI::App app("Fairlead: block storage over NVMe-oF", kubectl ? "kubectl fairlead" : "fairlead");
+  if (kubectl) app.footer(fairlead::cli::kKubectlHelp);
   app.set_version_flag("--version", fmt::format("fairlead {}", fairlead::cli::kVersion));
   app.require_subcommand(0, 1);
   app.set_config("--config", "", "A TOML file with options, in a section for each command: [engine], [control]");
@@ -312,7 +327,8 @@ int main(int argc, char** argv) {
   completion.add_option("SHELL", shell, "bash, zsh or fish")->required();
 
   try {
-    app.parse(argc, argv);
+    std::ranges::reverse(words);  // as it wants them
+    app.parse(std::move(words));
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
@@ -326,13 +342,14 @@ int main(int argc, char** argv) {
   if (bench.parsed()) return check_and_run("bench", bench_arguments, fairlead::cli::bench);
   if (discover.parsed()) return check_and_run("discover", discover_arguments, fairlead::cli::discover);
   if (identify.parsed()) return check_and_run("identify", identify_arguments, fairlead::cli::identify);
-  if (const std::optional<int> code = cluster_commands.run()) return *code;
+  if (const std::optional<int> code = cluster_commands.run(kubectl ? &*kubectl : nullptr)) return *code;
   if (const std::optional<int> code = pool_commands.run()) return *code;
   if (doctor.parsed()) return check_and_run("doctor", doctor_arguments, fairlead::cli::doctor);
   if (help.parsed()) {
     fmt::print("{}", topic.empty() ? app.help() : fairlead::cli::kExitCodesText);
     return 0;
   }
+  if (kubectl) app.name("fairlead");  // deploy/kubectl/kubectl_complete-fairlead gives the name a meaning
   const auto script = fairlead::cli::completion_script(app, shell);
   if (!script) {
     fmt::print(stderr, "fairlead completion: {}\n", script.error());

@@ -20,6 +20,8 @@ STEPS = {
     "rendered": ("the chart by helm lint, and its pods run as processes of three nodes", "kubernetes/rendered_test.py", ["helm"]),
     "installed": ("the chart, rights of accounts and DiskPool in a real API server", "kubernetes/installed_test.py",
                   ["helm", "kubectl", "kube-apiserver"]),
+    "plugin": ("kubectl-fairlead with kubectl, a release in a real API server, and a control process", "kubernetes/plugin_test.py",
+               ["helm", "kubectl", "kube-apiserver"]),
     "operator": ("the operator between a real API server and real engines", "kubernetes/operator_test.py",
                  ["helm", "kubectl", "kube-apiserver"]),
     "claims": ("claims in a real control plane of Kubernetes: the chart with its sidecars", "kubernetes/claims_test.py",
