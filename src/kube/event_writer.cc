@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/uuid.h"
+#include "control/resources.h"
 #include "kube/disk_pool.h"
 #include "kube/words.h"
 
@@ -98,7 +99,8 @@ Task<Outcome<std::vector<EventWriter::Subject>>> EventWriter::subjects_of_volume
     const Json& labels = field(*volume, "labels");
     const auto label = [&](const char* key) { return labels.is_object() ? labels.value(key, "") : std::string(); };
     if (claims_.size() >= kVolumesKept) claims_.clear();
-    claims_[name] = {label("fairlead.dev/pvc"), label("fairlead.dev/pvc-namespace"), label("fairlead.dev/pv")};
+    claims_[name] = {label(control::kLabelClaim), label(control::kLabelClaimNamespace),
+                     label(control::kLabelPersistentVolume)};
   }
   std::vector<Subject> subjects;
   const auto kept = claims_.find(name);

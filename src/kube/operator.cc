@@ -98,7 +98,11 @@ Task<void> Operator::act() {
   Duration back_off{};
   while (co_await lead()) {
     Outcome<void> done;
-    if (pools_.is_synced()) done = co_await pools_.act();
+    if (pools_.is_synced()) {
+      done = co_await pools_.act();
+    } else {
+      pools_.changed().reset();  // there is nothing to look at until it rings again
+    }
     if (done) done = co_await events_.act();
     if (done || done.error().error.code == Code::kFenced) {
       back_off = {};

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <gtest/gtest.h>
 #include <map>
 #include <memory>
 #include <string>
@@ -207,6 +208,8 @@ class TestServers {
       if (is_same(pools[name]["spec"], document["spec"])) return pools[name];
       return problem(Code::kAlreadyExists, "there is a pool " + name + " already");
     }
+    // Else a DiskPool could go and leave its pool behind.
+    EXPECT_TRUE(has_finalizer(objects[std::string(kDiskPools) + "/" + name]));
     document["id"] = "00000000-0000-4000-8000-0000000000aa";
     document["status"] = {{"state", "creating"}, {"replicas", 0U}};
     ++pools_made;
