@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kube/http_api.h"
 #include "kube/words.h"
 
 namespace fairlead::kube {
@@ -81,6 +82,23 @@ TEST(DiskPool, labels_are_the_disk_pools) {
   EXPECT_TRUE(is_same(pool["labels"], wanted["labels"]));
   EXPECT_EQ(pool["spec"]["evacuating"], false);
   EXPECT_TRUE(pool_patch(wanted, pool).is_null());
+}
+
+TEST(KubeStatus, says_what_to_do_next) {
+  const auto code = [](int status, const char* reason) {
+    return problem_of_status(status, {{"message", "no"}, {"reason", reason}}).error.code;
+  };
+  EXPECT_EQ(code(401, "Unauthorized"), Code::kPermissionDenied);
+  EXPECT_EQ(code(403, "Forbidden"), Code::kPermissionDenied);
+  EXPECT_EQ(code(404, "NotFound"), Code::kNotFound);
+  EXPECT_EQ(code(409, "AlreadyExists"), Code::kAlreadyExists);
+  EXPECT_EQ(code(409, "Conflict"), Code::kMiscompare);
+  EXPECT_EQ(code(410, "Expired"), Code::kOutOfRange);
+  EXPECT_EQ(code(422, "Invalid"), Code::kInvalidArgument);
+  EXPECT_EQ(code(429, "TooManyRequests"), Code::kUnreachable);
+  EXPECT_EQ(code(500, "InternalError"), Code::kUnreachable);
+  EXPECT_EQ(code(504, "Timeout"), Code::kTimedOut);
+  EXPECT_EQ(to_string(problem_of_status(503, Json())), "the API server answers: status 503");
 }
 
 }  // namespace
