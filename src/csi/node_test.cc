@@ -312,6 +312,33 @@ TEST_F(NodeTest, FollowsPaths) {
   EXPECT_TRUE(machine_.is_clean());
 }
 
+// What the orchestrator asks for while the paths of that volume are looked at is done after it, not refused.
+TEST_F(NodeTest, ACallWaitsWhileItsVolumeIsFollowed) {
+  ASSERT_TRUE(stage());
+  Json paths = Json::array();
+  paths.push_back({{"node", "n"}, {"address", "10.0.0.3:4420"}, {"state", "serving"}});
+  cluster_.all["volumes"]["db"] = {{"name", "db"}, {"status", {{"nqn", kNqn}, {"paths", paths}}}};
+  Event go_on(reactor());
+  machine_.held = &go_on;
+  bool is_followed = false;
+  world_.spawn(host_, 0, follow(process_->node, is_followed));
+  EXPECT_EQ(world_.run_until([&] { return machine_.is_held; }, std::chrono::hours(1)), sim::RunResult::kDone);
+  wire::NodeUnstageVolumeRequest request;
+  request.set_volume_id("db");
+  request.set_staging_target_path(kStaging);
+  std::optional<Outcome<std::string>> unstaged;
+  world_.spawn(host_, 0,
+               keep(process_->service.handle("/csi.v1.Node/NodeUnstageVolume", request.SerializeAsString()), unstaged));
+  world_.run_for(std::chrono::seconds(1));
+  EXPECT_FALSE(unstaged.has_value());
+  go_on.set();
+  EXPECT_EQ(world_.run_until([&] { return unstaged.has_value(); }, std::chrono::hours(1)), sim::RunResult::kDone);
+  EXPECT_TRUE(unstaged->has_value()) << to_string(unstaged->error());
+  EXPECT_TRUE(is_followed);
+  EXPECT_TRUE(machine_.is_clean());
+  EXPECT_TRUE(process_->records.volumes().empty());
+}
+
 TEST_F(NodeTest, OnePodOrSeveral) {
   ASSERT_TRUE(stage());
   const auto alone = mounted(Mode::SINGLE_NODE_SINGLE_WRITER);

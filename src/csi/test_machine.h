@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "async/event.h"
 #include "csi/machine.h"
 #include "io/small_files.h"
 
@@ -52,6 +53,10 @@ class TestMachine final : public Machine, public SmallFiles {
   }
   Task<Outcome<void>> connect(ConnectRequest request) override {
     FL_CO_TRY_VOID(step());
+    if (held != nullptr) {
+      is_held = true;
+      co_await held->wait();
+    }
     if (dead.contains(request.address)) co_return problem(Code::kUnreachable, request.address + " is not there");
     for (const auto& [controller, other] : connections) {
       EXPECT_FALSE(other.nqn == request.nqn && other.address == request.address) << request.address;
@@ -181,6 +186,8 @@ class TestMachine final : public Machine, public SmallFiles {
   size_t steps_max = ~size_t{0};
   bool is_host = true;
   bool hidden = false;                                // devices do not appear
+  Event* held = nullptr;                              // what connecting waits for
+  bool is_held = false;                               // it did
   std::map<std::string, ConnectRequest> connections;  // by controller
   std::set<std::string> dead;                         // addresses where nobody answers
   std::map<std::string, Device> devices;              // by NQN; what is on them stays
