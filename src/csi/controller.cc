@@ -193,12 +193,29 @@ Task<Outcome<void>> Controller::find_source(NewVolume& plan) {
 
 namespace {
 
+uint64_t least_bytes_for(const wire::CreateVolumeRequest& request, const VolumeParameters& parameters) {
+  const auto told = parameters.context.find(kContextFsType);
+  uint64_t least = 0;
+  for (const wire::VolumeCapability& capability : request.volume_capabilities()) {
+    if (!capability.has_mount()) continue;
+    const std::string& fs_type = capability.mount().fs_type();
+    if (!fs_type.empty()) {
+      least = std::max(least, least_bytes_of(fs_type));
+    } else if (told != parameters.context.end()) {
+      least = std::max(least, least_bytes_of(told->second));
+    }
+  }
+  return least;
+}
+
 Outcome<NewVolume> plan_of(const wire::CreateVolumeRequest& request) {
   NewVolume plan;
   FL_TRY(plan.name, resource_name(request.name()));
   FL_TRY_VOID(check_uses(request.volume_capabilities()));
   FL_TRY(plan.size, size_of(request.capacity_range()));
   FL_TRY(plan.parameters, parse_parameters(texts_of(request.parameters())));
+  const uint64_t least = least_bytes_for(request, plan.parameters);
+  if (plan.size.wanted != 0 || plan.size.limit < least) plan.size.wanted = std::max(plan.size.wanted, least);
   FL_TRY(const MutableParameters changing, parse_mutable_parameters(texts_of(request.mutable_parameters())));
   if (changing.replicas) plan.parameters.changing.replicas = changing.replicas;
   if (changing.snapshot_limit) plan.parameters.changing.snapshot_limit = changing.snapshot_limit;

@@ -196,6 +196,32 @@ TEST_F(ControllerTest, RefusesWhatCannotBe) {
   EXPECT_TRUE(cluster_.created.empty());
 }
 
+// Else the claim is bound, and its pod can never start.
+TEST_F(ControllerTest, AFileSystemHasRoomForItself) {
+  const auto made_bytes = [&](wire::CreateVolumeRequest request, const char* fs_type, const char* parameter) {
+    request.mutable_volume_capabilities(0)->mutable_mount()->set_fs_type(fs_type);
+    if (*parameter != '\0') (*request.mutable_parameters())["fsType"] = parameter;
+    const auto made = create(request);
+    return made ? made->volume().capacity_bytes() / kMib : -1;
+  };
+  EXPECT_EQ(made_bytes(volume("a"), "", ""), 64);
+  EXPECT_EQ(made_bytes(volume("b"), "xfs", ""), 300);
+  EXPECT_EQ(made_bytes(volume("b"), "xfs", ""), 300);
+  EXPECT_EQ(made_bytes(volume("c"), "", "btrfs"), 256);
+  EXPECT_EQ(made_bytes(volume("d"), "ext4", "btrfs"), 64);
+  EXPECT_EQ(made_bytes(volume("e", 400 * kMib), "xfs", ""), 400);
+  auto limited = volume("f");
+  limited.mutable_capacity_range()->set_limit_bytes(100 * kMib);
+  EXPECT_EQ(made_bytes(limited, "xfs", ""), -1);
+  limited.mutable_capacity_range()->set_required_bytes(0);
+  EXPECT_EQ(made_bytes(limited, "xfs", ""), -1);
+  EXPECT_EQ(made_bytes(limited, "", ""), 100);
+  auto block = volume("g");
+  *block.mutable_volume_capabilities(0) = raw();
+  (*block.mutable_parameters())["fsType"] = "xfs";
+  EXPECT_EQ(create(block)->volume().capacity_bytes(), 64 * kMib);
+}
+
 TEST_F(ControllerTest, AVolumeThatAPersonMadeIsNotTaken) {
   cluster_.all["volumes"]["db"] = {{"name", "db"}, {"labels", Json::object()}, {"spec", {{"size_bytes", 64 * kMib}}}};
   EXPECT_EQ(create_code(volume("db")), Code::kAlreadyExists);

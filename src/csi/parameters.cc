@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <string_view>
 
+#include "base/units.h"
 #include "csi/names.h"
 
 namespace fairlead::csi {
@@ -134,6 +135,11 @@ Outcome<bool> take_context(const std::string& key, const std::string& value, Vol
 Outcome<void> check_fs_type(const std::string& fs_type) {
   if (fs_type == "ext4" || fs_type == "xfs" || fs_type == "btrfs") return {};
   return refuse("fsType: expected ext4, xfs or btrfs, not '{}'", fs_type);
+}
+
+uint64_t least_bytes_of(const std::string& fs_type) {
+  if (fs_type == "xfs") return 300 * kMiB;
+  return fs_type == "btrfs" ? 256 * kMiB : 0;
 }
 
 Outcome<VolumeParameters> parse_parameters(const Texts& parameters) {

@@ -41,6 +41,10 @@ inline constexpr const char* kContextIoTimeout = "ioTimeout";  // seconds
 // ext4, xfs, btrfs. Error kInvalidArgument.
 Outcome<void> check_fs_type(const std::string& fs_type);
 
+// The smallest volume that can have one: mkfs.xfs makes no smaller one, and the kernel sets no smaller size of btrfs.
+// 0: any.
+uint64_t least_bytes_of(const std::string& fs_type);
+
 // Errors kInvalidArgument: names the parameter that is not known, or what its value should be.
 Outcome<VolumeParameters> parse_parameters(const Texts& parameters);
 Outcome<MutableParameters> parse_mutable_parameters(const Texts& parameters);
