@@ -5,6 +5,7 @@
 #include <charconv>
 #include <fmt/format.h>
 #include <optional>
+#include <utility>
 
 #include "base/log.h"
 #include "control/rest_client.h"
@@ -73,6 +74,13 @@ struct Node::Staging {
   std::vector<std::string> addresses = {};
   std::vector<std::string> mount_options = {};
   std::vector<std::string> format_options = {};
+  Instant part_begun = {};
+  std::string took = {};  // "connect 12 ms, device 3 ms"
+
+  void end_part(const char* name, Instant now) {
+    const auto span = std::chrono::duration_cast<std::chrono::milliseconds>(now - std::exchange(part_begun, now));
+    took += fmt::format("{}{} {} ms", took.empty() ? "" : ", ", name, span.count());
+  }
 };
 
 Node::Node(Reactor& home, Machine& machine, ClusterApi& cluster, NodeRecords& records, NodeOptions options)
@@ -146,14 +154,19 @@ Node::Answer<wire::NodeStageVolumeResponse> Node::stage(wire::NodeStageVolumeReq
     staging.record = *before;
   }
   FL_CO_TRY_VOID(co_await bring(staging));
+  log_info("csi.staged", {{"volume", staging.volume}, {"took", staging.took}});
   co_return wire::NodeStageVolumeResponse();
 }
 
 Task<Outcome<void>> Node::bring(Staging& staging) {
+  staging.part_begun = home_.now();
   FL_CO_TRY_VOID(co_await machine_.check_host());
   FL_CO_TRY_VOID(co_await records_.put(staging.volume, staging.record));
+  staging.end_part("record", home_.now());
   FL_CO_TRY_VOID(co_await connect(staging.record, staging.addresses));
+  staging.end_part("connect", home_.now());
   FL_CO_TRY(const std::string device, co_await wait_for_device(staging.record.nqn));
+  staging.end_part("device", home_.now());
   if (staging.record.io_timeout_seconds != 0) {
     FL_CO_TRY_VOID(co_await machine_.set_io_timeout(device, staging.record.io_timeout_seconds));
   }
@@ -161,6 +174,7 @@ Task<Outcome<void>> Node::bring(Staging& staging) {
   FL_CO_TRY(const bool is_there, co_await is_mounted(staging.record.staging_path));
   if (is_there) co_return Outcome<void>();
   FL_CO_TRY_VOID(co_await prepare(staging, device));
+  staging.end_part("check", home_.now());
   co_return co_await mount_staged(staging, device);
 }
 
@@ -216,6 +230,7 @@ Task<Outcome<std::string>> Node::wait_for_device(std::string nqn) {
 
 Task<Outcome<void>> Node::prepare(Staging& staging, std::string device) {
   FL_CO_TRY(const DeviceContent content, co_await machine_.look_into(device));
+  staging.end_part("look", home_.now());
   NodeRecord& record = staging.record;
   using Kind = DeviceContent::Kind;
   if (content.kind == Kind::kFileSystem) {
@@ -251,9 +266,11 @@ Task<Outcome<void>> Node::mount_staged(Staging& staging, std::string device) {
   FL_CO_TRY_VOID(co_await machine_.make_folder(record.staging_path));
   FL_CO_TRY_VOID(co_await machine_.mount(
       {.source = device, .target = record.staging_path, .fs_type = record.fs_type, .options = staging.mount_options}));
+  staging.end_part("mount", home_.now());
   // A volume that was made of a smaller one has the file system of that.
   if (staging.is_read_only) co_return Outcome<void>();
   const Outcome<void> grown = co_await machine_.grow(device, record.fs_type, record.staging_path);
+  staging.end_part("grow", home_.now());
   if (grown) co_return grown;
   // Else the next call would find it mounted, and small.
   (void)co_await machine_.unmount(record.staging_path);

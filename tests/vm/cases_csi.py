@@ -1,6 +1,9 @@
 """Cases about the CSI driver: the real plugins, a real cluster, and a kernel that truly connects and mounts."""
 
 import functools
+import re
+import statistics
+import time
 
 import kubelet as kubelets
 from context import case, check, check_equal, managed
@@ -11,6 +14,7 @@ from target import MIB
 KINDS = {"block": (None, 32), "ext4": ("ext4", 32), "xfs": ("xfs", 320), "btrfs": ("btrfs", 256)}
 OVERHEAD_MAX = 0.35  # of a small file system: what its own structures take
 CYCLES = 20
+ATTACHES = 15
 # The end of a DOS partition table: one of 8 MiB at 8 MiB.
 PARTITION = r"\x83\0\0\0\0\x40\0\0\0\x40\0\0" + r"\0" * 48 + r"\x55\xaa"
 
@@ -106,6 +110,33 @@ def csi_attach_cycles(context):
     managed.wait_until(lambda: not any(path["controllers"] for path in claim.document()["status"]["paths"]),
                        lambda: f"hosts are left: {claim.document()['status']['paths']}")
     check(max(files) < 200, f"engines have {files} files open")
+
+
+@case
+def csi_attach_time(context):
+    """How long a file system that is there takes from NodeStageVolume to mounted, and which part of it what: to be shown, not judged."""
+    kubelet = Kubelet(context)
+    claim = kubelet.claim(mib=32, fs_type="ext4")
+    claim.attach()
+    claim.detach()
+    claim.publish_to_node()
+    seconds = []
+    for _ in range(ATTACHES):
+        begun = time.monotonic()
+        claim.stage()
+        seconds.append(time.monotonic() - begun)
+        claim.unstage()
+    lines = re.findall(r'csi.staged .*took="(.*)"', context.guest.sh(f"cat {kubelets.LOG}"))[-ATTACHES:]
+    parts = {}
+    for line in lines:
+        for name, milliseconds in re.findall(r"(\w+) (\d+) ms", line):
+            parts.setdefault(name, []).append(int(milliseconds))
+    check_equal("parts of each call", {len(each) for each in parts.values()}, {ATTACHES})
+    claim.unpublish_from_node()
+    kubelet.check_nothing_left("after all")
+    shares = ", ".join(f"{name} {statistics.median(each):.0f}" for name, each in parts.items())
+    context.remark = (f"p50 {statistics.median(seconds) * 1000:.0f} ms, {min(seconds) * 1000:.0f} to {max(seconds) * 1000:.0f} of "
+                      f"{ATTACHES}; of it {shares}")
 
 
 @case
