@@ -22,6 +22,7 @@ STEPS = {
                   ["helm", "kubectl", "kube-apiserver"]),
     "plugin": ("kubectl-fairlead with kubectl, a release in a real API server, and a control process", "kubernetes/plugin_test.py",
                ["helm", "kubectl", "kube-apiserver"]),
+    "sanity": ("csi-sanity, all specs, raw and each file system, with a real cluster and a real kernel", "csi_sanity_test.py", ["csi-sanity"]),
     "operator": ("the operator between a real API server and real engines", "kubernetes/operator_test.py",
                  ["helm", "kubectl", "kube-apiserver"]),
     "claims": ("claims in a real control plane of Kubernetes: the chart with its sidecars", "kubernetes/claims_test.py",
@@ -56,6 +57,8 @@ def run(name, fairlead):
     if process.returncode or ran is None:
         print(said)
         failed = max(failed, 1)
+    for remark in re.findall(r"^remark: (.*)", said, re.MULTILINE):
+        print(remark)
     total = int(ran[1]) if ran else 0
     print(f"{max(total - failed, 0)} passed, {failed} failed, {ran[2] if ran else '?'}")
     return max(total - failed, 0), failed, 0

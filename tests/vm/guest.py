@@ -227,7 +227,7 @@ class Guest:
             self.sh(f"""mkdir -p {PROGRAMS}
                         mountpoint -q {PROGRAMS} ||
                           mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,cache=loose,ro programs {PROGRAMS}""")
-        return f"LD_LIBRARY_PATH={PROGRAMS}/lib exec {PROGRAMS}/{program.name}"
+        return f"env LD_LIBRARY_PATH={PROGRAMS}/lib {PROGRAMS}/{program.name}"
 
     def share_loopback(self):
         """From now on 127.0.0.1 is the machine's, not the guest's own: an address that both know by the same name."""

@@ -51,7 +51,7 @@ run_command() {
   setsid bash -c 'echo $$ >"$0.pid"; exec bash "$0"' "$here" </dev/null >"$here.out" 2>&1
   status=$?
   answer="$id $status $(base64 -w0 <"$here.out")"
-  flock /run/commands/lock echo "$answer" >&3
+  (flock 9 && echo "$answer" >&3) 9>/run/commands/lock  # not as an argument: those have a limit
   rm -f "$here" "$here.out" "$here.pid"
 }
 

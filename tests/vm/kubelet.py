@@ -30,8 +30,9 @@ class Plugin:
     """Calls to a plugin, one at a time, by the program csi_call. Its end is close()."""
 
     def __init__(self, program, address, log):
-        self._process = subprocess.Popen([program, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=open(log, "ab"), text=True, preexec_fn=guests.die_with_parent)
+        with open(log, "ab") as errors:
+            self._process = subprocess.Popen([program, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                             stderr=errors, text=True, preexec_fn=guests.die_with_parent)
 
     def begin(self, method, request):
         self._process.stdin.write(f"{method} {json.dumps(request)}\n")
@@ -70,9 +71,11 @@ class Plugin:
 class Kubelet:
     """Lives for one case, and ends with its context."""
 
-    def __init__(self, context, engines=3, pool_size="1GiB"):
+    def __init__(self, context, engines=3, pool_size="1GiB", volumes_max=0):
+        """`volumes_max`: how many the node takes; 0: as many as are asked for."""
         self.context = context
         self.guest = context.guest
+        self._volumes_max = str(volumes_max)
         self.cluster = context.managed_cluster(engines=engines, pool_size=pool_size)
         self._cleanup = contextlib.ExitStack()
         context.on_end(self._cleanup.close)
@@ -87,10 +90,11 @@ class Kubelet:
     def _start_controller(self):
         directory = self._cleanup.enter_context(tempfile.TemporaryDirectory(prefix="fairlead-csi-"))
         endpoint = f"unix://{directory}/csi.sock"
-        log = self.context.directory / "csi-controller.log"
-        process = subprocess.Popen(
-            [self.context.fairlead, "csi", "controller", "--endpoint", endpoint, "--control", self.cluster.leader().url],
-            stdin=subprocess.DEVNULL, stdout=open(log, "ab"), stderr=subprocess.STDOUT, preexec_fn=guests.die_with_parent)
+        with open(self.context.directory / "csi-controller.log", "ab") as log:
+            process = subprocess.Popen(
+                [self.context.fairlead, "csi", "controller", "--endpoint", endpoint, "--control", self.cluster.leader().url,
+                 "--volumes-per-node", self._volumes_max],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, preexec_fn=guests.die_with_parent)
         self._cleanup.callback(lambda: (process.kill(), process.wait()))
         self.controller_socket = f"{directory}/csi.sock"
         return self._caller(endpoint)
@@ -114,8 +118,8 @@ class Kubelet:
         """The node plugin, as a pod that is started; not waited for: calls wait."""
         program = self.guest.install(self.context.fairlead)
         self._process = self.guest.start(
-            f"{program} csi node --endpoint unix://{PLUGIN}/node.sock --control {self.cluster.leader().url} --node {NODE} "
-            f"--state-dir {STATE} --follow-interval 1s >>{LOG} 2>&1")
+            f"exec {program} csi node --endpoint unix://{PLUGIN}/node.sock --control {self.cluster.leader().url} --node {NODE} "
+            f"--state-dir {STATE} --follow-interval 1s --volumes {self._volumes_max} >>{LOG} 2>&1")
 
     def kill_node(self):
         """As a pod's container ends: what the plugin has started ends with it."""

@@ -9,10 +9,11 @@ _DIGEST_OFFSET = 11  # DGST in ICReq and ICResp: bit 0 header digest, bit 1 data
 
 
 class Relay:
-    """Listens on a port of 127.0.0.1 that the system picks and passes connections on to another port."""
+    """Listens on a port of 127.0.0.1 that the system picks and passes connections on to another port, or to a socket
+    of the file system."""
 
-    def __init__(self, port):
-        self._target = ("127.0.0.1", port)
+    def __init__(self, target):
+        self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets = [self._listener]
         self._lock = threading.Lock()
@@ -56,7 +57,7 @@ class Relay:
             while True:
                 host, _ = self._listener.accept()
                 try:
-                    target = socket.create_connection(self._target)
+                    target = self._connect()
                 except OSError:
                     host.close()
                     continue
@@ -68,6 +69,13 @@ class Relay:
                     self.connections += 1
                 for arguments in ((host, target, "to target"), (target, host, "to host")):
                     threading.Thread(target=self._pass, args=arguments, daemon=True).start()
+
+    def _connect(self):
+        if isinstance(self._target, int):
+            return socket.create_connection(("127.0.0.1", self._target))
+        target = socket.socket(socket.AF_UNIX)
+        target.connect(str(self._target))
+        return target
 
     def _pass(self, source, sink, direction):
         seen = b""

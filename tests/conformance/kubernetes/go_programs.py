@@ -15,6 +15,7 @@ BUILT = ROOT / "build" / "conformance"
 BUILD_SECONDS_MAX = 5400
 # Program: its module's folder and its package.
 PROGRAMS = {
+    "csi-sanity": ("sanity", "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity"),
     "helm": ("helm", "helm.sh/helm/v3/cmd/helm"),
     "kube-apiserver": ("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver"),
     "kube-controller-manager": ("kubernetes", "k8s.io/kubernetes/cmd/kube-controller-manager"),
