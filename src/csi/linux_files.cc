@@ -8,9 +8,11 @@
 #include <fmt/format.h>
 #include <fstream>
 #include <libmount.h>
+#include <linux/fs.h>
 #include <memory>
 #include <span>
 #include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -189,6 +191,14 @@ Outcome<void> set_io_timeout(const std::string& device, uint32_t seconds) {
       if (line_of(setting) != milliseconds) FL_TRY_VOID(write_to(setting, milliseconds));
     }
   }
+  return {};
+}
+
+Outcome<void> set_access(const std::string& device, Access access) {
+  const Descriptor file(::open(device.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.get() < 0) return system_says(errno, "open", device);
+  const int is_read_only = access == Access::kReadOnly ? 1 : 0;
+  if (::ioctl(file.get(), BLKROSET, &is_read_only) != 0) return system_says(errno, "set the access of", device);
   return {};
 }
 

@@ -19,6 +19,7 @@ Outcome<Attachment> find(const std::string& nqn, const std::string& host_nqn);
 Outcome<void> connect(const ConnectRequest& request);
 Outcome<void> disconnect(const std::string& controller);
 Outcome<void> set_io_timeout(const std::string& device, uint32_t seconds);
+Outcome<void> set_access(const std::string& device, Access access);
 Outcome<uint64_t> size_of(const std::string& device);
 // What is written to the kernel for a connection. Error kInvalidArgument: the address is none.
 Outcome<std::string> connect_line(const ConnectRequest& request);

@@ -32,6 +32,10 @@ class LinuxMachine final : public Machine {
     Worker worker(home_, "csi-machine");
     co_return co_await worker.run([&] { return host::set_io_timeout(device, seconds); });
   }
+  Task<Outcome<void>> set_access(std::string device, Access access) override {
+    Worker worker(home_, "csi-machine");
+    co_return co_await worker.run([&] { return host::set_access(device, access); });
+  }
 
   Task<Outcome<DeviceContent>> look_into(std::string device) override {
     Worker worker(home_, "csi-machine");

@@ -33,6 +33,8 @@ struct ConnectRequest {
   uint32_t io_queues = 0;  // 0: as many as the kernel likes
 };
 
+enum class Access : uint8_t { kReadWrite, kReadOnly };
+
 struct DeviceContent {
   enum class Kind : uint8_t {
     kBlank,       // no signature, and zeroes in its first and last MiB
@@ -54,8 +56,6 @@ struct MountRequest {
   std::string fs_type;
   std::vector<std::string> options = {};
 };
-enum class Access : uint8_t { kReadWrite, kReadOnly };
-
 struct Usage {
   uint64_t total_bytes = 0;
   uint64_t used_bytes = 0;
@@ -79,6 +79,10 @@ class Machine {
   virtual Task<Outcome<void>> disconnect(std::string controller) = 0;
   // How long I/O may take on each of its connections until the kernel acts: at least a second.
   virtual Task<Outcome<void>> set_io_timeout(std::string device, uint32_t seconds) = 0;
+
+  // For all who have it open, under whatever name: a mount that is read-only does not keep anybody from writing to a
+  // device that is seen through it.
+  virtual Task<Outcome<void>> set_access(std::string device, Access access) = 0;
 
   virtual Task<Outcome<DeviceContent>> look_into(std::string device) = 0;
   virtual Task<Outcome<uint64_t>> size_of(std::string device) = 0;

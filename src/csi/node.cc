@@ -65,6 +65,12 @@ std::unexpected<Problem> not_here(const std::string& volume) {
   return refuse(Code::kNotFound, "volume {} is not staged on this machine", volume);
 }
 
+// Of a raw device: as much as any of its pods may do.
+Access access_of(const NodeRecord& record) {
+  const auto may_only_read = [](const auto& target) { return target.second.starts_with("ro."); };
+  return std::ranges::all_of(record.targets, may_only_read) ? Access::kReadOnly : Access::kReadWrite;
+}
+
 }  // namespace
 
 struct Node::Staging {
@@ -356,6 +362,7 @@ Node::Answer<wire::NodePublishVolumeResponse> Node::publish(wire::NodePublishVol
   }
   record.targets[target] = how;
   FL_CO_TRY_VOID(co_await records_.put(volume, record));
+  if (use.is_block) FL_CO_TRY_VOID(co_await machine_.set_access(device, access_of(record)));
   FL_CO_TRY(const std::optional<Mounted> there, co_await machine_.mounted_at(target));
   if (there && (there->is_read_only || !use.is_read_only)) co_return wire::NodePublishVolumeResponse();
   // Read-only is a step of its own.
@@ -376,6 +383,11 @@ Node::Answer<wire::NodeUnpublishVolumeResponse> Node::unpublish(wire::NodeUnpubl
   if (const NodeRecord* const found = records_.find(volume)) {
     NodeRecord record = *found;
     record.targets.erase(request.target_path());
+    if (record.fs_type.empty() && !record.targets.empty()) {
+      FL_CO_TRY(const Attachment attachment, co_await machine_.find(record.nqn));
+      if (!attachment.device.empty())
+        FL_CO_TRY_VOID(co_await machine_.set_access(attachment.device, access_of(record)));
+    }
     FL_CO_TRY_VOID(co_await records_.put(volume, std::move(record)));
   }
   co_return wire::NodeUnpublishVolumeResponse();

@@ -219,6 +219,22 @@ TEST_F(NodeTest, ReadOnlyIsReadOnlyEvenIfItWasKilledBetween) {
   }
 }
 
+// Mounts do not guard it.
+TEST_F(NodeTest, ARawDeviceIsNotWrittenToByThoseWhoOnlyReadIt) {
+  ASSERT_TRUE(stage(raw()));
+  auto request = publish_request(raw());
+  request.set_readonly(true);
+  ASSERT_TRUE(call<wire::NodePublishVolumeResponse>("NodePublishVolume", request));
+  EXPECT_EQ(device().access, Access::kReadOnly);
+  ASSERT_TRUE(publish(raw(), "/pods/2"));
+  EXPECT_EQ(device().access, Access::kReadWrite);
+  ASSERT_TRUE(unpublish("/pods/2"));
+  EXPECT_EQ(device().access, Access::kReadOnly);
+  ASSERT_TRUE(unpublish());
+  ASSERT_TRUE(publish(raw()));
+  EXPECT_EQ(device().access, Access::kReadWrite);
+}
+
 TEST_F(NodeTest, NeverFormatsWhatHoldsSomething) {
   device().path = "/dev/nvme1n1";
   device().content = {.kind = DeviceContent::Kind::kOther, .what = "a gpt partition table"};

@@ -23,6 +23,7 @@ class TestMachine final : public Machine, public SmallFiles {
     uint64_t bytes = 64 << 20;
     uint64_t fs_bytes = 0;
     uint32_t io_timeout = 0;
+    Access access = Access::kReadWrite;
     int formats = 0;
   };
 
@@ -78,6 +79,11 @@ class TestMachine final : public Machine, public SmallFiles {
   Task<Outcome<void>> set_io_timeout(std::string device, uint32_t seconds) override {
     FL_CO_TRY_VOID(step());
     at(device).io_timeout = seconds;
+    co_return Outcome<void>();
+  }
+  Task<Outcome<void>> set_access(std::string device, Access access) override {
+    FL_CO_TRY_VOID(step());
+    at(device).access = access;
     co_return Outcome<void>();
   }
 

@@ -241,6 +241,18 @@ def csi_read_only(context):
     claim.stage()
     check_read_only(context, claim.publish(1))
     claim.detach(1)
+
+    raw = kubelet.claim("raw", mib=32)
+    path = raw.attach(1)
+    write = f"echo two | dd of={path} bs=4k conv=sync oflag=direct"
+    context.guest.sh(write)
+    raw.unpublish(1)
+    raw.publish(1, readonly=True)
+    check(context.guest.status(write) != 0, "a read-only device was written to")
+    context.guest.sh(f"test $(head -c 3 {path}) = two")
+    raw.detach(1)
+    context.guest.sh(f"echo three | dd of={raw.attach(1)} bs=4k conv=sync oflag=direct")
+    raw.detach(1)
     kubelet.check_nothing_left("after all")
 
 
