@@ -53,6 +53,7 @@ class SanityTest(unittest.TestCase):
                 context.end()
                 for disk in directory.glob("disk-*"):
                     disk.unlink()
+        shutil.rmtree(directory)  # it is kept of what failed
 
     def run_specs(self, context, name, mib, access, parameters):
         kubelet = kubelets.Kubelet(context, pool_size="4GiB", volumes_max=VOLUMES_MAX)
