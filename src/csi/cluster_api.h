@@ -13,8 +13,8 @@ namespace fairlead::csi {
 
 using Json = nlohmann::ordered_json;
 
-// Kinds are "volumes", "snapshots", "pools", "nodes". Errors of all: kUnreachable, kTimedOut, kPermissionDenied; those
-// of the control plane, with its words.
+// Kinds are "volumes", "snapshots", "snapshot-groups", "pools", "nodes". Errors of all: kUnreachable, kTimedOut,
+// kPermissionDenied; those of the control plane, with its words.
 class ClusterApi {
  public:
   struct Query {

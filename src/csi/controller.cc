@@ -114,6 +114,7 @@ void Controller::add_to(rpc::Service& service) {
   service.add("/csi.v1.Controller/DeleteSnapshot", *this, &Controller::delete_snapshot);
   service.add("/csi.v1.Controller/ListSnapshots", *this, &Controller::list_snapshots);
   service.add("/csi.v1.Controller/GetSnapshot", *this, &Controller::get_snapshot);
+  add_groups_to(service);
   if (options_.has_volume_health) add_health_to(service);
 }
 

@@ -1,4 +1,5 @@
-// Controller: the service of that name, in terms of the control plane's documents. Lives on one shard.
+// Controller: the services Controller and GroupController, in terms of the control plane's documents. Lives on one
+// shard.
 //
 // Every call may be repeated, and means the same again. One that finds another at work on the same volume or snapshot,
 // or that waits for the cluster longer than `settle_limit`, is refused by kMiscompare (ABORTED) and is to be repeated.
@@ -57,9 +58,16 @@ class Controller {
   Answer<wire::ControllerListVolumeHealthResponse> list_volume_health(wire::ControllerListVolumeHealthRequest request);
   Answer<wire::ControllerGetVolumeHealthResponse> get_volume_health(wire::ControllerGetVolumeHealthRequest request);
   void add_health_to(rpc::Service& service);
+  Answer<wire::GroupControllerGetCapabilitiesResponse> group_capabilities(
+      wire::GroupControllerGetCapabilitiesRequest request);
+  Answer<wire::CreateVolumeGroupSnapshotResponse> create_group(wire::CreateVolumeGroupSnapshotRequest request);
+  Answer<wire::DeleteVolumeGroupSnapshotResponse> delete_group(wire::DeleteVolumeGroupSnapshotRequest request);
+  Answer<wire::GetVolumeGroupSnapshotResponse> get_group(wire::GetVolumeGroupSnapshotRequest request);
+  void add_groups_to(rpc::Service& service);
 
   // One of the cluster that is not being deleted. Errors: kInvalidArgument (no id), kNotFound.
   Task<Outcome<Json>> find(std::string kind, std::string id);
+  Task<Outcome<Json>> find_group(std::string id);
   // The document, as soon as `is_done` says so. Errors: kNotFound, kMiscompare (it takes too long).
   Task<Outcome<Json>> settle(std::string kind, std::string name, bool (*is_done)(const Json&, uint64_t), uint64_t goal);
   // Deletes and waits until it is gone.

@@ -22,15 +22,6 @@ std::unexpected<Problem> refuse(Code code, fmt::format_string<Arguments...> form
   return problem(code, fmt::format(format, std::forward<Arguments>(arguments)...));
 }
 
-Outcome<void> check_parameters(const wire::CreateSnapshotRequest& request) {
-  for (const auto& [key, value] : request.parameters()) {
-    if (!key.starts_with("csi.storage.k8s.io/")) {
-      return refuse(Code::kInvalidArgument, "parameter {}: is not known; snapshots take none", key);
-    }
-  }
-  return {};
-}
-
 bool is_taken(const Json& snapshot, uint64_t) { return text_of(snapshot, "status.state") == "ready"; }
 
 }  // namespace
@@ -39,7 +30,7 @@ Controller::Answer<wire::CreateSnapshotResponse> Controller::create_snapshot(wir
   FL_CO_TRY(const std::string name, resource_name(request.name()));
   const std::string& volume = request.source_volume_id();
   if (volume.empty()) co_return refuse(Code::kInvalidArgument, "source_volume_id: is missing");
-  FL_CO_TRY_VOID(check_parameters(request));
+  FL_CO_TRY_VOID(check_snapshot_parameters({request.parameters().begin(), request.parameters().end()}));
   const auto turn = busy_.begin("snapshots/" + name);
   if (!turn) co_return try_again(fmt::format("snapshot {} is being worked on already", name));
   const Outcome<Json> there = co_await cluster_.get("snapshots", name);
@@ -67,6 +58,11 @@ Controller::Answer<wire::DeleteSnapshotResponse> Controller::delete_snapshot(wir
   if (id.empty()) co_return refuse(Code::kInvalidArgument, "snapshot_id: is missing");
   const auto turn = busy_.begin("snapshots/" + id);
   if (!turn) co_return try_again(fmt::format("snapshot {} is being worked on already", id));
+  const Outcome<Json> snapshot = co_await find("snapshots", id);
+  if (snapshot && !text_of(*snapshot, "spec.group").empty()) {
+    co_return refuse(Code::kInvalidArgument, "snapshot {} is one of group {}, and is deleted with it", id,
+                     text_of(*snapshot, "spec.group"));
+  }
   if (control::check_name("id", id)) FL_CO_TRY_VOID(co_await remove("snapshots", id));
   co_return wire::DeleteSnapshotResponse();
 }

@@ -438,6 +438,87 @@ TEST_F(ControllerTest, CapacityCountsNodesApart) {
   EXPECT_EQ(capacity("4").available_capacity(), 0);
 }
 
+// ---- Groups
+
+TEST_F(ControllerTest, SnapshotsOfAGroupAreOneThing) {
+  for (const char* const name : {"a", "b", "c"}) ASSERT_TRUE(create(volume(name)));
+  wire::CreateVolumeGroupSnapshotRequest request;
+  using Reply = wire::CreateVolumeGroupSnapshotResponse;
+  const auto make = [&] { return bed_.call<Reply>("GroupController/CreateVolumeGroupSnapshot", request); };
+  EXPECT_EQ(make().error().error.code, Code::kInvalidArgument);
+  request.set_name("monday");
+  EXPECT_EQ(make().error().error.code, Code::kInvalidArgument);
+  request.add_source_volume_ids("b");
+  request.add_source_volume_ids("none");
+  EXPECT_EQ(make().error().error.code, Code::kNotFound);
+  request.set_source_volume_ids(1, "a");
+  for (int i = 0; i < 2; ++i) {
+    const auto made = make();
+    ASSERT_TRUE(made) << to_string(made.error());
+    EXPECT_EQ(made->group_snapshot().group_snapshot_id(), "monday");
+    EXPECT_TRUE(made->group_snapshot().ready_to_use());
+    EXPECT_EQ(made->group_snapshot().creation_time().seconds(), 2);
+    ASSERT_EQ(made->group_snapshot().snapshots_size(), 2);
+    const wire::Snapshot& second = made->group_snapshot().snapshots(1);
+    EXPECT_EQ(second.snapshot_id(), "monday-2");
+    EXPECT_EQ(second.source_volume_id(), "b");
+    EXPECT_EQ(second.group_snapshot_id(), "monday");
+    EXPECT_EQ(second.size_bytes(), 64 * kMib);
+  }
+  request.add_source_volume_ids("c");
+  EXPECT_EQ(make().error().error.code, Code::kAlreadyExists);
+  (*request.mutable_parameters())["colour"] = "red";
+  EXPECT_EQ(make().error().error.code, Code::kInvalidArgument);
+
+  wire::GetSnapshotRequest one;
+  one.set_snapshot_id("monday-1");
+  const auto found = bed_.call<wire::GetSnapshotResponse>("Controller/GetSnapshot", one);
+  EXPECT_EQ(found->snapshot().group_snapshot_id(), "monday");
+  wire::DeleteSnapshotRequest alone;
+  alone.set_snapshot_id("monday-1");
+  EXPECT_EQ(bed_.call<wire::DeleteSnapshotResponse>("Controller/DeleteSnapshot", alone).error().error.code,
+            Code::kInvalidArgument);
+}
+
+TEST_F(ControllerTest, GroupsAreFoundAndDeleted) {
+  for (const char* const name : {"a", "b"}) ASSERT_TRUE(create(volume(name)));
+  wire::CreateVolumeGroupSnapshotRequest make;
+  make.set_name(std::string(128, 'g'));
+  make.add_source_volume_ids("a");
+  make.add_source_volume_ids("b");
+  const auto made =
+      bed_.call<wire::CreateVolumeGroupSnapshotResponse>("GroupController/CreateVolumeGroupSnapshot", make);
+  ASSERT_TRUE(made) << to_string(made.error());
+  const std::string id = made->group_snapshot().group_snapshot_id();
+  EXPECT_LE(id.size(), 60U);
+  wire::GetVolumeGroupSnapshotRequest get;
+  const auto look = [&] {
+    return bed_.call<wire::GetVolumeGroupSnapshotResponse>("GroupController/GetVolumeGroupSnapshot", get);
+  };
+  EXPECT_EQ(look().error().error.code, Code::kInvalidArgument);
+  get.set_group_snapshot_id("none");
+  EXPECT_EQ(look().error().error.code, Code::kNotFound);
+  get.set_group_snapshot_id(id);
+  EXPECT_EQ(look()->group_snapshot().snapshots_size(), 2);
+  get.add_snapshot_ids(id + "-2");
+  EXPECT_EQ(look().error().error.code, Code::kInvalidArgument);
+  get.add_snapshot_ids(id + "-1");
+  EXPECT_TRUE(look());
+
+  wire::DeleteVolumeGroupSnapshotRequest gone;
+  const auto remove = [&] {
+    return bed_.call<wire::DeleteVolumeGroupSnapshotResponse>("GroupController/DeleteVolumeGroupSnapshot", gone);
+  };
+  EXPECT_EQ(remove().error().error.code, Code::kInvalidArgument);
+  gone.set_group_snapshot_id(id);
+  gone.add_snapshot_ids("other");
+  EXPECT_EQ(remove().error().error.code, Code::kInvalidArgument);
+  gone.clear_snapshot_ids();
+  EXPECT_TRUE(remove());
+  EXPECT_TRUE(remove());
+  EXPECT_TRUE(cluster_.all["snapshots"].empty());
+}
+
 // ---- Health
 
 class ControllerHealthTest : public ControllerTest {

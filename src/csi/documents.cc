@@ -47,15 +47,41 @@ void fill(const Json& document, wire::Volume& volume) {
   }
 }
 
-void fill(const Json& document, wire::Snapshot& snapshot) {
+namespace {
+
+template <typename Message>
+void set_creation(const Json& document, Message& message) {
   const uint64_t taken_ms = number_of(document, "status.taken_ms");
   const uint64_t at_ms = taken_ms != 0 ? taken_ms : number_of(document, "created_ms");
+  message.mutable_creation_time()->set_seconds(static_cast<int64_t>(at_ms / 1000));
+  message.mutable_creation_time()->set_nanos(static_cast<int32_t>(at_ms % 1000) * 1'000'000);
+}
+
+}  // namespace
+
+void fill(const Json& document, wire::VolumeGroupSnapshot& group) {
+  const bool is_ready = text_of(document, "status.state") == "ready";
+  group.set_group_snapshot_id(text_of(document, "name"));
+  group.set_ready_to_use(is_ready);
+  set_creation(document, group);
+  for (const Json& each : field(document, "status.snapshots")) {
+    wire::Snapshot& snapshot = *group.add_snapshots();
+    snapshot.set_snapshot_id(text_of(each, "name"));
+    snapshot.set_source_volume_id(text_of(each, "volume"));
+    snapshot.set_size_bytes(static_cast<int64_t>(number_of(each, "size_bytes")));
+    snapshot.set_group_snapshot_id(text_of(document, "name"));
+    snapshot.set_ready_to_use(is_ready);
+    set_creation(document, snapshot);
+  }
+}
+
+void fill(const Json& document, wire::Snapshot& snapshot) {
   snapshot.set_snapshot_id(text_of(document, "name"));
   snapshot.set_source_volume_id(text_of(document, "spec.volume"));
   snapshot.set_size_bytes(static_cast<int64_t>(number_of(document, "status.size_bytes")));
   snapshot.set_ready_to_use(text_of(document, "status.state") == "ready");
-  snapshot.mutable_creation_time()->set_seconds(static_cast<int64_t>(at_ms / 1000));
-  snapshot.mutable_creation_time()->set_nanos(static_cast<int32_t>(at_ms % 1000) * 1'000'000);
+  snapshot.set_group_snapshot_id(text_of(document, "spec.group"));
+  set_creation(document, snapshot);
 }
 
 void fill(const Json& document, wire::VolumeCondition& condition) {

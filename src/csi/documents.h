@@ -16,6 +16,7 @@ namespace fairlead::csi {
 
 void fill(const Json& document, wire::Volume& volume);
 void fill(const Json& document, wire::Snapshot& snapshot);
+void fill(const Json& document, wire::VolumeGroupSnapshot& group);
 void fill(const Json& document, wire::VolumeCondition& condition);
 // What is wrong with it. `failed_pools`: of the whole cluster, by name.
 void fill(const Json& document, const std::set<std::string>& failed_pools, wire::VolumeHealth& health);

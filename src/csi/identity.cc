@@ -23,7 +23,8 @@ Task<Outcome<wire::GetPluginInfoResponse>> Identity::info(wire::GetPluginInfoReq
 Task<Outcome<wire::GetPluginCapabilitiesResponse>> Identity::capabilities(wire::GetPluginCapabilitiesRequest) {
   using Service = wire::PluginCapability::Service;
   wire::GetPluginCapabilitiesResponse reply;
-  for (const auto type : {Service::CONTROLLER_SERVICE, Service::VOLUME_ACCESSIBILITY_CONSTRAINTS}) {
+  for (const auto type :
+       {Service::CONTROLLER_SERVICE, Service::VOLUME_ACCESSIBILITY_CONSTRAINTS, Service::GROUP_CONTROLLER_SERVICE}) {
     reply.add_capabilities()->mutable_service()->set_type(type);
   }
   reply.add_capabilities()->mutable_volume_expansion()->set_type(wire::PluginCapability::VolumeExpansion::ONLINE);

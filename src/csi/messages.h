@@ -5,6 +5,8 @@
 namespace csi::v1 {
 class CreateSnapshotRequest;
 class CreateSnapshotResponse;
+class CreateVolumeGroupSnapshotRequest;
+class CreateVolumeGroupSnapshotResponse;
 class CreateVolumeRequest;
 class CreateVolumeResponse;
 class ControllerExpandVolumeRequest;
@@ -25,6 +27,8 @@ class ControllerUnpublishVolumeRequest;
 class ControllerUnpublishVolumeResponse;
 class DeleteSnapshotRequest;
 class DeleteSnapshotResponse;
+class DeleteVolumeGroupSnapshotRequest;
+class DeleteVolumeGroupSnapshotResponse;
 class DeleteVolumeRequest;
 class DeleteVolumeResponse;
 class GetCapacityRequest;
@@ -35,6 +39,10 @@ class GetPluginInfoRequest;
 class GetPluginInfoResponse;
 class GetSnapshotRequest;
 class GetSnapshotResponse;
+class GetVolumeGroupSnapshotRequest;
+class GetVolumeGroupSnapshotResponse;
+class GroupControllerGetCapabilitiesRequest;
+class GroupControllerGetCapabilitiesResponse;
 class ListSnapshotsRequest;
 class ListSnapshotsResponse;
 class ListVolumesRequest;
@@ -67,6 +75,7 @@ class ValidateVolumeCapabilitiesResponse;
 class Volume;
 class VolumeCapability;
 class VolumeCondition;
+class VolumeGroupSnapshot;
 class VolumeHealth;
 }  // namespace csi::v1
 

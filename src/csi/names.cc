@@ -10,7 +10,8 @@ namespace fairlead::csi {
 namespace {
 
 constexpr size_t kNameBytesMax = 512;  // 128 characters of UTF-8
-constexpr size_t kReadableMax = 30;    // of a name that is no legal one; 32 hexadecimal digits and a dash follow
+constexpr size_t kReadableMax = 27;    // of a name that is no legal one; 32 hexadecimal digits and a dash follow
+constexpr size_t kGroupNameMax = 60;
 constexpr size_t kLabelValueMax = 63;
 constexpr size_t kNodeNameMax = 190;  // an NQN has 223 bytes at most
 constexpr std::string_view kHostPrefix = "nqn.2026-01.io.fairlead:host:";
@@ -49,6 +50,11 @@ Outcome<std::string> resource_name(std::string_view name) {
   }
   if (control::check_name("name", name)) return std::string(name);
   return shortened(name);
+}
+
+Outcome<std::string> group_name(std::string_view name) {
+  FL_TRY(std::string legal, resource_name(name));
+  return legal.size() > kGroupNameMax ? shortened(name) : std::move(legal);
 }
 
 std::string clone_snapshot_name(std::string_view volume) { return shortened(fmt::format("clone-{}", volume)); }

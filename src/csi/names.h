@@ -24,6 +24,8 @@ inline constexpr const char* kLabelPublished = "fairlead.dev/published.";  // an
 // The orchestrator's name, 1 to 128 characters of any kind, as the cluster's: itself where it is one there, else its
 // beginning and what tells it from all others. The same name gives the same one. Error kInvalidArgument.
 Outcome<std::string> resource_name(std::string_view name);
+// Likewise of a group of snapshots, which are called as it is and have a number.
+Outcome<std::string> group_name(std::string_view name);
 // Of the snapshot that a volume is cloned through.
 std::string clone_snapshot_name(std::string_view volume);
 

@@ -186,4 +186,11 @@ Outcome<MutableParameters> parse_mutable_parameters(const Texts& parameters) {
   return parsed;
 }
 
+Outcome<void> check_snapshot_parameters(const Texts& parameters) {
+  for (const auto& [key, value] : parameters) {
+    if (!key.starts_with("csi.storage.k8s.io/")) return refuse("parameter {}: is not known; snapshots take none", key);
+  }
+  return {};
+}
+
 }  // namespace fairlead::csi

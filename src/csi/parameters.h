@@ -48,5 +48,7 @@ uint64_t least_bytes_of(const std::string& fs_type);
 // Errors kInvalidArgument: names the parameter that is not known, or what its value should be.
 Outcome<VolumeParameters> parse_parameters(const Texts& parameters);
 Outcome<MutableParameters> parse_mutable_parameters(const Texts& parameters);
+// Of a VolumeSnapshotClass or VolumeGroupSnapshotClass.
+Outcome<void> check_snapshot_parameters(const Texts& parameters);
 
 }  // namespace fairlead::csi

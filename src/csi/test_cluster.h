@@ -42,7 +42,9 @@ class TestCluster final : public ClusterApi {
     document["id"] = "00000000-0000-4000-8000-0000000000aa";
     document["created_ms"] = 1500U;
     document["revision"] = ++revision;
-    document["status"] = kind == "volumes" ? volume_status(document) : snapshot_status(document);
+    document["status"] = kind == "volumes"     ? volume_status(document)
+                         : kind == "snapshots" ? snapshot_status(document)
+                                               : group_status(document);
     created.push_back(kind + "/" + name);
     co_return all[kind][name] = document;
   }
@@ -64,6 +66,9 @@ class TestCluster final : public ClusterApi {
       for (const auto& [other, snapshot] : all["snapshots"]) {
         if (snapshot["spec"]["volume"] == name) co_return problem(Code::kBusy, "volume has snapshot " + other);
       }
+    }
+    if (kind == "snapshot-groups" && all[kind].contains(name)) {
+      for (const Json& snapshot : all[kind][name]["status"]["snapshots"]) all["snapshots"].erase(snapshot["name"]);
     }
     if (all[kind].contains(name)) removed.push_back(kind + "/" + name);
     if (is_removing) all[kind].erase(name);
@@ -102,6 +107,19 @@ class TestCluster final : public ClusterApi {
   Json snapshot_status(const Json& snapshot) {
     const Json& volume = all["volumes"][snapshot["spec"]["volume"]];
     return {{"state", "ready"}, {"size_bytes", volume["spec"]["size_bytes"]}, {"taken_ms", 2500U}};
+  }
+  // Its snapshots are documents, too.
+  Json group_status(const Json& group) {
+    Json status = {{"state", "ready"}, {"taken_ms", 2500U}, {"snapshots", Json::array()}};
+    for (const std::string volume : group["spec"]["volumes"]) {
+      const std::string name = std::string(group["name"]) + "-" + std::to_string(status["snapshots"].size() + 1);
+      const Json& bytes = all["volumes"][volume]["spec"]["size_bytes"];
+      status["snapshots"].push_back({{"name", name}, {"volume", volume}, {"size_bytes", bytes}});
+      all["snapshots"][name] = {
+          {"name", name}, {"labels", Json::object()}, {"spec", {{"volume", volume}, {"group", group["name"]}}}};
+      all["snapshots"][name]["status"] = snapshot_status(all["snapshots"][name]);
+    }
+    return status;
   }
 };
 
