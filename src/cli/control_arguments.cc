@@ -35,7 +35,7 @@ constexpr Text kTexts[] = {
     {"--advertise", &ControlArguments::advertise,
      "HOST[:PORT]: where others reach the REST API, which processes that do not lead tell. Default: as in --listen"},
     {"--token-file", &ControlArguments::token_file,
-     "Lines 'TOKEN ROLE', ROLE being admin or viewer, who changes nothing. Requests then need a token"},
+     "Lines 'TOKEN ROLE', ROLE being admin, viewer, who changes nothing, or host, for csi node. Requests then need a token"},
     {"--tls-ca", &ControlArguments::tls_ca, "PEM file: whose certificates of engines are trusted"},
     {"--tls-certificate", &ControlArguments::tls_certificate, "PEM file: the certificate, and what links it to a CA"},
     {"--tls-key", &ControlArguments::tls_key, "PEM file: the key of --tls-certificate"},

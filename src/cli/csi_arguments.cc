@@ -142,7 +142,7 @@ void define_csi_node(CLI::App& command, CsiNodeArguments& arguments) {
       "Connects this machine to volumes by NVMe over TCP, makes file systems where there is nothing, mounts them, and\n"
       "takes them away again. It has to run as root, in the machine's own namespace of mounts or with mounts\n"
       "propagated there, and needs mkfs, e2fsck, resize2fs, xfs_growfs or btrfs for what is mounted. When it ends,\n"
-      "volumes stay. The token may be one of a viewer.\n"
+      "volumes stay. The token may be one of a host; with one of a viewer it freezes nothing for snapshots.\n"
       "SIGINT and SIGTERM end it. With systemd: Type=notify.\n"
       "Example: fairlead csi node --endpoint unix:///csi/csi.sock --control https://control:7400 --node worker-1");
   command.fallthrough();  // for --config

@@ -8,6 +8,7 @@
 
 #include "async/task.h"
 #include "base/problem.h"
+#include "control/freeze.h"
 
 namespace fairlead::csi {
 
@@ -34,6 +35,9 @@ class ClusterApi {
   virtual Task<Outcome<Json>> update(std::string kind, std::string name, Json patch, uint64_t revision) = 0;
   // Begins it. One that is not there: done. Error kBusy.
   virtual Task<Outcome<void>> remove(std::string kind, std::string name) = 0;
+  // By which the host of a volume says what it did for a snapshot (control/freeze.h). Errors: kNotFound, kMiscompare
+  // (nobody asks for it now).
+  virtual Task<Outcome<void>> answer_freeze(std::string volume, std::string request, control::FreezeAnswer answer) = 0;
 };
 
 }  // namespace fairlead::csi

@@ -184,7 +184,7 @@ Task<Outcome<void>> Controller::find_source(NewVolume& plan) {
     plan.source_bytes = std::max(plan.source_bytes, number_of(taken, "status.size_bytes"));
   } else if (!plan.snapshot.empty()) {
     FL_CO_TRY(const Json snapshot, co_await find("snapshots", plan.snapshot));
-    if (text_of(snapshot, "status.state") != "ready") {
+    if (text_of(snapshot, "status.state") != "ready" || is_unsettled(snapshot)) {
       co_return try_again(fmt::format("snapshot {} is not taken yet", plan.snapshot));
     }
     plan.source_bytes = number_of(snapshot, "status.size_bytes");

@@ -15,14 +15,16 @@
 #include "csi/busy.h"
 #include "csi/cluster_api.h"
 #include "csi/messages.h"
+#include "csi/parameters.h"
 #include "rpc/service.h"
 
 namespace fairlead::csi {
 
 struct ControllerOptions {
   Duration settle_limit = std::chrono::seconds(20);
-  uint64_t volumes_per_node_max = 0;  // 0: as many as are asked for
-  bool has_volume_health = false;     // the calls of CSI 1.13 that tell what is wrong
+  Duration freeze_limit = std::chrono::seconds(12);  // how long an answer of the host that has it mounted is waited for
+  uint64_t volumes_per_node_max = 0;                 // 0: as many as are asked for
+  bool has_volume_health = false;                    // the calls of CSI 1.13 that tell what is wrong
 };
 
 struct NewVolume;  // what one is to be
@@ -84,6 +86,19 @@ class Controller {
   Task<Outcome<void>> unpublish_from(std::string volume, std::string host);
   // Their names.
   Task<Outcome<std::set<std::string>>> failed_pools();
+
+  // Asks for it, so that it comes to be.
+  Task<Outcome<void>> take(std::string name, std::string volume, Quiesce quiesce);
+  // Has the host that writes to the volume's file system keep it still. The request that it answered; empty: there is
+  // no such host. Error kTimedOut: it does not answer.
+  Task<Outcome<std::string>> freeze(std::string volume, std::string snapshot);
+  // Error kTimedOut: it does not say that it was still until now.
+  Task<Outcome<void>> thaw(std::string volume, std::string request);
+  // While it is still. It is there and settled then, or worth nothing.
+  Task<Outcome<void>> take_still(std::string name, std::string volume, std::string request);
+  // A snapshot that was begun for this request and is worth nothing.
+  Task<Outcome<void>> drop_unsettled(std::string name, std::string request);
+  Task<Outcome<void>> await_frozen(std::string volume, std::string label);
 
   Reactor& home_;
   ClusterApi& cluster_;

@@ -70,7 +70,7 @@ Controller::Answer<wire::CreateVolumeGroupSnapshotResponse> Controller::create_g
   FL_CO_TRY(const std::string name, group_name(request.name()));
   const std::vector<std::string> volumes = sorted(request.source_volume_ids());
   if (volumes.empty()) co_return refuse(Code::kInvalidArgument, "source_volume_ids: are missing");
-  FL_CO_TRY_VOID(check_snapshot_parameters({request.parameters().begin(), request.parameters().end()}));
+  FL_CO_TRY_VOID(check_group_parameters({request.parameters().begin(), request.parameters().end()}));
   const auto turn = busy_.begin(fmt::format("{}/{}", kGroups, name));
   if (!turn) co_return try_again(fmt::format("snapshot group {} is being worked on already", name));
   const Outcome<Json> there = co_await cluster_.get(kGroups, name);

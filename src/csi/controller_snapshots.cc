@@ -30,10 +30,16 @@ Controller::Answer<wire::CreateSnapshotResponse> Controller::create_snapshot(wir
   FL_CO_TRY(const std::string name, resource_name(request.name()));
   const std::string& volume = request.source_volume_id();
   if (volume.empty()) co_return refuse(Code::kInvalidArgument, "source_volume_id: is missing");
-  FL_CO_TRY_VOID(check_snapshot_parameters({request.parameters().begin(), request.parameters().end()}));
+  FL_CO_TRY(const Quiesce quiesce,
+            parse_snapshot_parameters({request.parameters().begin(), request.parameters().end()}));
   const auto turn = busy_.begin("snapshots/" + name);
   if (!turn) co_return try_again(fmt::format("snapshot {} is being worked on already", name));
-  const Outcome<Json> there = co_await cluster_.get("snapshots", name);
+  Outcome<Json> there = co_await cluster_.get("snapshots", name);
+  // An attempt that nobody brought to its end.
+  if (there && is_unsettled(*there) && !is_deleting(*there) && text_of(*there, "spec.volume") == volume) {
+    FL_CO_TRY_VOID(co_await drop_unsettled(name, still_label(*there)));
+    there = co_await cluster_.get("snapshots", name);
+  }
   if (there) {
     if (is_deleting(*there)) co_return try_again(fmt::format("snapshot {} is being deleted", name));
     if (text_of(*there, "spec.volume") != volume) {
@@ -43,9 +49,7 @@ Controller::Answer<wire::CreateSnapshotResponse> Controller::create_snapshot(wir
   } else if (there.error().error.code != Code::kNotFound) {
     co_return std::unexpected(there.error());
   } else {
-    FL_CO_TRY_VOID(co_await find("volumes", volume));
-    Json document = {{"name", name}, {"labels", {{kLabelOrigin, kOrigin}}}, {"spec", {{"volume", volume}}}};
-    FL_CO_TRY_VOID(co_await cluster_.create("snapshots", std::move(document)));
+    FL_CO_TRY_VOID(co_await take(name, volume, quiesce));
   }
   FL_CO_TRY(const Json snapshot, co_await settle("snapshots", name, is_taken, 0));
   wire::CreateSnapshotResponse reply;

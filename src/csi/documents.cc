@@ -79,7 +79,7 @@ void fill(const Json& document, wire::Snapshot& snapshot) {
   snapshot.set_snapshot_id(text_of(document, "name"));
   snapshot.set_source_volume_id(text_of(document, "spec.volume"));
   snapshot.set_size_bytes(static_cast<int64_t>(number_of(document, "status.size_bytes")));
-  snapshot.set_ready_to_use(text_of(document, "status.state") == "ready");
+  snapshot.set_ready_to_use(text_of(document, "status.state") == "ready" && !is_unsettled(document));
   snapshot.set_group_snapshot_id(text_of(document, "spec.group"));
   set_creation(document, snapshot);
 }
@@ -114,6 +114,12 @@ void fill(const Json& document, const std::set<std::string>& failed_pools, wire:
   if (state == "unavailable" && !replicas.empty() && std::ranges::all_of(replicas, has_failed)) {
     add(wire::DATA_LOSS, "NoReplicaLeft", "each of its replicas is in a pool that has failed");
   }
+}
+
+std::string still_label(const Json& snapshot) { return label_text(snapshot, kLabelStill); }
+bool is_unsettled(const Json& snapshot) {
+  const std::string still = still_label(snapshot);
+  return !still.empty() && still != kStill;
 }
 
 bool is_deleting(const Json& document) { return text_of(document, "status.state") == "deleting"; }
@@ -174,6 +180,7 @@ std::string to_text(const Use& use) {
 }
 
 bool is_shared(std::string_view publication) { return publication.ends_with(".shared"); }
+bool is_mounted_to_write(std::string_view publication) { return publication.starts_with("rw.mount."); }
 
 // ---- Publications
 

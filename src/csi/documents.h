@@ -22,6 +22,9 @@ void fill(const Json& document, wire::VolumeCondition& condition);
 void fill(const Json& document, const std::set<std::string>& failed_pools, wire::VolumeHealth& health);
 
 bool is_deleting(const Json& document);
+// Of a snapshot: its label; whether it is not known yet that it was taken as it was to be.
+std::string still_label(const Json& snapshot);
+bool is_unsettled(const Json& snapshot);
 // Of a volume: the condition of this type, else null.
 const Json& condition_of(const Json& volume, std::string_view type);
 // Why hosts get no answer from it, or why it is not what it should be, as one sentence; empty: all is well.
@@ -45,6 +48,7 @@ Outcome<void> check_uses(const Capabilities& capabilities) {
 // "rw.mount.1": as a publication's label has it.
 std::string to_text(const Use& use);
 bool is_shared(std::string_view publication);
+bool is_mounted_to_write(std::string_view publication);
 
 // Machines that may use it, by NQN.
 std::vector<std::string> published_hosts(const Json& volume);

@@ -310,6 +310,21 @@ Outcome<int> run(const CommandLine& command) {
   return refuse(Code::kIo, "{} ended with code {}: {}", command.front(), code, said);
 }
 
+Outcome<void> freeze(const std::string& target) {
+  const Descriptor folder(::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder.get() < 0) return system_says(errno, "open", target);
+  if (::ioctl(folder.get(), FIFREEZE, 0) != 0) return system_says(errno, "freeze", target);
+  return {};
+}
+
+Outcome<void> thaw(const std::string& target) {
+  const Descriptor folder(::open(target.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder.get() < 0) return system_says(errno, "open", target);
+  // EINVAL: it is not frozen.
+  if (::ioctl(folder.get(), FITHAW, 0) != 0 && errno != EINVAL) return system_says(errno, "thaw", target);
+  return {};
+}
+
 // ---- Mounts
 
 namespace {

@@ -34,6 +34,8 @@ CommandLine format_command(const std::string& device, const std::string& fs_type
                            const std::vector<std::string>& options);
 // Errors: kNotFound (no such program), kIo (what it said).
 Outcome<int> run(const CommandLine& command);
+Outcome<void> freeze(const std::string& target);
+Outcome<void> thaw(const std::string& target);
 
 // ---- Mounts
 

@@ -58,6 +58,14 @@ class LinuxMachine final : public Machine {
     if (fs_type == "xfs") co_return co_await run({"xfs_growfs", std::move(target)});
     co_return co_await run({"btrfs", "filesystem", "resize", "max", std::move(target)});
   }
+  Task<Outcome<void>> freeze(std::string target) override {
+    Worker worker(home_, "csi-machine");
+    co_return co_await worker.run([&] { return host::freeze(target); });
+  }
+  Task<Outcome<void>> thaw(std::string target) override {
+    Worker worker(home_, "csi-machine");
+    co_return co_await worker.run([&] { return host::thaw(target); });
+  }
 
   Task<Outcome<std::vector<Mounted>>> mounts() override {
     Worker worker(home_, "csi-machine");

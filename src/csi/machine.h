@@ -92,6 +92,11 @@ class Machine {
   virtual Task<Outcome<void>> repair(std::string device, std::string fs_type) = 0;
   // To the size of its device. It is mounted at `target`.
   virtual Task<Outcome<void>> grow(std::string device, std::string fs_type, std::string target) = 0;
+  // The file system at `target` writes out all that it has, and lets who would write on wait. It stays so when this
+  // process ends. Error kBusy: it is so already.
+  virtual Task<Outcome<void>> freeze(std::string target) = 0;
+  // One that is not frozen: done.
+  virtual Task<Outcome<void>> thaw(std::string target) = 0;
 
   virtual Task<Outcome<std::vector<Mounted>>> mounts() = 0;
   // The uppermost there, by whatever way the path leads there. None: nothing is mounted there.

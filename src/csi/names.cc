@@ -57,6 +57,10 @@ Outcome<std::string> group_name(std::string_view name) {
   return legal.size() > kGroupNameMax ? shortened(name) : std::move(legal);
 }
 
+std::string freeze_request(std::string_view snapshot, uint64_t revision) {
+  return fmt::format("{}-{}", digits_of(snapshot).substr(0, 16), revision);
+}
+
 std::string clone_snapshot_name(std::string_view volume) { return shortened(fmt::format("clone-{}", volume)); }
 
 std::string host_nqn(std::string_view node) { return fmt::format("{}{}", kHostPrefix, node); }

@@ -17,7 +17,10 @@ inline constexpr size_t kIdBytesMax = 256;  // of what the orchestrator calls so
 inline constexpr const char* kLabelOrigin = "fairlead.dev/created-by";
 inline constexpr const char* kOrigin = "csi";
 inline constexpr const char* kLabelSourceVolume = "fairlead.dev/source-volume";  // of a clone
-inline constexpr const char* kLabelCloneFor = "fairlead.dev/clone-for";    // of a snapshot that a clone is made through
+inline constexpr const char* kLabelCloneFor = "fairlead.dev/clone-for";  // of a snapshot that a clone is made through
+// Of a snapshot whose volume was to be kept still: `kStill`, or for which request that is to be found out yet.
+inline constexpr const char* kLabelStill = "fairlead.dev/still";
+inline constexpr const char* kStill = "yes";
 inline constexpr const char* kLabelContext = "fairlead.dev/context.";      // and a key: what nodes are told
 inline constexpr const char* kLabelPublished = "fairlead.dev/published.";  // and a node's key: how it has the volume
 
@@ -26,6 +29,8 @@ inline constexpr const char* kLabelPublished = "fairlead.dev/published.";  // an
 Outcome<std::string> resource_name(std::string_view name);
 // Likewise of a group of snapshots, which are called as it is and have a number.
 Outcome<std::string> group_name(std::string_view name);
+// By which its volume is to be kept still for a snapshot: another one for each revision of the volume.
+std::string freeze_request(std::string_view snapshot, uint64_t revision);
 // Of the snapshot that a volume is cloned through.
 std::string clone_snapshot_name(std::string_view volume);
 

@@ -95,6 +95,7 @@ Node::Node(Reactor& home, Machine& machine, ClusterApi& cluster, NodeRecords& re
       cluster_(cluster),
       records_(records),
       options_(std::move(options)),
+      freezer_(home, machine, cluster, records, {.host_nqn = options_.host_nqn, .limit = options_.freeze_limit}),
       followed_(home) {}
 
 void Node::add_to(rpc::Service& service) {
@@ -477,7 +478,15 @@ Node::Answer<wire::NodeGetInfoResponse> Node::info(wire::NodeGetInfoRequest) {
 // ---- Follow
 
 Task<void> Node::run() {
-  while (co_await sleep(home_, options_.follow_interval, stopping_)) co_await follow();
+  do {
+    // Whether or not the control plane can be asked.
+    for (const std::string& volume : records_.volumes()) {
+      const NodeRecord* const record = records_.find(volume);
+      if (record != nullptr && record->is_frozen) (void)co_await begin(volume);
+    }
+    co_await follow();
+  } while (co_await sleep(home_, options_.follow_interval, stopping_));
+  co_await freezer_.close();
 }
 
 Task<void> Node::follow() {
@@ -491,12 +500,17 @@ Task<void> Node::follow() {
 
 Task<std::optional<Busy::Turn>> Node::begin(std::string volume) {
   while (following_ == volume) co_await followed_.wait();
-  co_return busy_.begin(volume);
+  auto turn = busy_.begin(volume);
+  if (!turn) co_return std::nullopt;
+  const Outcome<void> thawed = co_await freezer_.thaw_left(volume);
+  if (thawed) co_return std::move(turn);
+  log_error("csi.thaw_failed", {{"volume", volume}, {"why", to_string(thawed.error())}});
+  co_return std::nullopt;
 }
 
 Task<void> Node::follow_one(std::string volume) {
   const Outcome<Json> document = co_await cluster_.get("volumes", volume);
-  const auto turn = busy_.begin(volume);
+  auto turn = busy_.begin(volume);
   const NodeRecord* const found = records_.find(volume);
   if (!turn || found == nullptr) co_return;
   following_ = volume;
@@ -517,6 +531,7 @@ Task<void> Node::follow_one(std::string volume) {
     followed = co_await machine_.set_io_timeout(attachment->device, record.io_timeout_seconds);
   }
   if (!followed) log_warn("csi.follow_failed", {{"volume", volume}, {"why", to_string(followed.error())}});
+  freezer_.look(volume, *document, std::move(*turn));
 }
 
 }  // namespace fairlead::csi

@@ -17,6 +17,7 @@
 #include "async/time.h"
 #include "csi/busy.h"
 #include "csi/cluster_api.h"
+#include "csi/freezer.h"
 #include "csi/machine.h"
 #include "csi/messages.h"
 #include "csi/node_records.h"
@@ -33,6 +34,7 @@ struct NodeOptions {
   uint64_t volumes_max = 0;                     // 0: the orchestrator decides
   bool has_volume_health = false;               // the calls of CSI 1.13 that tell what is wrong
   Duration follow_interval = std::chrono::seconds(3);
+  Duration freeze_limit = std::chrono::seconds(10);  // how long a file system is kept still for a snapshot at most
   Duration device_limit = std::chrono::seconds(20);  // how long a call waits for a device, or for it to have grown
 };
 
@@ -44,9 +46,12 @@ class Node {
   // Requires: this outlives `service`.
   void add_to(rpc::Service& service);
 
-  // Follows paths until stop().
+  // Follows paths until stop(). When it ends, nothing is frozen.
   Task<void> run();
-  void stop() { stopping_.cancel(); }
+  void stop() {
+    stopping_.cancel();
+    freezer_.stop();
+  }
   // One look at all volumes that are here.
   Task<void> follow();
 
@@ -80,7 +85,7 @@ class Node {
   // The device of a volume that is staged. Error kNotFound.
   Task<Outcome<std::string>> device_of(std::string volume);
   Task<void> follow_one(std::string volume);
-  // As Busy::begin(), but waits while it is only followed.
+  // As Busy::begin(), but waits while it is only followed; and what was left frozen is thawed.
   Task<std::optional<Busy::Turn>> begin(std::string volume);
 
   Reactor& home_;
@@ -89,6 +94,7 @@ class Node {
   NodeRecords& records_;
   const NodeOptions options_;
   Busy busy_;
+  Freezer freezer_;
   std::string following_;  // the volume that is looked at now; empty: none
   Event followed_;
   CancelSource stopping_;

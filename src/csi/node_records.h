@@ -20,6 +20,7 @@ struct NodeRecord {
   std::string fs_type;       // empty: a raw device
   // A file system is being made: nothing but that has been written to the device.
   bool is_formatting = false;
+  bool is_frozen = false;                           // or may be: by this plugin
   uint32_t io_queues = 0;                           // of a connection; 0: as the plugin is set
   uint32_t io_timeout_seconds = 0;                  // 0: the kernel's
   std::map<std::string, std::string> targets = {};  // paths where it was published, and how
@@ -30,6 +31,7 @@ struct NodeRecord {
     io("staging_path", self.staging_path);
     io("fs_type", self.fs_type);
     io("formatting", self.is_formatting);
+    io("frozen", self.is_frozen);
     io("io_queues", self.io_queues);
     io("io_timeout_seconds", self.io_timeout_seconds);
     io("targets", self.targets);

@@ -186,9 +186,20 @@ Outcome<MutableParameters> parse_mutable_parameters(const Texts& parameters) {
   return parsed;
 }
 
-Outcome<void> check_snapshot_parameters(const Texts& parameters) {
+Outcome<Quiesce> parse_snapshot_parameters(const Texts& parameters) {
+  Quiesce quiesce = Quiesce::kNone;
   for (const auto& [key, value] : parameters) {
-    if (!key.starts_with("csi.storage.k8s.io/")) return refuse("parameter {}: is not known; snapshots take none", key);
+    if (key.starts_with("csi.storage.k8s.io/")) continue;
+    if (key != "quiesceFs") return refuse("parameter {}: is not known; snapshots take quiesceFs", key);
+    if (value != "freeze" && value != "none") return refuse("quiesceFs: expected freeze or none, not '{}'", value);
+    quiesce = value == "freeze" ? Quiesce::kFreeze : Quiesce::kNone;
+  }
+  return quiesce;
+}
+
+Outcome<void> check_group_parameters(const Texts& parameters) {
+  for (const auto& [key, value] : parameters) {
+    if (!key.starts_with("csi.storage.k8s.io/")) return refuse("parameter {}: is not known; groups take none", key);
   }
   return {};
 }

@@ -48,7 +48,14 @@ uint64_t least_bytes_of(const std::string& fs_type);
 // Errors kInvalidArgument: names the parameter that is not known, or what its value should be.
 Outcome<VolumeParameters> parse_parameters(const Texts& parameters);
 Outcome<MutableParameters> parse_mutable_parameters(const Texts& parameters);
-// Of a VolumeSnapshotClass or VolumeGroupSnapshotClass.
-Outcome<void> check_snapshot_parameters(const Texts& parameters);
+// What becomes of the mounted file system of a volume while a snapshot is taken of it.
+enum class Quiesce : uint8_t {
+  kNone,    // what it has written is in the snapshot, as after a loss of power
+  kFreeze,  // it is kept still, and all that programs have written is in it; else there is no snapshot
+};
+// Of a VolumeSnapshotClass.
+Outcome<Quiesce> parse_snapshot_parameters(const Texts& parameters);
+// Of a VolumeGroupSnapshotClass, which has none.
+Outcome<void> check_group_parameters(const Texts& parameters);
 
 }  // namespace fairlead::csi

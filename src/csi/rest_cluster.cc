@@ -46,6 +46,12 @@ class RestCluster final : public ClusterApi {
     FL_CO_TRY_VOID(co_await ask({.method = RestMethod::kDelete, .path = path_of(kind, name)}));
     co_return Outcome<void>();
   }
+  Task<Outcome<void>> answer_freeze(std::string volume, std::string request, control::FreezeAnswer answer) override {
+    FL_CO_TRY_VOID(co_await ask({.method = RestMethod::kPost,
+                                 .path = path_of("volumes", volume) + "/frozen",
+                                 .body = {{"request", request}, {"state", control::name_of(answer)}}}));
+    co_return Outcome<void>();
+  }
 
  private:
   static std::string path_of(const std::string& kind, const std::string& name) {

@@ -16,7 +16,7 @@
 
 namespace fairlead::csi {
 
-class TestCluster final : public ClusterApi {
+class TestCluster : public ClusterApi {
  public:
   Task<Outcome<Json>> get(std::string kind, std::string name) override {
     const auto found = all[kind].find(name);
@@ -74,6 +74,13 @@ class TestCluster final : public ClusterApi {
     if (is_removing) all[kind].erase(name);
     co_return Outcome<void>();
   }
+  Task<Outcome<void>> answer_freeze(std::string volume, std::string request, control::FreezeAnswer answer) override {
+    if (!all["volumes"].contains(volume)) co_return problem(Code::kNotFound, volume + " is not there");
+    FL_CO_TRY(Json patch, control::freeze_answer_patch(all["volumes"][volume], request, answer));
+    if (is_silent) co_return problem(Code::kTimedOut, "no answer");
+    FL_CO_TRY_VOID(co_await update("volumes", volume, std::move(patch), 0));
+    co_return Outcome<void>();
+  }
 
   std::map<std::string, std::map<std::string, Json>> all;
   std::vector<std::string> created;
@@ -84,6 +91,7 @@ class TestCluster final : public ClusterApi {
   bool is_forming = true;  // volumes come about
   bool is_growing = true;
   bool is_removing = true;  // at once
+  bool is_silent = false;   // to answers of hosts
 
  private:
   Json volume_status(Json& volume) {

@@ -25,6 +25,7 @@ class TestMachine final : public Machine, public SmallFiles {
     uint32_t io_timeout = 0;
     Access access = Access::kReadWrite;
     int formats = 0;
+    bool is_frozen = false;
   };
 
   // One more step, unless it is dead by now.
@@ -114,6 +115,17 @@ class TestMachine final : public Machine, public SmallFiles {
     at(device).fs_bytes = at(device).bytes;
     co_return Outcome<void>();
   }
+  Task<Outcome<void>> freeze(std::string target) override {
+    FL_CO_TRY_VOID(step());
+    if (at(source_at(target)).is_frozen) co_return problem(Code::kBusy, "it is frozen");
+    at(source_at(target)).is_frozen = true;
+    co_return Outcome<void>();
+  }
+  Task<Outcome<void>> thaw(std::string target) override {
+    FL_CO_TRY_VOID(step());
+    at(source_at(target)).is_frozen = false;
+    co_return Outcome<void>();
+  }
 
   Task<Outcome<std::vector<Mounted>>> mounts() override {
     FL_CO_TRY_VOID(step());
@@ -152,6 +164,7 @@ class TestMachine final : public Machine, public SmallFiles {
     FL_CO_TRY_VOID(step());
     const auto found = std::ranges::find(all_mounts, target, &Mounted::target);
     EXPECT_NE(found, all_mounts.end());
+    EXPECT_FALSE(at(source_at(target)).is_frozen) << "it could not be thawed any more";
     if (found != all_mounts.end()) all_mounts.erase(found);
     co_return Outcome<void>();
   }

@@ -20,6 +20,20 @@ std::string_view take_word(std::string_view& line) {
   return word;
 }
 
+std::optional<Role> role_named(std::string_view name) {
+  if (name == "admin") return Role::kAdmin;
+  if (name == "host") return Role::kHost;
+  if (name == "viewer") return Role::kViewer;
+  return std::nullopt;
+}
+
+bool is_answer_of_host(const HttpRequest& request) {
+  constexpr std::string_view kBegin = "/v1/volumes/";
+  constexpr std::string_view kEnd = "/frozen";
+  return request.method == "POST" && request.path.size() > kBegin.size() + kEnd.size() &&
+         request.path.starts_with(kBegin) && request.path.ends_with(kEnd);
+}
+
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
 bool is_this_machine(std::string_view host) {
@@ -57,17 +71,17 @@ Outcome<Tokens> Tokens::parse(std::string_view text) {
     text.remove_prefix(std::min(end + 1, text.size()));
     const std::string_view token = take_word(line);
     if (token.empty() || token.starts_with('#')) continue;
-    const std::string_view role = take_word(line);
-    if ((role != "admin" && role != "viewer") || !take_word(line).empty()) {
+    const std::optional<Role> role = role_named(take_word(line));
+    if (!role || !take_word(line).empty()) {
       return problem(Code::kInvalidArgument,
-                     fmt::format("line {}: expected a token and its role, which is admin or viewer", number));
+                     fmt::format("line {}: expected a token and its role, which is admin, host or viewer", number));
     }
     if (token.size() < kTokenBytesMin) {
       return problem(Code::kInvalidArgument, fmt::format("line {}: the token is too easy to guess: take {} characters "
                                                          "at least, drawn by chance",
                                                          number, kTokenBytesMin));
     }
-    tokens.entries_.push_back({.digest = digest_of(token), .role = role == "admin" ? Role::kAdmin : Role::kViewer});
+    tokens.entries_.push_back({.digest = digest_of(token), .role = *role});
   }
   if (tokens.entries_.empty()) return problem(Code::kInvalidArgument, "there is no token: nobody could ask");
   return tokens;
@@ -96,11 +110,12 @@ std::optional<HttpResponse> Access::refuse_token(const HttpRequest& request) con
     response.headers.emplace_back("WWW-Authenticate", "Bearer");
     return response;
   }
-  if (*role == Role::kViewer && request.method != "GET" && request.method != "HEAD") {
-    return problem_response(403, Code::kPermissionDenied,
-                            "the token's role is viewer, which changes nothing: use one of an admin");
-  }
-  return {};
+  if (*role == Role::kAdmin || request.method == "GET" || request.method == "HEAD") return {};
+  if (*role == Role::kHost && is_answer_of_host(request)) return {};
+  return problem_response(
+      403, Code::kPermissionDenied,
+      *role == Role::kHost ? "the token's role is host, which only answers for volumes that it has: use one of an admin"
+                           : "the token's role is viewer, which changes nothing: use one of an admin");
 }
 
 std::optional<HttpResponse> Access::refuse(const HttpRequest& request) const {

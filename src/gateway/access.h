@@ -14,13 +14,14 @@ namespace fairlead::gateway {
 
 enum class Role : uint8_t {
   kViewer,  // looks
-  kAdmin,   // changes too
+  kHost,    // and says of a volume that it froze its file system, when it is asked for that
+  kAdmin,   // changes all
 };
 
 // Bearer tokens. They are kept as digests, and compared in a time that tells nothing.
 class Tokens {
  public:
-  // Lines "TOKEN ROLE", ROLE being admin or viewer; empty ones and those that begin with '#' count for nothing. Error
+  // Lines "TOKEN ROLE", ROLE being admin, host or viewer; empty ones and those that begin with '#' count for nothing. Error
   // kInvalidArgument, which names the line and shows no token.
   static Outcome<Tokens> parse(std::string_view text);
 

@@ -9,7 +9,8 @@ constexpr const char* kTokens =
     "# who may ask\n"
     "\n"
     "abcdefghijklmnopqrstuvwxyz admin\r\n"
-    "  0123456789abcdef0123456789\tviewer";
+    "  0123456789abcdef0123456789\tviewer\n"
+    "hosthosthosthosthosthost host\n";
 
 HttpRequest request_with(std::map<std::string, std::string> headers, std::string method = "GET",
                          std::string path = "/v1/volumes") {
@@ -28,6 +29,7 @@ TEST(TokensTest, AreReadWithTheirRoles) {
   ASSERT_TRUE(tokens) << to_string(tokens.error());
   EXPECT_EQ(tokens->role_of("abcdefghijklmnopqrstuvwxyz"), Role::kAdmin);
   EXPECT_EQ(tokens->role_of("0123456789abcdef0123456789"), Role::kViewer);
+  EXPECT_EQ(tokens->role_of("hosthosthosthosthosthost"), Role::kHost);
   EXPECT_EQ(tokens->role_of("abcdefghijklmnopqrstuvwxy"), std::nullopt);
   EXPECT_EQ(tokens->role_of(""), std::nullopt);
 }
@@ -87,6 +89,22 @@ TEST(AccessTest, TokensOpenByRole) {
     EXPECT_EQ(status_of(access, request_with(with(admin), method)), 0) << method;
     EXPECT_EQ(status_of(access, request_with(with(viewer), method)), changes ? 403 : 0) << method;
     EXPECT_EQ(status_of(access, request_with({}, method)), 401) << method;
+  }
+  // A host may look, and answer what it is asked.
+  const std::string host = "Bearer hosthosthosthosthosthost";
+  EXPECT_EQ(status_of(access, request_with(with(host))), 0);
+  EXPECT_EQ(status_of(access, request_with(with(host), "POST", "/v1/volumes/db/frozen")), 0);
+  EXPECT_EQ(status_of(access, request_with(with(viewer), "POST", "/v1/volumes/db/frozen")), 403);
+  for (const auto& [method, path] :
+       std::vector<std::pair<const char*, const char*>>{{"PATCH", "/v1/volumes/db"},
+                                                        {"PATCH", "/v1/volumes/db/frozen"},
+                                                        {"POST", "/v1/volumes"},
+                                                        {"POST", "/v1/volumes/frozen"},
+                                                        {"POST", "/v1/volumes//frozen"},
+                                                        {"POST", "/v1/volumes/db/force"},
+                                                        {"POST", "/v1/snapshots/db/frozen"},
+                                                        {"DELETE", "/v1/volumes/db"}}) {
+    EXPECT_EQ(status_of(access, request_with(with(host), method, path)), 403) << method << ' ' << path;
   }
   for (const char* wrong : {"Bearer ", "Bearer", "Basic abcdefghijklmnopqrstuvwxyz",
                             "Bearer abcdefghijklmnopqrstuvwxyz ", "abcdefghijklmnopqrstuvwxyz"}) {

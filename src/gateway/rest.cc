@@ -7,6 +7,7 @@
 
 #include "async/alarm.h"
 #include "base/uuid.h"
+#include "control/freeze.h"
 #include "gateway/metrics.h"
 
 namespace fairlead::gateway {
@@ -178,6 +179,7 @@ void Rest::define() {
   routes_.push_back({"PATCH", "/v1/settings", "settings", {"revision"}, &Rest::change_settings});
   for (const std::string_view kind : kKinds) define_kind(kind);
   routes_.push_back({"POST", "/v1/volumes/{name}/force", "volumes", {}, &Rest::force});
+  routes_.push_back({"POST", "/v1/volumes/{name}/frozen", "volumes", {}, &Rest::frozen});
 }
 
 void Rest::define_kind(std::string_view kind) {
@@ -465,6 +467,23 @@ Rest::Answer Rest::force(Call call) {
   FL_CO_TRY_VOID(co_await control_.api().force(call.name, replica));
   FL_CO_TRY(const Json volume, control_.api().get(call.kind, call.name));
   co_return json_response(volume);
+}
+
+Rest::Answer Rest::frozen(Call call) {
+  FL_CO_PARSE(const Json json, body_of(call.request));
+  const std::string request = json.value("request", Json()).is_string() ? json["request"].get<std::string>() : "";
+  const std::string state = json.value("state", Json()).is_string() ? json["state"].get<std::string>() : "";
+  using control::FreezeAnswer;
+  const FreezeAnswer answer = state == "thawed" ? FreezeAnswer::kThawed : FreezeAnswer::kFrozen;
+  if (request.empty() || state != control::name_of(answer) || json.size() != 2) {
+    co_return problem_response(422, Code::kInvalidArgument,
+                               "expected the request that is answered, the state frozen or thawed, and nothing else");
+  }
+  FL_CO_TRY(const Json volume, control_.api().get(call.kind, call.name));
+  FL_CO_TRY(Json patch, control::freeze_answer_patch(volume, request, answer));
+  FL_CO_TRY(const Json changed, co_await control_.api().update(std::string(call.kind), call.name, std::move(patch),
+                                                               volume["revision"].get<uint64_t>()));
+  co_return json_response(changed);
 }
 
 }  // namespace fairlead::gateway

@@ -75,6 +75,7 @@ class Rest final : public HttpHandler {
   Answer update(Call call);
   Answer remove(Call call);
   Answer force(Call call);
+  Answer frozen(Call call);
   bool is_there(std::string_view kind, const std::string& name) const;
 
   Shard& home_;

@@ -211,6 +211,28 @@ Task<void> ask_for_a_group(Bed& bed) {
 }
 TEST(RestTest, AGroupOfSnapshotsIsItsSnapshots) { run_test(ask_for_a_group); }
 
+Task<void> freeze_for_a_snapshot(Bed& bed) {
+  co_await bed.expect(201, "POST", "/v1/volumes", kVolume);
+  const char* const path = "/v1/volumes/db/frozen";
+  const char* const frozen = R"({"request":"r-1","state":"frozen"})";
+  const char* const thawed = R"({"request":"r-1","state":"thawed"})";
+  co_await bed.expect(412, "POST", path, frozen, {}, "nobody waits for 'r-1' to be frozen");
+  co_await bed.expect(200, "PATCH", "/v1/volumes/db", R"({"labels":{"fairlead.dev/freeze":"r-1"}})");
+  co_await bed.expect(412, "POST", path, thawed);
+  co_await bed.expect(412, "POST", path, R"({"request":"r-2","state":"frozen"})");
+  co_await bed.expect(200, "POST", path, frozen, {}, R"("fairlead.dev/frozen":"r-1")");
+  co_await bed.expect(412, "POST", path, frozen);  // that was said: who says it again froze it again
+  co_await bed.expect(412, "POST", path, thawed);  // nobody has a snapshot yet
+  co_await bed.expect(200, "PATCH", "/v1/volumes/db", R"({"labels":{"fairlead.dev/freeze":"r-1.taken"}})");
+  co_await bed.expect(200, "POST", path, thawed, {}, R"("fairlead.dev/frozen":"r-1.thawed")");
+  co_await bed.expect(412, "POST", path, thawed);
+  co_await bed.expect(422, "POST", path, R"({"request":"r-1","state":"cold"})");
+  co_await bed.expect(422, "POST", path, R"({"request":"r-1","state":"frozen","more":1})");
+  co_await bed.expect(404, "POST", "/v1/volumes/none/frozen", frozen);
+  co_await bed.expect(405, "GET", path);
+}
+TEST(RestTest, AHostAnswersWhatItIsAsked) { run_test(freeze_for_a_snapshot); }
+
 Task<void> ask_wrongly(Bed& bed) {
   co_await bed.expect(404, "GET", "/v1/volumes/none", "", {}, "there is no volume none");
   co_await bed.expect(404, "GET", "/v2/volumes");

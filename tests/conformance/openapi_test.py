@@ -177,6 +177,8 @@ class ServerTest(unittest.TestCase):
         # The volume has a snapshot, and nobody serves it.
         self.assertEqual(self.ask("DELETE", "/v1/volumes/{name}", name="db")[0], 409)
         self.assertEqual(self.ask("POST", "/v1/volumes/{name}/force", {"replica": REPLICA}, name="db")[0], 409)
+        answer = {"request": "r-1", "state": "frozen"}
+        self.assertEqual(self.ask("POST", "/v1/volumes/{name}/frozen", answer, name="db")[0], 412)
         self.assertEqual(self.ask("DELETE", "/v1/snapshots/{name}", name="db-monday")[0], 202)
         self.assertEqual(self.ask("POST", "/v1/recover")[0], 200)
         asked = {(method, template) for method, template, _ in self.seen}

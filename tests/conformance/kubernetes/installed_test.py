@@ -121,7 +121,7 @@ class ReleaseTest(ServerTest):
 
     def test_an_upgrade_keeps_tokens_and_the_ca(self):
         before = {name: self.secret(name) for name in ("fairlead-token", "fairlead-ca")}
-        self.assertEqual(set(before["fairlead-token"]), {"tokens", "admin", "viewer"})
+        self.assertEqual(set(before["fairlead-token"]), {"tokens", "admin", "host", "viewer"})
         self.assertEqual(set(before["fairlead-ca"]), {"ca.crt", "tls.crt", "tls.key"})
         self.with_values("upgrade", "fairlead", chart.CHART, values={**chart.VALUES["all"], "image": {"tag": "9.9.9"}})
         self.assertEqual({name: self.secret(name) for name in before}, before)
