@@ -92,7 +92,7 @@ class SanityTest(unittest.TestCase):
         unknown = [spec for spec in left_out if not any(part in spec for part in expected)]
         self.assertEqual(unknown, [])
         self.assertGreater(len(specs), 90)
-        print(f"remark: {name}: {len(specs) - len(left_out)} of {len(specs)} specs passed")
+        print(f"\nremark: {name}: {len(specs) - len(left_out)} of {len(specs)} specs passed", flush=True)
 
     def test_ext4(self):
         self.run_sanity("ext4", 64, "mount", {"repl": 3, "fsType": "ext4", "protocol": "nvmf", "ioTimeout": 45})
