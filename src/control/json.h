@@ -125,7 +125,9 @@ void JsonReader::read(const Json& json, const std::string& path, T& value) {
   } else if constexpr (IsMap<T>::value) {
     if (!json.is_object()) return complain(path, "must be an object of names and values");
     value.clear();
-    for (const auto& [key, each] : json.items()) read(each, path + "." + key, value[key]);
+    for (const auto& [key, each] : json.items()) {
+      read(each, std::string(path).append(".").append(key), value[key]);
+    }
   } else {
     JsonReader inner(json, path, error_);
     T::describe(inner, value);
