@@ -407,11 +407,11 @@ std::expected<ResourceName, Complaint> parse_resource(std::string_view text) {
     if (!kind.ends_with('s')) kind += 's';
     if (std::ranges::find(kKinds, kind) != kKinds.end()) return ResourceName{kind, std::string(text.substr(slash + 1))};
   }
-  return complain("{}: expected node/NAME, pool/NAME, volume/NAME, snapshot/NAME or replica/ID", text);
+  return complain("{}: expected node/NAME, pool/NAME, volume/NAME, snapshot/NAME, snapshot-group/NAME or replica/ID", text);
 }
 
 std::string command_name(const ClusterArguments& arguments) {
-  const std::string verb(verb_name(arguments.verb));
+  std::string verb(verb_name(arguments.verb));
   if (arguments.verb == ClusterVerb::kEvents) return "event " + verb;
   if (arguments.kind.empty() || arguments.verb == ClusterVerb::kNames) return verb;
   if (arguments.kind == "settings") return "settings " + verb;

@@ -85,7 +85,7 @@ Outcome<KubectlArguments> take_kubectl_arguments(std::vector<std::string>& words
     if (is_name_space) {
       taken.name_space = std::move(value);
     } else {
-      taken.options.push_back(option + "=" + value);
+      taken.options.push_back(fmt::format("{}={}", option, value));
     }
   }
   words = std::move(left);

@@ -171,7 +171,7 @@ class TestServers {
     }
     if (is_same(object, objects[path])) return object;
     store(path, object, "MODIFIED");
-    const Json kept = objects[path];
+    Json kept = objects[path];
     if (is_deleting(kept) && kept["metadata"]["finalizers"].empty()) drop(path);
     return kept;
   }
