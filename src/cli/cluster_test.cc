@@ -556,7 +556,7 @@ TEST(ClusterCommandsTest, TheCommandLineHasThem) {
   std::ranges::reverse(words);
   app.parse(words);
   testing::internal::CaptureStdout();
-  EXPECT_EQ(commands.run(), 0);
+  EXPECT_EQ(commands.run(nullptr), 0);
   EXPECT_EQ(testing::internal::GetCapturedStdout(), "[]\n");
 }
 
