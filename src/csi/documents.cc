@@ -16,10 +16,10 @@ using control::number_of;
 using control::text_of;
 
 const Json& label_of(const Json& document, const std::string& key) {
-  static const Json nothing;
+  static const Json kNothing;
   const Json& labels = field(document, "labels");
   const auto found = labels.is_object() ? labels.find(key) : labels.end();
-  return labels.is_object() && found != labels.end() && found->is_string() ? *found : nothing;
+  return labels.is_object() && found != labels.end() && found->is_string() ? *found : kNothing;
 }
 std::string label_text(const Json& document, const std::string& key) {
   const Json& label = label_of(document, key);
@@ -125,11 +125,11 @@ bool is_unsettled(const Json& snapshot) {
 bool is_deleting(const Json& document) { return text_of(document, "status.state") == "deleting"; }
 
 const Json& condition_of(const Json& volume, std::string_view type) {
-  static const Json nothing;
+  static const Json kNothing;
   for (const Json& condition : field(volume, "status.conditions")) {
     if (text_of(condition, "type") == type) return condition;
   }
-  return nothing;
+  return kNothing;
 }
 
 std::string complaint_of(const Json& volume) {

@@ -16,8 +16,6 @@
 namespace fairlead::csi {
 namespace {
 
-using control::field;
-using control::number_of;
 using control::text_of;
 
 constexpr const char* kFsTypeDefault = "ext4";

@@ -69,9 +69,8 @@ bool matches(std::string_view form, std::string_view path, std::string& name) {
 
 Outcome<uint64_t> parse_number(std::string_view what, std::string_view text) {
   uint64_t number = 0;
-  const char* const end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, number);
-  if (parsed.ec != std::errc{} || parsed.ptr != end) {
+  const auto parsed = std::from_chars(text.begin(), text.end(), number);
+  if (parsed.ec != std::errc{} || parsed.ptr != text.end()) {
     return refuse(Code::kInvalidArgument, "{}: expected a number, not '{}'", what, text);
   }
   return number;

@@ -233,7 +233,7 @@ void Reign::lose(Seat& seat, Error error) {
   seat.peer.failed_at = home_.reactor.now();
   SlotConfiguration& slot = sides_.configuration().slots[seat.peer.slot];
   slot.is_broken = true;
-  if (is_mutant(Mutant::kFaultsAlone) && wanted_members().size() > 0) slot.use = SlotUse::kOff;
+  if (is_mutant(Mutant::kFaultsAlone) && !wanted_members().empty()) slot.use = SlotUse::kOff;
   slot.is_read = false;
   scope_.spawn(sides_.publish());
   has_generation_.erase(&seat);

@@ -51,7 +51,7 @@ class VolumeTarget final : private SidesObserver {
   // volumes; null: it has one of its own, of copies_in_flight. All but the links are borrowed for life.
   VolumeTarget(std::vector<Shard*> shards, std::vector<std::unique_ptr<ReplicaLink>> links, Witness& witness,
                MirrorOptions options, CopyBudget* copies = nullptr);
-  ~VolumeTarget();  // Requires: stop() returned, or start() was never called.
+  ~VolumeTarget() override;  // Requires: stop() returned, or start() was never called.
   VolumeTarget(const VolumeTarget&) = delete;
   VolumeTarget& operator=(const VolumeTarget&) = delete;
 
