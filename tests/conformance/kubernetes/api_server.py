@@ -85,7 +85,8 @@ users: [{{name: tester, user: {{token: {self.token}}}}}]
                   f"--cert-dir={self.folder}/scheduler")
 
     def start_snapshot_controller(self):
-        self._run("snapshot-controller", go_programs.build("snapshot-controller"), f"--kubeconfig={self.kubeconfig}")
+        self._run("snapshot-controller", go_programs.build("snapshot-controller"), f"--kubeconfig={self.kubeconfig}",
+                  "--feature-gates=CSIVolumeGroupSnapshot=true")
 
     def check(self):
         """AssertionError when one of its processes has ended."""

@@ -11,7 +11,7 @@ import chart
 import go_programs
 import live
 import space
-from live import CORE, SNAPSHOTS, STORAGE
+from live import CORE, GROUPS, SNAPSHOTS, STORAGE
 
 MIB, GIB = 1 << 20, 1 << 30
 SPACE = "default"
@@ -49,9 +49,9 @@ class ClaimsTest(unittest.TestCase):
 
     # What users do
 
-    def claim(self, name, storage_class, size="64Mi", mode="Filesystem", access="ReadWriteOnce", **more):
+    def claim(self, name, storage_class, size="64Mi", mode="Filesystem", access="ReadWriteOnce", labels=None, **more):
         spec = {"storageClassName": storage_class, "accessModes": [access], "volumeMode": mode, "resources": {"requests": {"storage": size}}, **more}
-        cluster.rest.must("POST", CLAIMS, {"metadata": {"name": name}, "spec": spec})
+        cluster.rest.must("POST", CLAIMS, {"metadata": {"name": name, "labels": labels or {}}, "spec": spec})
 
     def pod(self, name, *claims, node=None):
         volumes = [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in claims]
@@ -327,6 +327,37 @@ class ChangeTest(ClaimsTest):
         self.assertEqual(cluster.control.items("/v1/snapshots"), [])
         self.drop("source")
 
+    def test_several_claims_at_one_moment(self):
+        path = f"{GROUPS}/namespaces/{SPACE}/volumegroupsnapshots"
+        for name, labels in (("shop-data", {"app": "shop"}), ("shop-log", {"app": "shop"}), ("other", {"app": "other"})):
+            self.claim(name, "now", labels=labels)
+            self.bound(name)
+        cluster.rest.must("POST", path, {"apiVersion": "groupsnapshot.storage.k8s.io/v1", "kind": "VolumeGroupSnapshot", "metadata": {"name": "monday"}, "spec": {
+            "volumeGroupSnapshotClassName": "fairlead", "source": {"selector": {"matchLabels": {"app": "shop"}}}}})
+        taken = self.until("the group is taken", lambda: next((each for each in [cluster.rest.get(f"{path}/monday")]
+                                                                if each.get("status", {}).get("readyToUse")), None))
+        content = cluster.rest.get(f"{GROUPS}/volumegroupsnapshotcontents/{taken['status']['boundVolumeGroupSnapshotContentName']}")
+        group = cluster.control.get(f"/v1/snapshot-groups/{content['status']['volumeGroupSnapshotHandle']}")
+        self.assertEqual(set(group["spec"]["volumes"]), {self.bound(name)["spec"]["csi"]["volumeHandle"] for name in ("shop-data", "shop-log")})
+        self.assertEqual(group["status"]["state"], "ready")
+
+        # Each claim has a snapshot of its own, by which it is restored, and which is deleted with the group only.
+        def ready():
+            found = [each for each in cluster.rest.items(TAKEN) if each.get("status", {}).get("readyToUse")]
+            return found if len(found) == 2 else None
+        members = self.until("each has one", ready)
+        for number, member in enumerate(members):
+            self.assertEqual(member["status"]["volumeGroupSnapshotName"], "monday")
+            self.claim(f"restored-{number}", "now", dataSource={"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot",
+                                                                "name": member["metadata"]["name"]})
+        names = {each["name"] for each in group["status"]["snapshots"]}
+        self.assertEqual({self.volume(self.bound(f"restored-{number}"))["spec"]["source"] for number in range(2)}, names)
+        self.drop("restored-0", "restored-1")
+        self.delete(f"{path}/monday")
+        self.gone(f"{GROUPS}/volumegroupsnapshotcontents/{content['metadata']['name']}")
+        self.until("the group is gone", lambda: not cluster.control.items("/v1/snapshot-groups"))
+        self.drop("shop-data", "shop-log", "other")
+
     def test_its_class_of_attributes_changes_it(self):
         for name, parameters in (("safer", {"replicas": "3"}), ("odd", {"colour": "blue"})):
             cluster.rest.must("POST", f"{STORAGE}/volumeattributesclasses", {"metadata": {"name": name}, "driverName": "fairlead.dev", "parameters": parameters})
@@ -413,9 +444,9 @@ class NothingLeftTest(ClaimsTest):
 
     def test_nothing_is_left(self):
         for path in (f"{CORE}/persistentvolumeclaims", f"{CORE}/persistentvolumes", f"{STORAGE}/volumeattachments",
-                     f"{SNAPSHOTS}/volumesnapshots", f"{SNAPSHOTS}/volumesnapshotcontents"):
+                     f"{SNAPSHOTS}/volumesnapshots", f"{SNAPSHOTS}/volumesnapshotcontents", f"{GROUPS}/volumegroupsnapshotcontents"):
             self.until(f"{path} is empty", lambda path=path: not cluster.rest.items(path))
-        for path in ("/v1/volumes", "/v1/replicas", "/v1/snapshots"):
+        for path in ("/v1/volumes", "/v1/replicas", "/v1/snapshots", "/v1/snapshot-groups"):
             self.until(f"{path} is empty", lambda path=path: not cluster.control.items(path))
         self.assertTrue(cluster.control.get("/v1/overview")["well"])
 

@@ -25,8 +25,10 @@ SNAPSHOT_MODULE = "github.com/kubernetes-csi/external-snapshotter/client/v8"
 CORE = "/api/v1"
 STORAGE = "/apis/storage.k8s.io/v1"
 SNAPSHOTS = "/apis/snapshot.storage.k8s.io/v1"
+GROUPS = "/apis/groupsnapshot.storage.k8s.io/v1"
 WATCHED = [f"{CORE}/pods", f"{CORE}/persistentvolumeclaims", f"{CORE}/persistentvolumes", f"{CORE}/events",
-           f"{STORAGE}/volumeattachments", f"{STORAGE}/csistoragecapacities", f"{SNAPSHOTS}/volumesnapshots"]
+           f"{STORAGE}/volumeattachments", f"{STORAGE}/csistoragecapacities", f"{SNAPSHOTS}/volumesnapshots",
+           f"{GROUPS}/volumegroupsnapshots"]
 
 
 def ok(done):

@@ -223,6 +223,14 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{- define "fairlead.hasGroupSnapshots" -}}
+{{- $create := toString .Values.groupSnapshotClass.create }}
+{{- if not (include "fairlead.hasSnapshots" .) }}
+{{- else if eq $create "true" }}yes
+{{- else if and (eq $create "auto") (.Capabilities.APIVersions.Has "groupsnapshot.storage.k8s.io/v1") }}yes
+{{- end }}
+{{- end }}
+
 {{/* What schema cannot say. */}}
 {{- define "fairlead.check" -}}
 {{- with .Values }}
@@ -243,6 +251,9 @@ imagePullSecrets:
 {{- end }}
 {{- if and .control.sqlite.node .control.sqlite.existingClaim }}
 {{- fail "control.sqlite.node and control.sqlite.existingClaim: give one of them" }}
+{{- end }}
+{{- if and (eq (toString .groupSnapshotClass.create) "true") (not (include "fairlead.hasSnapshots" $)) }}
+{{- fail "groupSnapshotClass.create=true: needs snapshotClass.create=true, or the snapshot CRDs" }}
 {{- end }}
 {{- if and .networkPolicy.create (not .networkPolicy.nodeNetworks) }}
 {{- fail "networkPolicy.create=true: name the networks of the nodes (networkPolicy.nodeNetworks), or engines reach no control plane" }}
