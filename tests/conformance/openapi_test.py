@@ -156,12 +156,15 @@ class ServerTest(unittest.TestCase):
         self.assertEqual(self.ask("POST", "/v1/volumes", examples["POST", "/v1/volumes"])[0], 201)
         self.assertEqual(self.ask("POST", "/v1/volumes", examples["POST", "/v1/volumes"])[0], 200)
         self.assertEqual(self.ask("POST", "/v1/snapshots", examples["POST", "/v1/snapshots"])[0], 201)
+        self.assertEqual(self.ask("POST", "/v1/volumes", {"name": "log", "spec": {"size_bytes": MIB}})[0], 201)
+        self.assertEqual(self.ask("POST", "/v1/snapshot-groups", examples["POST", "/v1/snapshot-groups"])[0], 201)
+        self.assertEqual(self.ask("POST", "/v1/snapshot-groups", examples["POST", "/v1/snapshot-groups"])[0], 200)
         self.assertEqual(self.ask("GET", "/v1/settings")[0], 200)
         self.assertEqual(self.ask("PATCH", "/v1/settings", examples["PATCH", "/v1/settings"])[0], 200)
         # There is no node without an engine.
         self.assertEqual(self.ask("POST", "/v1/pools", examples["POST", "/v1/pools"])[0], 422)
-        names = {"volumes": "db", "snapshots": "db-monday"}
-        for kind in ("nodes", "pools", "volumes", "replicas", "snapshots"):
+        names = {"volumes": "db", "snapshots": "db-monday", "snapshot-groups": "monday"}
+        for kind in ("nodes", "pools", "volumes", "replicas", "snapshots", "snapshot-groups"):
             name = names.get(kind, "none")
             there = 200 if kind in names else 404
             self.assertEqual(self.ask("GET", f"/v1/{kind}")[0], 200)
@@ -169,10 +172,10 @@ class ServerTest(unittest.TestCase):
             self.assertEqual(self.ask("GET", f"/v1/{kind}/{{name}}/why", name=name)[0], there)
             if kind == "replicas":
                 continue
-            patch = examples["PATCH", f"/v1/{kind}/{{name}}"]
-            headers = {"Content-Type": "application/merge-patch+json"}
-            self.assertEqual(
-                self.ask("PATCH", f"/v1/{kind}/{{name}}", json.dumps(patch), headers, name)[0], there)
+            if kind != "snapshot-groups":
+                patch = examples["PATCH", f"/v1/{kind}/{{name}}"]
+                headers = {"Content-Type": "application/merge-patch+json"}
+                self.assertEqual(self.ask("PATCH", f"/v1/{kind}/{{name}}", json.dumps(patch), headers, name)[0], there)
             self.assertEqual(self.ask("DELETE", f"/v1/{kind}/{{name}}", name="none")[0], 204)
         # The volume has a snapshot, and nobody serves it.
         self.assertEqual(self.ask("DELETE", "/v1/volumes/{name}", name="db")[0], 409)
@@ -180,6 +183,7 @@ class ServerTest(unittest.TestCase):
         answer = {"request": "r-1", "state": "frozen"}
         self.assertEqual(self.ask("POST", "/v1/volumes/{name}/frozen", answer, name="db")[0], 412)
         self.assertEqual(self.ask("DELETE", "/v1/snapshots/{name}", name="db-monday")[0], 202)
+        self.assertEqual(self.ask("DELETE", "/v1/snapshot-groups/{name}", name="monday")[0], 202)
         self.assertEqual(self.ask("POST", "/v1/recover")[0], 200)
         asked = {(method, template) for method, template, _ in self.seen}
         self.assertEqual({(method, path) for method, path, _, _ in operations()} - asked, {("GET", "/v1/watch")})

@@ -115,6 +115,28 @@ def csi_attach_cycles(context):
 
 
 @case
+def csi_snapshot_frozen(context):
+    """A snapshot whose class asks for it finds the file system still: it has what no program had flushed, and pods write on."""
+    kubelet = Kubelet(context)
+    claim = kubelet.claim(mib=32, fs_type="ext4")
+    path = claim.attach()
+    written = context.guest.sh(f"head -c 1048576 /dev/urandom >{path}/file && sha256sum <{path}/file")
+    made = kubelet.controller.call("CreateSnapshot", source_volume_id=claim.id, name="still", parameters={"quiesceFs": "freeze"})["snapshot"]
+    check(made["ready_to_use"], f"the snapshot is not ready: {made}")
+    context.guest.sh(f"echo later >{path}/later && sync -f {path}")
+    clone = kubelet.claim("clone", mib=32, fs_type="ext4", source=made["snapshot_id"])
+    found = clone.attach()
+    check_equal("sum of the file in the snapshot", context.guest.sh(f"sha256sum <{found}/file"), written)
+    check_equal("what was written after it", context.guest.status(f"test -e {found}/later"), 1)
+    for each in (clone, claim):
+        each.detach()
+    clone.delete()
+    kubelet.controller.call("DeleteSnapshot", snapshot_id=made["snapshot_id"])
+    claim.delete()
+    kubelet.check_nothing_left("after all")
+
+
+@case
 def csi_attach_time(context):
     """How long a file system that is there takes from NodeStageVolume to mounted, and which part of it what: to be shown, not judged."""
     kubelet = Kubelet(context)

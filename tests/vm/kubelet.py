@@ -170,7 +170,9 @@ class Kubelet:
 class Claim:
     """A volume from its creation to its end, and the pods that have it. fs_type None: a raw device."""
 
-    def __init__(self, kubelet, name, *, mib, fs_type=None, replicas=3, mode="SINGLE_NODE_WRITER", flags=(), parameters=None):
+    def __init__(self, kubelet, name, *, mib, fs_type=None, replicas=3, mode="SINGLE_NODE_WRITER", flags=(), parameters=None,
+                 source=None):
+        """`source`: id of a snapshot that it begins as."""
         self._kubelet = kubelet
         self._controller = kubelet.controller
         self._node = kubelet.node
@@ -180,7 +182,8 @@ class Claim:
         self.staging = f"{FOLDER}/staging/{name}"
         made = self._controller.call(
             "CreateVolume", name=name, capacity_range={"required_bytes": mib * MIB}, volume_capabilities=[self.capability],
-            parameters={"replicas": str(replicas), **(parameters or {})})["volume"]
+            parameters={"replicas": str(replicas), **(parameters or {})},
+            **({"volume_content_source": {"snapshot": {"snapshot_id": source}}} if source else {}))["volume"]
         check_equal("bytes of the new volume", int(made["capacity_bytes"]), mib * MIB)
         self.id = made["volume_id"]
         self.context = made.get("volume_context", {})
