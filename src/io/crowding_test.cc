@@ -1,7 +1,9 @@
 #include "io/crowding.h"
 
+#include <fmt/format.h>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 namespace fairlead {
 namespace {
@@ -9,9 +11,11 @@ namespace {
 using std::chrono::milliseconds;
 
 std::optional<Duration> delay_in(const char* text) {
-  const std::string path = testing::TempDir() + "/schedstat";
+  const std::string path = fmt::format("{}/crowding_test.{}", testing::TempDir(), ::getpid());
   std::ofstream(path) << text;
-  return RunDelay(path.c_str()).read();
+  const std::optional<Duration> read = RunDelay(path.c_str()).read();
+  std::remove(path.c_str());
+  return read;
 }
 
 TEST(RunDelayTest, IsTheSecondNumber) {

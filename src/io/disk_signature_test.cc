@@ -1,9 +1,11 @@
 // What a disk holds: by the first bytes of files.
 #include "io/disk_signature.h"
 
+#include <fmt/format.h>
 #include <fstream>
 #include <gtest/gtest.h>
 #include <string_view>
+#include <unistd.h>
 
 namespace fairlead {
 namespace {
@@ -11,7 +13,7 @@ namespace {
 // A disk of zeroes that has these bytes at these places.
 class DiskSignatureTest : public testing::Test {
  protected:
-  DiskSignatureTest() : path_(testing::TempDir() + "/fairlead-signature-test") { write(0, std::string(kBytes, '\0')); }
+  DiskSignatureTest() { write(0, std::string(kBytes, '\0')); }
   ~DiskSignatureTest() override { std::remove(path_.c_str()); }
   void write(size_t at, std::string_view bytes) {
     std::fstream file(path_,
@@ -22,7 +24,8 @@ class DiskSignatureTest : public testing::Test {
   }
 
   static constexpr size_t kBytes = 4 << 20;
-  const std::string path_;
+  // Tests run at once, each in a process of its own.
+  const std::string path_ = fmt::format("{}/disk_signature_test.{}", testing::TempDir(), ::getpid());
 };
 
 // LUKS1: its magic and its version, big-endian; the header goes on with names, padded by zeroes.

@@ -280,7 +280,7 @@ class Claim:
         """The addresses of the guest's live connections to it."""
         said = self._kubelet.guest.sh(f"""grep -lsx '{self.paths["nqn"]}' /sys/class/nvme/nvme*/subsysnqn | while read -r file; do
                                             [ "$(cat ${{file%/*}}/state)" = live ] && cat ${{file%/*}}/address
-                                          done; true""")
+                                          done 2>/dev/null; true""")  # one may go meanwhile
         parts = [dict(part.split("=", 1) for part in line.split(",")) for line in said.split()]
         return sorted(f"{part['traddr']}:{part['trsvcid']}" for part in parts)
 
