@@ -158,4 +158,22 @@ Outcome<std::vector<std::string>> place(const std::vector<PoolCandidate>& pools,
   return problem(Code::kNoSpace, std::move(text));
 }
 
+Outcome<std::vector<std::string>> place_beginning(const std::vector<PoolCandidate>& pools, PlacementRequest request) {
+  const size_t count = request.count;
+  Outcome<std::vector<std::string>> all = place(pools, request);
+  if (all || request.pools_only.empty()) return all;
+  while (--request.count > 0) {
+    Outcome<std::vector<std::string>> some = place(pools, request);
+    if (!some) continue;
+    PlacementRequest rest = request;
+    rest.count = count - request.count;
+    rest.pools_only.clear();
+    for (const PoolCandidate& pool : pools) {
+      if (std::ranges::find(*some, pool.name) != some->end()) rest.nodes_taken.push_back(pool.node);
+    }
+    if (place(pools, rest)) return some;
+  }
+  return all;
+}
+
 }  // namespace fairlead::control

@@ -42,4 +42,9 @@ double fullness_of(const PoolCandidate& pool);
 // node why not.
 Outcome<std::vector<std::string>> place(const std::vector<PoolCandidate>& pools, const PlacementRequest& request);
 
+// Where a volume begins. When only some pools will do, as for a clone, whose snapshot is not everywhere: as many of
+// these as there can be, at least one; then the rest find room elsewhere, and are to be added and copied to. Errors as
+// place().
+Outcome<std::vector<std::string>> place_beginning(const std::vector<PoolCandidate>& pools, PlacementRequest request);
+
 }  // namespace fairlead::control

@@ -130,6 +130,31 @@ TEST(PlacementTest, SaysWhatIsExcludedAndWhy) {
 }
 
 // Against trying every set: it finds one exactly when there is one, and what it finds fits.
+TEST(PlacementTest, BeginsWhereItCanAndLeavesTheRestForLater) {
+  const std::vector<PoolCandidate> pools = {pool("a", 90), pool("b", 80), pool("c", 70)};
+  const VolumeSpec wanted = spec(3);
+  const auto begin = [&](std::vector<std::string> pools_only) {
+    return place_beginning(pools, {.spec = wanted, .count = 3, .pools_only = std::move(pools_only)});
+  };
+  EXPECT_THAT(begin({"pool-c", "pool-b", "pool-a"}).value(), ElementsAre("pool-a", "pool-b", "pool-c"));
+  EXPECT_THAT(begin({"pool-c", "pool-b"}).value(), ElementsAre("pool-b", "pool-c"));
+  EXPECT_THAT(begin({"pool-c"}).value(), ElementsAre("pool-c"));
+  EXPECT_THAT(why(begin({"-"})), HasSubstr("pool pool-a does not have the snapshot"));
+  EXPECT_THAT(begin({}).value(), ElementsAre("pool-a", "pool-b", "pool-c"));
+}
+
+TEST(PlacementTest, BeginsNowhereWhenTheRestFindsNoRoom) {
+  const VolumeSpec wanted = spec(3);
+  EXPECT_THAT(why(place_beginning({pool("a", 90), pool("b", 80), pool("c", 1)},
+                                  {.spec = wanted, .count = 3, .pools_only = {"pool-a", "pool-b"}})),
+              HasSubstr("2 nodes fit"));
+  // One of two that have it is full: the other begins, and the third node gets what is left.
+  EXPECT_THAT(place_beginning({pool("a", 90), pool("b", 1), pool("c", 80)},
+                              {.spec = wanted, .count = 2, .pools_only = {"pool-a", "pool-b"}})
+                  .value(),
+              ElementsAre("pool-a"));
+}
+
 TEST(PlacementTest, FindsASetWheneverThereIsOne) {
   std::mt19937_64 random(20261122);
   for (int round = 0; round < 500; ++round) {

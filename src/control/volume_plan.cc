@@ -19,6 +19,7 @@ using Standing = api::VolumeState::Replica;
 constexpr Duration kLookAgain = std::chrono::seconds(1);
 // A take-over that finds what it needs is over by then.
 constexpr uint64_t kLeavingPatienceMs = 3000;
+constexpr uint64_t kSnapshotPatienceMs = 3000;  // until every engine that can be reached has reported it
 
 bool is_target_role(Role::Role role) {
   return role == Role::STARTING || role == Role::SUSPENDED || role == Role::SERVING;
@@ -197,13 +198,19 @@ bool Planner::place_first() {
       const auto report = facts_.replicas.find(replica.id);
       if (report == facts_.replicas.end()) continue;
       const auto& snapshots = report->second->snapshots();
-      if (std::ranges::find(snapshots, snapshot, &api::Snapshot::id) == snapshots.end()) continue;
+      if (std::ranges::find(snapshots, snapshot, &api::Snapshot::id) == snapshots.end()) {
+        if (facts_.now_ms - facts_.origin_snapshot->taken_ms >= kSnapshotPatienceMs) continue;
+        // What is known of the replica may be older than the snapshot.
+        say("Placed", false, "NoSource", fmt::format("waits to hear of the snapshot in pool {}", replica.pool));
+        look_again(facts_.settings.report_interval);
+        return false;
+      }
       origins[replica.pool] = replica.id;
       request.pools_only.push_back(replica.pool);
     }
     if (request.pools_only.empty()) request.pools_only.emplace_back("-");
   }
-  const auto pools = place(facts_.pools, request);
+  const auto pools = place_beginning(facts_.pools, std::move(request));
   if (!pools) {
     say("Placed", false, "NoRoom", to_string(pools.error()));
     return false;

@@ -55,6 +55,11 @@ class Model {
     VolumeFacts now{.volume = volume, .settings = settings, .now_ms = clock_ms += 1000};
     now.missing_for = missing_for;
     now.first_term = first_term;
+    if (snapshot) {
+      now.origin = &origin;
+      now.origin_snapshot = &*snapshot;
+      for (const auto& [id, replica] : origin_replicas) now.replicas[id] = &replica;
+    }
     for (auto& [name, node] : nodes) {
       NodeFacts of;
       of.is_ready = node.is_up;
@@ -208,6 +213,23 @@ class Model {
     ++node.run;
   }
 
+  // It is a clone, of a volume with a replica on each of these nodes, whose snapshot was taken just now; and whether
+  // the replica's engine has told of it.
+  void begin_as_clone(const std::map<std::string, bool>& has_snapshot) {
+    snapshot.emplace();
+    snapshot->metadata.id = uuid_from_random(2, 1);
+    snapshot->is_taken = true;
+    snapshot->taken_ms = clock_ms;
+    volume.spec.source = "monday";
+    for (const auto& [name, has] : has_snapshot) {
+      const Uuid id = uuid_from_random(origin_replicas.size(), 3);
+      origin.decision.replicas.push_back({.id = id, .pool = "pool-" + name, .origin = {}, .move_to = {}});
+      api::ReplicaState& state = origin_replicas[id];
+      state.set_id(to_string(id));
+      if (has) state.add_snapshots()->set_id(to_string(snapshot->metadata.id));
+    }
+  }
+
   // Until nothing is left to do.
   ::testing::AssertionResult settle() {
     for (int i = 0; i < 200; ++i) {
@@ -242,6 +264,9 @@ class Model {
   std::map<std::string, Node> nodes;
   std::set<Uuid> members;
   std::map<Uuid, Duration> missing_for;
+  Volume origin;  // of a clone
+  std::optional<Snapshot> snapshot;
+  std::map<Uuid, api::ReplicaState> origin_replicas;
   uint64_t term = 1;
   uint64_t first_term = 0;
   uint64_t clock_ms = 0;
@@ -278,6 +303,33 @@ TEST(VolumePlanTest, WithoutRoomItSaysWhoHasNone) {
   EXPECT_FALSE(plan.decision.has_value());
   EXPECT_THAT(condition(plan, "Placed").message, HasSubstr("2 nodes fit"));
   EXPECT_TRUE(plan.again_in.has_value());
+}
+
+TEST(VolumePlanTest, ACloneWaitsForWhatIsNotReportedYet) {
+  Model model(3, 3, 1);
+  model.begin_as_clone({{"a", true}, {"b", false}, {"c", true}});
+  const VolumePlan plan = plan_volume(model.facts(), model.random);
+  EXPECT_FALSE(plan.decision.has_value());
+  EXPECT_EQ(condition(plan, "Placed").reason, "NoSource");
+  EXPECT_THAT(condition(plan, "Placed").message, HasSubstr("pool-b"));
+  EXPECT_TRUE(plan.again_in.has_value());
+  for (auto& [id, state] : model.origin_replicas) {
+    if (state.snapshots().empty()) state.add_snapshots()->set_id(to_string(model.snapshot->metadata.id));
+  }
+  ASSERT_TRUE(model.settle());
+  ASSERT_EQ(model.members.size(), 3);
+  for (const PlacedReplica& replica : model.volume.decision.replicas) EXPECT_FALSE(replica.origin.is_nil());
+}
+
+TEST(VolumePlanTest, ACloneBeginsWhereItsSnapshotIsAndIsCopiedToTheOthers) {
+  Model model(3, 3, 1);
+  model.begin_as_clone({{"a", true}, {"b", false}});
+  model.clock_ms += 10'000;
+  ASSERT_TRUE(model.settle());
+  EXPECT_EQ(model.members.size(), 3);
+  EXPECT_FALSE(replica_on(model, "a").origin.is_nil());
+  EXPECT_TRUE(replica_on(model, "b").origin.is_nil());
+  EXPECT_TRUE(replica_on(model, "c").origin.is_nil());
 }
 
 TEST(VolumePlanTest, AnEngineThatIsLostWhileItIsMadeIsReplaced) {
