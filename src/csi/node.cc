@@ -158,9 +158,18 @@ Node::Answer<wire::NodeStageVolumeResponse> Node::stage(wire::NodeStageVolumeReq
     }
     staging.record = *before;
   }
+  FL_CO_TRY_VOID(check_free(staging.record.staging_path, staging.volume));
   FL_CO_TRY_VOID(co_await bring(staging));
   log_info("csi.staged", {{"volume", staging.volume}, {"took", staging.took}});
   co_return wire::NodeStageVolumeResponse();
+}
+
+// What is mounted at a path that another volume has would be taken for this one.
+Outcome<void> Node::check_free(const std::string& path, const std::string& volume) const {
+  const std::string other = records_.other_at(path, volume);
+  if (other.empty()) return {};
+  return refuse(Code::kAlreadyExists, "volume {} is at {} already: volume {} needs a path of its own", other, path,
+                volume);
 }
 
 Task<Outcome<void>> Node::bring(Staging& staging) {
@@ -359,6 +368,7 @@ Node::Answer<wire::NodePublishVolumeResponse> Node::publish(wire::NodePublishVol
     if (!is_staged)
       co_return refuse(Code::kBusy, "volume {} is not mounted at {}: stage it", volume, record.staging_path);
   }
+  FL_CO_TRY_VOID(check_free(target, volume));
   record.targets[target] = how;
   FL_CO_TRY_VOID(co_await records_.put(volume, record));
   if (use.is_block) FL_CO_TRY_VOID(co_await machine_.set_access(device, access_of(record)));

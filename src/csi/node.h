@@ -73,6 +73,7 @@ class Node {
   void add_health_to(rpc::Service& service);
 
   static Outcome<Staging> staging_of(const wire::NodeStageVolumeRequest& request);
+  Outcome<void> check_free(const std::string& path, const std::string& volume) const;
   Task<Outcome<void>> bring(Staging& staging);
   // Makes the connections that are missing, and takes away those to nowhere. Error: not one could be made.
   Task<Outcome<void>> connect(NodeRecord record, std::vector<std::string> addresses);

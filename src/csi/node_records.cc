@@ -1,5 +1,7 @@
 #include "csi/node_records.h"
 
+#include <algorithm>
+
 #include "control/json.h"
 
 namespace fairlead::csi {
@@ -31,6 +33,13 @@ std::vector<std::string> NodeRecords::volumes() const {
   std::vector<std::string> names;
   for (const auto& [volume, record] : records_) names.push_back(volume);
   return names;
+}
+
+std::string NodeRecords::other_at(const std::string& path, const std::string& volume) const {
+  const auto other = std::ranges::find_if(records_, [&](const auto& each) {
+    return each.first != volume && (each.second.staging_path == path || each.second.targets.contains(path));
+  });
+  return other == records_.end() ? std::string() : other->first;
 }
 
 Task<Outcome<void>> NodeRecords::put(std::string volume, NodeRecord record) {

@@ -49,6 +49,8 @@ class NodeRecords {
   // None: null. Valid until the next change.
   const NodeRecord* find(const std::string& volume) const;
   std::vector<std::string> volumes() const;
+  // The volume, but for this one, that is staged or published at that path. Empty: none.
+  std::string other_at(const std::string& path, const std::string& volume) const;
   // On stable storage when it returns.
   Task<Outcome<void>> put(std::string volume, NodeRecord record);
   Task<Outcome<void>> drop(std::string volume);

@@ -18,6 +18,7 @@ using testing::UnorderedElementsAre;
 using Mode = wire::VolumeCapability::AccessMode;
 
 const std::string kNqn = "nqn.test:db";
+const std::string kOtherNqn = "nqn.test:other";
 const std::string kStaging = "/var/lib/kubelet/staging/db";
 const std::string kTarget = "/var/lib/kubelet/pods/1/db";
 
@@ -364,6 +365,28 @@ TEST_F(NodeTest, OnePodOrSeveral) {
   EXPECT_TRUE(publish(mounted(Mode::SINGLE_NODE_MULTI_WRITER), "/pods/3"));
   EXPECT_EQ(publish(mounted(Mode::SINGLE_NODE_READER_ONLY)).error().error.code, Code::kAlreadyExists);
   EXPECT_EQ(publish(raw(), "/pods/4").error().error.code, Code::kInvalidArgument);
+}
+
+TEST_F(NodeTest, APathIsOfOneVolume) {
+  const auto of_other = [](auto request) {
+    request.set_volume_id("other");
+    return request;
+  };
+  auto stage_other = of_other(stage_request(mounted()));
+  (*stage_other.mutable_publish_context())["nqn"] = kOtherNqn;
+  ASSERT_TRUE(stage());
+  ASSERT_TRUE(publish());
+  const auto at_its_staging = call<wire::NodeStageVolumeResponse>("NodeStageVolume", stage_other);
+  EXPECT_EQ(at_its_staging.error().error.code, Code::kAlreadyExists);
+  EXPECT_THAT(to_string(at_its_staging.error()), HasSubstr("volume db is at"));
+  stage_other.set_staging_target_path("/staging/other");
+  ASSERT_TRUE(call<wire::NodeStageVolumeResponse>("NodeStageVolume", stage_other));
+  const auto at_its_target =
+      call<wire::NodePublishVolumeResponse>("NodePublishVolume", of_other(publish_request(mounted())));
+  EXPECT_EQ(at_its_target.error().error.code, Code::kAlreadyExists);
+  EXPECT_EQ(machine_.source_at(kTarget), device().path);
+  ASSERT_TRUE(unpublish());
+  EXPECT_TRUE(call<wire::NodePublishVolumeResponse>("NodePublishVolume", of_other(publish_request(mounted()))));
 }
 
 TEST_F(NodeTest, RefusesWhatIsIncomplete) {
