@@ -1,5 +1,6 @@
 #include "control_groups.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fmt/format.h>
 
@@ -13,6 +14,7 @@ using std::chrono::milliseconds;
 namespace {
 
 constexpr size_t kBlock = ControlHost::kBlock;
+constexpr size_t kPiece = 128 << 10;
 
 Task<Result<void>> write_count(Shard& shard, BlockDevice& device, uint64_t at, uint64_t count) {
   PlacedBytes memory(kBlock, 0);
@@ -62,10 +64,9 @@ Task<void> ControlCounter::work() {
   }
 }
 
-Task<void> read_count(EngineProcess& engine, Uuid snapshot, uint64_t at, std::optional<uint64_t>* count,
-                      bool* is_done) {
+Task<void> read_object(EngineProcess& engine, Uuid id, uint64_t bytes, Content* content, bool* is_done) {
   pool::Pool* const pool = engine.pool();
-  const std::string begin = to_string(snapshot);
+  const std::string begin = to_string(id);
   std::string name;
   if (pool != nullptr) {
     for (const pool::ObjectInfo& object : pool->list()) {
@@ -77,16 +78,26 @@ Task<void> read_count(EngineProcess& engine, Uuid snapshot, uint64_t at, std::op
     FL_CHECK(source.has_value());
     const auto device = (*source)->open(engine.node().shard(0));
     FL_CHECK(device.has_value());
-    PlacedBytes memory(kBlock, 0);
-    iovec piece{memory.bytes().data(), memory.bytes().size()};
-    const Result<void> done =
-        co_await block_read(engine.node().shard(0).reactor, **device, ByteOffset(at), {&piece, 1});
-    FL_CHECK(done.has_value());
-    uint64_t number = 0;
-    std::memcpy(&number, memory.bytes().data(), sizeof number);
-    *count = number;
+    content->emplace();
+    PlacedBytes memory(kPiece, 0);
+    while ((*content)->size() < bytes) {
+      const uint64_t at = (*content)->size();
+      iovec piece{memory.bytes().data(), std::min<uint64_t>(kPiece, bytes - at)};
+      const Result<void> done =
+          co_await block_read(engine.node().shard(0).reactor, **device, ByteOffset(at), {&piece, 1});
+      FL_CHECK(done.has_value());
+      (*content)->insert((*content)->end(), memory.bytes().begin(),
+                         memory.bytes().begin() + static_cast<std::ptrdiff_t>(piece.iov_len));
+    }
   }
   *is_done = true;
+}
+
+uint64_t count_in(const std::vector<std::byte>& content, uint64_t at) {
+  uint64_t number = 0;
+  FL_CHECK(at + sizeof number <= content.size());
+  std::memcpy(&number, content.data() + at, sizeof number);
+  return number;
 }
 
 }  // namespace fairlead::sim_test

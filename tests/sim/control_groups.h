@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "control_cluster.h"
 
@@ -32,7 +33,12 @@ class ControlCounter {
   uint64_t count_ = 0;
 };
 
-// The number that the snapshot has on this engine; nothing: the engine does not have the snapshot.
-Task<void> read_count(EngineProcess& engine, Uuid snapshot, uint64_t at, std::optional<uint64_t>* count, bool* is_done);
+// What the replica or snapshot with that id has on this engine, from its beginning; nothing: the engine does not have
+// it.
+using Content = std::optional<std::vector<std::byte>>;
+Task<void> read_object(EngineProcess& engine, Uuid id, uint64_t bytes, Content* content, bool* is_done);
+
+// The number that was written there last.
+uint64_t count_in(const std::vector<std::byte>& content, uint64_t at);
 
 }  // namespace fairlead::sim_test

@@ -46,6 +46,7 @@ struct ControlPlan {
   bool is_rebalancing = false;
   bool is_swapping = false;  // a disk, at the end
   bool has_groups = false;   // of snapshots of the first two volumes
+  bool has_clones = false;
 };
 
 ControlPlan draw_plan(uint64_t seed) {
@@ -63,6 +64,7 @@ ControlPlan draw_plan(uint64_t seed) {
   plan.is_rebalancing = random.coin();
   plan.is_swapping = random.coin();
   plan.has_groups = volumes > 1 && Prng(sim::mix_hash(seed, 0x6709)).coin();
+  plan.has_clones = Prng(sim::mix_hash(seed, 0xc10e)).coin();
   plan.volume_bytes = plan.is_rebalancing ? random.between(8, 24) * kMiB : kVolumeBytes;
   return plan;
 }
@@ -172,7 +174,11 @@ class ControlRun {
   void cause();
   void ask_for_something();
   void ask_for_a_group();
+  void ask_for_a_clone();
+  Content content_of(EngineProcess& engine, Uuid id, uint64_t bytes);
   void verify_groups();
+  void clone_while_one_is_away();
+  void verify_clones();
   void heal();
   void lose_the_store();
   void lose_an_engine();
@@ -196,6 +202,7 @@ class ControlRun {
   size_t snapshots_ = 0;
   size_t groups_ = 0;
   size_t extras_ = 0;
+  size_t clones_ = 0;
   struct OldDisk {
     sim::DiskContent content;
     uint64_t progress = 0;  // of its pool
@@ -320,6 +327,16 @@ void ControlRun::ask_for_a_group() {
   }
   ask("create", "snapshot-groups", "",
       Json{{"name", fmt::format("g{}", ++groups_)}, {"spec", {{"volumes", {volume_name(0), volume_name(1)}}}}},
+      Patience::kNone);
+}
+
+// Of a snapshot that may be there, or be taken meanwhile.
+void ControlRun::ask_for_a_clone() {
+  if (snapshots_ == 0) return;
+  ask("create", "volumes", "",
+      Json{{"name", fmt::format("c{}", ++clones_)},
+           {"spec",
+            {{"source", fmt::format("s{}", random().between(1, snapshots_))}, {"replicas", random().between(1, 3)}}}},
       Patience::kNone);
 }
 
@@ -602,6 +619,14 @@ bool ControlRun::are_served_without(const std::string& pool) const {
   return true;
 }
 
+Content ControlRun::content_of(EngineProcess& engine, Uuid id, uint64_t bytes) {
+  Content content;
+  bool is_done = false;
+  world_->spawn(engine.node(), 0, read_object(engine, id, bytes, &content, &is_done));
+  wait([&] { return is_done; }, kReadMax, "reading what an engine has");
+  return content;
+}
+
 // Each engine that has a snapshot of a group has the same, and they are of one moment.
 void ControlRun::verify_groups() {
   if (!plan_.has_groups || !go_on()) return;
@@ -616,12 +641,11 @@ void ControlRun::verify_groups() {
     if (snapshot.spec.group.empty()) continue;
     std::optional<uint64_t>& found = groups[snapshot.spec.group][snapshot.spec.volume == volume_name(0) ? 0 : 1];
     for (const auto& engine : engines_) {
-      std::optional<uint64_t> count;
-      bool is_done = false;
-      world_->spawn(engine->node(), 0, read_count(*engine, snapshot.metadata.id, kCountedAt, &count, &is_done));
-      wait([&] { return is_done; }, kReadMax, "reading a snapshot");
-      if (found && count && *found != *count) cluster_.fail(fmt::format("snapshot {} differs between engines", name));
-      if (count) found = count;
+      const Content content = content_of(*engine, snapshot.metadata.id, kVolumeBytes);
+      if (!content) continue;
+      const uint64_t count = count_in(*content, kCountedAt);
+      if (found && *found != count) cluster_.fail(fmt::format("snapshot {} differs between engines", name));
+      found = count;
     }
   }
   for (const auto& [name, counts] : groups) {
@@ -633,8 +657,58 @@ void ControlRun::verify_groups() {
   if (counter_->count() == 0) cluster_.fail("nobody counted");
 }
 
+// A clone begins where its snapshot can be reached; the others get theirs by copying.
+void ControlRun::clone_while_one_is_away() {
+  if (!plan_.has_clones || !go_on()) return;
+  ask("create", "snapshots", "",
+      Json{{"name", fmt::format("s{}", ++snapshots_)}, {"spec", {{"volume", volume_name(0)}}}}, Patience::kUntilDone);
+  wait_until_settled(kHealMax, "a snapshot is not taken");
+  if (!go_on()) return;
+  EngineProcess& engine = *engines_[random().below(engines_.size())];
+  world_->mark("clone_without", engine.node().index());
+  world_->crash(engine.node(), CrashKind::kProcessKilled);
+  ask("create", "volumes", "",
+      Json{{"name", fmt::format("c{}", ++clones_)},
+           {"spec", {{"source", fmt::format("s{}", snapshots_)}, {"replicas", 3U}}}},
+      Patience::kUntilDone);
+  world_->run_for(milliseconds(random().skewed(1, 12'000)));
+  if (!engine.node().is_up()) world_->restart(engine.node());
+  wait_until_settled(kHealMax, "a clone is not made");
+}
+
+// Nobody has written to them: on each engine they are as their snapshots.
+void ControlRun::verify_clones() {
+  if (!plan_.has_clones || !go_on()) return;
+  const control::KeptMap<control::Volume> volumes = leader()->cluster().volumes();
+  const control::KeptMap<control::Snapshot> snapshots = leader()->cluster().snapshots();
+  for (const auto& [name, kept] : volumes) {
+    const auto source = snapshots.find(kept.value.spec.source);
+    if (source == snapshots.end()) continue;
+    const uint64_t bytes = source->second.value.size_bytes;
+    Content expected;
+    for (const auto& engine : engines_) {
+      const Content here = content_of(*engine, source->second.value.metadata.id, bytes);
+      if (expected && here && *here != *expected)
+        cluster_.fail("snapshot " + source->first + " differs between engines");
+      if (here) expected = here;
+    }
+    for (const control::PlacedReplica& replica : kept.value.decision.replicas) {
+      const auto engine =
+          std::ranges::find(engines_, replica.pool, [](const auto& each) { return "pool-" + each->name(); });
+      const Content here = content_of(**engine, replica.id, bytes);
+      if (expected && (!here || *here != *expected)) {
+        cluster_.fail(fmt::format("clone {} is not as its snapshot in {}", name, replica.pool));
+      }
+    }
+    const auto is_copied = [](const control::PlacedReplica& replica) { return replica.origin.is_nil(); };
+    world_->mark("clone", static_cast<uint64_t>(std::ranges::count_if(kept.value.decision.replicas, is_copied)));
+  }
+}
+
 void ControlRun::verify() {
   verify_groups();
+  clone_while_one_is_away();
+  verify_clones();
   if (!go_on()) return;
   wait([&] { return std::ranges::all_of(hosts_, [](const auto& host) { return host->is_connected(); }); }, kReadMax,
        "a host has no path");
@@ -680,6 +754,7 @@ Outcome ControlRun::run() {
     world_->run_for(Duration(static_cast<int64_t>(random().below(static_cast<uint64_t>(plan_.trouble_every.count())))));
     if (go_on()) cause();
     if (go_on() && plan_.has_groups && random().coin()) ask_for_a_group();
+    if (go_on() && plan_.has_clones && random().below(4) == 0) ask_for_a_clone();
   }
   heal();
   if (plan_.is_swapping) swap_a_disk();
