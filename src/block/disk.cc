@@ -117,11 +117,7 @@ void DiskDevice::start(SlotType& slot, IoRequest& original, DiskDevice& device) 
   slot.device = &device;
   slot.original = &original;
   slot.finished = 0;
-  slot.op = original.op;
-  slot.durability = original.durability;
-  slot.zero_mode = original.zero_mode;
-  slot.offset = original.offset;
-  slot.length = original.length;
+  slot.arguments() = original.arguments();
   slot.buffers = {};
 }
 

@@ -79,8 +79,7 @@ TEST(DiskTest, GrowsWithTheDisk) {
   World world;
   const auto file = std::make_shared<VectorDiskFile>(VectorDiskOptions{{.size_bytes = kMiB}});
   const auto device = open_or_die(*make_disk_source(file), world.shard);
-  const IoAwaiter<BlockDevice>::Arguments beyond = {
-      .op = IoOp::kWriteZeroes, .offset = ByteOffset(kMiB), .length = kMiB};
+  const IoArguments beyond = {.op = IoOp::kWriteZeroes, .offset = ByteOffset(kMiB), .length = kMiB};
   EXPECT_EQ(world.perform(*device, beyond).error().code, Code::kOutOfRange);
   file->bytes.resize(2 * kMiB);
   EXPECT_EQ(world.perform(*device, beyond).error().code, Code::kOutOfRange);  // not before it was asked

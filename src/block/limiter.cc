@@ -136,12 +136,7 @@ void LimiterDevice::execute(IoRequest& request) {
   Slot& slot = slots_.take();
   slot.device = this;
   slot.original = &request;
-  slot.op = request.op;
-  slot.durability = request.durability;
-  slot.zero_mode = request.zero_mode;
-  slot.offset = request.offset;
-  slot.length = request.length;
-  slot.buffers = request.buffers;
+  slot.arguments() = request.arguments();
   slot.done = [](IoRequest& self) {
     auto& done = static_cast<Slot&>(self);
     done.device->on_done(done);

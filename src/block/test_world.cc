@@ -93,16 +93,11 @@ void World::run() {
   }
 }
 
-Result<void> World::perform(BlockDevice& device, const IoAwaiter<BlockDevice>::Arguments& arguments) {
+Result<void> World::perform(BlockDevice& device, const IoArguments& arguments) {
   struct Request : IoRequest {
     bool finished = false;
   } request;
-  request.op = arguments.op;
-  request.offset = arguments.offset;
-  request.length = arguments.length;
-  request.buffers = arguments.buffers;
-  request.durability = arguments.durability;
-  request.zero_mode = arguments.zero_mode;
+  request.arguments() = arguments;
   request.done = [](IoRequest& self) { static_cast<Request&>(self).finished = true; };
   device.submit(request);
   run();

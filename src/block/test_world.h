@@ -108,7 +108,7 @@ class World {
   // Until nothing is left to do.
   void run();
   // Submits and runs until it is done. Fails by a check when it never is.
-  Result<void> perform(BlockDevice& device, const IoAwaiter<BlockDevice>::Arguments& arguments);
+  Result<void> perform(BlockDevice& device, const IoArguments& arguments);
 
   Reactor reactor{Reactor::Options{}};
   VirtualClock clock;

@@ -253,10 +253,7 @@ class LyingDevice final : public BlockDevice {
     const bool is_due = is_write == (lie_ != Lie::kFlipsABit) && ++matched_ % 50 == 0;
     if (is_due && lie_ == Lie::kLosesWrites) return request.complete({});
     IoRequest inside;
-    inside.op = request.op;
-    inside.offset = request.offset;
-    inside.length = request.length;
-    inside.buffers = request.buffers;
+    inside.arguments() = request.arguments();
     inside.done = [](IoRequest&) {};
     if (is_due && lie_ == Lie::kMisdirectsWrites) {
       inside.offset = ByteOffset((request.offset.value + 16 * request.length) % geometry().size_bytes);

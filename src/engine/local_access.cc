@@ -34,12 +34,7 @@ class LocalAccess::Device final : public BlockDevice {
     Slot& slot = slots_.take();
     slot.device = this;
     slot.original = &request;
-    slot.op = request.op;
-    slot.durability = request.durability;
-    slot.zero_mode = request.zero_mode;
-    slot.offset = request.offset;
-    slot.length = request.length;
-    slot.buffers = request.buffers;
+    slot.arguments() = request.arguments();
     slot.may_say_zeroes = request.may_say_zeroes;
     slot.says_zeroes = false;
     slot.done = [](IoRequest& done) { on_done(static_cast<Slot&>(done)); };

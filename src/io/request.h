@@ -21,6 +21,16 @@ enum class Durability : uint8_t { kVolatile, kForced };
 // May write zeroes by giving room back (the bytes then read as zeroes).
 enum class ZeroMode : uint8_t { kKeepAllocated, kMayDeallocate };
 
+// What is asked for.
+struct IoArguments {
+  IoOp op = IoOp::kRead;
+  ByteOffset offset = {};                         // multiple of the device's logical block
+  uint64_t length = 0;                            // bytes, likewise; 0 for kFlush
+  std::span<const iovec> buffers = {};            // kRead, kWrite: `length` bytes in sum; borrowed until done
+  Durability durability = Durability::kVolatile;  // kWrite, kWriteZeroes
+  ZeroMode zero_mode = ZeroMode::kKeepAllocated;  // kWriteZeroes
+};
+
 // Life-cycle: fill in, submit to one device, wait for `done`, use again. One shard.
 //
 // `done` is called exactly once, on the shard of the submission, possibly inside submit(); `result` is set before.
@@ -28,16 +38,10 @@ enum class ZeroMode : uint8_t { kKeepAllocated, kMayDeallocate };
 // it while some medium is not, and may never be: `result` is what became of it, the buffers stay borrowed until `done`,
 // and what `done` brings is of no interest. Never inside submit().
 // After an error a write's range holds old bytes, new bytes, or a mixture by logical block.
-class IoRequest : public ListNode<IoRequest> {
+class IoRequest : public ListNode<IoRequest>, public IoArguments {
  public:
   using Done = void (*)(IoRequest&);
 
-  IoOp op = IoOp::kRead;
-  Durability durability = Durability::kVolatile;  // kWrite, kWriteZeroes
-  ZeroMode zero_mode = ZeroMode::kKeepAllocated;  // kWriteZeroes
-  ByteOffset offset;                              // multiple of the device's logical block
-  uint64_t length = 0;                            // bytes, likewise; 0 for kFlush
-  std::span<const iovec> buffers;                 // kRead, kWrite: `length` bytes in sum; borrowed until done
   Done done = nullptr;
   Done left_behind = nullptr;
   Result<void> result;
@@ -45,6 +49,9 @@ class IoRequest : public ListNode<IoRequest> {
   // may say so in place of filling the buffers.
   bool may_say_zeroes = false;
   bool says_zeroes = false;
+
+  IoArguments& arguments() { return *this; }
+  const IoArguments& arguments() const { return *this; }
 
   void complete(Result<void> outcome) {
     result = outcome;
@@ -57,21 +64,8 @@ class IoRequest : public ListNode<IoRequest> {
 template <typename Device>
 class IoAwaiter : private IoRequest {
  public:
-  struct Arguments {
-    IoOp op = IoOp::kRead;
-    ByteOffset offset = {};
-    uint64_t length = 0;
-    std::span<const iovec> buffers = {};
-    Durability durability = Durability::kVolatile;
-    ZeroMode zero_mode = ZeroMode::kKeepAllocated;
-  };
-  IoAwaiter(Reactor& reactor, Device& device, Arguments arguments) : reactor_(reactor), device_(device) {
-    op = arguments.op;
-    offset = arguments.offset;
-    length = arguments.length;
-    buffers = arguments.buffers;
-    durability = arguments.durability;
-    zero_mode = arguments.zero_mode;
+  IoAwaiter(Reactor& reactor, Device& device, const IoArguments& what) : reactor_(reactor), device_(device) {
+    arguments() = what;
     done = [](IoRequest& request) {
       auto& self = static_cast<IoAwaiter&>(request);
       self.reactor_.post(self.resumption_);

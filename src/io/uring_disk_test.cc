@@ -282,7 +282,7 @@ class Exerciser {
     }
   }
 
-  IoAwaiter<Disk> submit(IoAwaiter<Disk>::Arguments arguments) { return {shard_.reactor, disk_, arguments}; }
+  IoAwaiter<Disk> submit(IoArguments arguments) { return {shard_.reactor, disk_, arguments}; }
 
   Task<void> write(uint64_t offset, uint64_t length) {
     BufferAccount account;
@@ -392,8 +392,6 @@ TEST_F(LoopTest, ADeviceWithoutTheBestWaysAgreesWithAnArray) {
   }
 }
 
-using DiskArguments = IoAwaiter<Disk>::Arguments;
-
 Task<void> discard_frees_room(Shard& shard, std::string path, blkcnt_t& before, blkcnt_t& after) {
   const auto file = shard.storage.open({.path = path, .size_bytes = 4 * kMiB});
   EXPECT_TRUE((*file)->geometry().discard_zeroes) << "a hole reads as zeroes";
@@ -405,11 +403,11 @@ Task<void> discard_frees_room(Shard& shard, std::string path, blkcnt_t& before, 
   const std::span<const iovec> buffers(&list, 1);
   struct stat status{};
   EXPECT_TRUE(co_await IoAwaiter<Disk>(shard.reactor, **disk,
-                                       DiskArguments{.op = IoOp::kWrite, .length = 2 * kMiB, .buffers = buffers}));
-  EXPECT_TRUE(co_await IoAwaiter<Disk>(shard.reactor, **disk, DiskArguments{.op = IoOp::kFlush}));
+                                       IoArguments{.op = IoOp::kWrite, .length = 2 * kMiB, .buffers = buffers}));
+  EXPECT_TRUE(co_await IoAwaiter<Disk>(shard.reactor, **disk, IoArguments{.op = IoOp::kFlush}));
   ::stat(path.c_str(), &status);
   before = status.st_blocks;
-  EXPECT_TRUE(co_await IoAwaiter<Disk>(shard.reactor, **disk, DiskArguments{.op = IoOp::kDiscard, .length = 2 * kMiB}));
+  EXPECT_TRUE(co_await IoAwaiter<Disk>(shard.reactor, **disk, IoArguments{.op = IoOp::kDiscard, .length = 2 * kMiB}));
   ::stat(path.c_str(), &status);
   after = status.st_blocks;
 }
@@ -444,9 +442,9 @@ Task<void> many_pieces(Shard& shard, std::string path) {
     in.push_back({read.data() + at, block});
   }
   EXPECT_TRUE(co_await IoAwaiter<Disk>(shard.reactor, **disk,
-                                       DiskArguments{.op = IoOp::kWrite, .length = length, .buffers = out}));
-  EXPECT_TRUE(co_await IoAwaiter<Disk>(shard.reactor, **disk,
-                                       DiskArguments{.op = IoOp::kRead, .length = length, .buffers = in}));
+                                       IoArguments{.op = IoOp::kWrite, .length = length, .buffers = out}));
+  EXPECT_TRUE(
+      co_await IoAwaiter<Disk>(shard.reactor, **disk, IoArguments{.op = IoOp::kRead, .length = length, .buffers = in}));
   EXPECT_EQ(std::memcmp(written.data(), read.data(), length), 0);
 }
 
@@ -467,7 +465,7 @@ Task<void> read_beyond_end(Shard& shard, std::string path, Result<void>& result)
   const iovec list{buffer.data(), 16384};
   result = co_await IoAwaiter<Disk>(
       shard.reactor, **disk,
-      DiskArguments{.op = IoOp::kRead, .length = 16384, .buffers = std::span<const iovec>(&list, 1)});
+      IoArguments{.op = IoOp::kRead, .length = 16384, .buffers = std::span<const iovec>(&list, 1)});
 }
 
 TEST(UringDiskTest, AFileCutOffGivesAnError) {

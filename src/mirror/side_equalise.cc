@@ -134,12 +134,11 @@ Task<bool> MirrorSide::move_piece(Operation& operation, Slot slot, IoOp op, Byte
   if ((sendable_ & bit(slot)) != 0 && is_current(operation, slot)) {
     Part& part = operation.parts[slot];
     iovec buffer{memory.data(), memory.size()};
-    part.op = op;
-    part.durability = Durability::kVolatile;
-    part.zero_mode = ZeroMode::kMayDeallocate;
-    part.offset = ByteOffset(piece.begin);
-    part.length = piece.end - piece.begin;
-    part.buffers = {&buffer, 1};
+    part.arguments() = {.op = op,
+                        .offset = ByteOffset(piece.begin),
+                        .length = piece.end - piece.begin,
+                        .buffers = {&buffer, 1},
+                        .zero_mode = ZeroMode::kMayDeallocate};
     part.may_say_zeroes = part.says_zeroes = false;
     const Result<void> result = co_await PartAwaiter(*this, part);
     if (result) co_return true;

@@ -55,10 +55,7 @@ MirrorSide::Start MirrorSide::try_start_read(Operation& operation) {
   ++slots_[chosen].reads;
   const IoRequest& original = *operation.original;
   Part& part = operation.parts[chosen];
-  part.op = IoOp::kRead;
-  part.offset = original.offset;
-  part.length = original.length;
-  part.buffers = original.buffers;
+  part.arguments() = original.arguments();
   part.may_say_zeroes = original.may_say_zeroes;
   part.says_zeroes = false;
   submit_part(part);

@@ -151,11 +151,10 @@ class SimDiskTest : public testing::Test {
     file = *open({.path = std::string(path), .size_bytes = {}});
     disk = *node.shard(0).storage.attach(file);
   }
-  static Task<void> perform(Shard& shard, Disk& disk, IoAwaiter<Disk>::Arguments arguments,
-                            std::optional<Result<void>>& out) {
+  static Task<void> perform(Shard& shard, Disk& disk, IoArguments arguments, std::optional<Result<void>>& out) {
     out = co_await IoAwaiter<Disk>(shard.reactor, disk, arguments);
   }
-  Result<void> run(IoAwaiter<Disk>::Arguments arguments) {
+  Result<void> run(IoArguments arguments) {
     std::optional<Result<void>> out;
     world.spawn(node, 0, perform(node.shard(0), *disk, arguments, out));
     EXPECT_EQ(world.run_until([&] { return out.has_value(); }, seconds(30)), RunResult::kDone);
@@ -278,8 +277,7 @@ Task<void> write_on(SimNode& at, Disk& to, int& cancelled) {
   std::align(512, 16 * kSectorBytes, start, room);
   const std::array<iovec, 1> list = {iovec{start, 16 * kSectorBytes}};
   while (!at.stopping(0).is_set()) {
-    const IoAwaiter<Disk>::Arguments arguments = {
-        .op = IoOp::kWrite, .offset = {}, .length = 16 * kSectorBytes, .buffers = list};
+    const IoArguments arguments = {.op = IoOp::kWrite, .offset = {}, .length = 16 * kSectorBytes, .buffers = list};
     const Result<void> result = co_await IoAwaiter<Disk>(at.shard(0).reactor, to, arguments);
     if (!result) cancelled += result.error().code == Code::kCancelled ? 1 : 0;
   }

@@ -160,8 +160,7 @@ Task<void> write_disk(SimNode& node, int& bytes) {
     std::ranges::fill(buffer.bytes(2048), static_cast<std::byte>(shard.random.next()));
     const std::array<iovec, 1> list = {iovec{buffer.data(), 2048}};
     const uint64_t at = shard.random.below(64) * 2048;
-    const IoAwaiter<Disk>::Arguments write = {
-        .op = IoOp::kWrite, .offset = ByteOffset(at), .length = 2048, .buffers = list};
+    const IoArguments write = {.op = IoOp::kWrite, .offset = ByteOffset(at), .length = 2048, .buffers = list};
     if (co_await IoAwaiter<Disk>(shard.reactor, *disk, write)) bytes += 2048;
     if (shard.random.one_in(8))
       (void)co_await IoAwaiter<Disk>(shard.reactor, *disk, {.op = IoOp::kFlush, .offset = {}});

@@ -176,10 +176,7 @@ void Queue::execute_io(Request& request) {
     case NvmOpcode::kWriteZeroes:
       return submit_write_zeroes(request);
     case NvmOpcode::kFlush:
-      request.io.op = IoOp::kFlush;
-      request.io.offset = {};
-      request.io.length = 0;
-      request.io.buffers = {};
+      request.io.arguments() = {.op = IoOp::kFlush};
       request.io.done = on_io_done;
       return request.nspace->device().submit(request.io);
     case NvmOpcode::kCompare:
@@ -205,11 +202,11 @@ void Queue::submit_transfer(Request& request) {
   std::byte* const data =
       request.in_place.empty() ? request.data.data() : const_cast<std::byte*>(request.in_place.data());
   request.io_buffer = {data, plan.range.length};
-  request.io.op = is_write ? IoOp::kWrite : IoOp::kRead;
-  request.io.durability = durability(plan.forced);
-  request.io.offset = plan.range.offset;
-  request.io.length = plan.range.length;
-  request.io.buffers = {&request.io_buffer, 1};
+  request.io.arguments() = {.op = is_write ? IoOp::kWrite : IoOp::kRead,
+                            .offset = plan.range.offset,
+                            .length = plan.range.length,
+                            .buffers = {&request.io_buffer, 1},
+                            .durability = durability(plan.forced)};
   if (is_write) return enter_gate(request);
   request.io.done = on_io_done;
   request.io.may_say_zeroes = plan.range.length <= kZeroesMax;
@@ -218,12 +215,11 @@ void Queue::submit_transfer(Request& request) {
 
 void Queue::submit_write_zeroes(Request& request) {
   const IoPlan& plan = request.plan;
-  request.io.op = IoOp::kWriteZeroes;
-  request.io.durability = durability(plan.forced);
-  request.io.zero_mode = plan.zero_mode;
-  request.io.offset = plan.range.offset;
-  request.io.length = plan.range.length;
-  request.io.buffers = {};
+  request.io.arguments() = {.op = IoOp::kWriteZeroes,
+                            .offset = plan.range.offset,
+                            .length = plan.range.length,
+                            .durability = durability(plan.forced),
+                            .zero_mode = plan.zero_mode};
   enter_gate(request);
 }
 
