@@ -121,6 +121,7 @@ std::expected<Json, Complaint> volume_spec(const ClusterArguments& arguments) {
   if (!arguments.node.empty()) spec["preferred_node"] = arguments.node;
   if (!arguments.hosts.empty()) spec["allowed_hosts"] = arguments.hosts;
   if (arguments.snapshot_limit) spec["snapshot_limit"] = *arguments.snapshot_limit;
+  if (arguments.resync_share) spec["resync_share"] = *arguments.resync_share;
   if (!arguments.source.empty()) spec["source"] = arguments.source;
   Json topology = Json::object();
   if (!arguments.spread_over.empty()) topology["spread_over"] = arguments.spread_over;
@@ -407,7 +408,8 @@ std::expected<ResourceName, Complaint> parse_resource(std::string_view text) {
     if (!kind.ends_with('s')) kind += 's';
     if (std::ranges::find(kKinds, kind) != kKinds.end()) return ResourceName{kind, std::string(text.substr(slash + 1))};
   }
-  return complain("{}: expected node/NAME, pool/NAME, volume/NAME, snapshot/NAME, snapshot-group/NAME or replica/ID", text);
+  return complain("{}: expected node/NAME, pool/NAME, volume/NAME, snapshot/NAME, snapshot-group/NAME or replica/ID",
+                  text);
 }
 
 std::string command_name(const ClusterArguments& arguments) {

@@ -63,6 +63,7 @@ struct ClusterArguments {
   std::string size = {};
   std::optional<uint32_t> replicas = {};
   std::optional<uint32_t> snapshot_limit = {};
+  std::optional<uint32_t> resync_share = {};
   bool thick = false;
   bool cancel = false;
   bool execute = false;

@@ -47,6 +47,9 @@ void add_volume_options(CLI::App& app, ClusterArguments& arguments) {
   app.add_option("--node", arguments.node, "Node that serves it when it can");
   add_list(app, "--host", arguments.hosts, "NQN of a host that may use it; may be given several times. Default: any");
   app.add_option("--snapshot-limit", arguments.snapshot_limit, "Snapshots that it may have");
+  app.add_option("--resync-share", arguments.resync_share,
+                 "Of the time that hosts keep it busy, percent that copies to replicas that came back may take. "
+                 "0: as engines are set");
 }
 
 void add_create_options(CLI::App& app, ClusterArguments& arguments) {

@@ -209,6 +209,8 @@ void add_volume(Sheet& sheet, const Json& volume, const Look& look) {
   sheet.add("allowed hosts", joined(field(volume, "spec.allowed_hosts")));
   sheet.add("snapshots", fmt::format("{} of at most {}", number_of(volume, "status.snapshots"),
                                      number_of(volume, "spec.snapshot_limit")));
+  const uint64_t share = number_of(volume, "spec.resync_share");
+  sheet.add("resync share", share == 0 ? std::string() : fmt::format("{} %", share));
   sheet.add("NQN", text_of(volume, "status.nqn"));
   std::vector<Row> conditions = {{{"CONDITION"}, {"MET"}, {"SINCE"}, {"REASON"}, {"MESSAGE"}}};
   for (const Json& each : field(volume, "status.conditions")) {

@@ -150,6 +150,7 @@ TEST(ClusterArgumentsTest, RequestsThatMakeSomething) {
         .size = "10GiB",
         .replicas = 3,
         .snapshot_limit = 0,
+        .resync_share = 20,
         .thick = true,
         .labels = {"app=shop"},
         .spread_over = {"zone"},
@@ -159,7 +160,7 @@ TEST(ClusterArgumentsTest, RequestsThatMakeSomething) {
         .node = "a"},
        "/v1/volumes",
        R"({"name":"db","labels":{"app":"shop"},"spec":{"size_bytes":10737418240,"replicas":3,"thin":false,)"
-       R"("preferred_node":"a","allowed_hosts":["nqn.a"],"snapshot_limit":0,)"
+       R"("preferred_node":"a","allowed_hosts":["nqn.a"],"snapshot_limit":0,"resync_share":20,)"
        R"("topology":{"spread_over":["zone"],"group":"g","affinity":{"disk":"ssd"}}}})",
        "is online"},
       {{.verb = ClusterVerb::kClone, .kind = "volumes", .other = "copy", .source = "monday"},

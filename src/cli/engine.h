@@ -27,7 +27,7 @@ struct EngineArguments {
   std::string lease = "400ms";
   std::string checkpoint_interval = "10s";
   std::string stall_limit = "5s";
-  uint32_t copy_share = mirror::MirrorOptions{}.copy_share_percent;
+  uint32_t resync_share = mirror::MirrorOptions{}.resync_share_percent;
   uint32_t copies = static_cast<uint32_t>(engine::EngineOptions{}.copies_max);
   std::string controller_ids = {};  // FIRST-LAST
   std::string limit = {};           // iops=…,bandwidth=…,latency=…,jitter=…

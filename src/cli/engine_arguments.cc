@@ -175,10 +175,10 @@ std::expected<EnginePlan, Complaint> check(const EngineArguments& arguments) {
   plan.takes_commands = arguments.commands;
   plan.has_faulty_disks = arguments.faulty;
   if (const auto times = check_times(arguments, plan.engine.mirror); !times) return std::unexpected(times.error());
-  if (arguments.copy_share < 1 || arguments.copy_share > 100) {
-    return std::unexpected(fmt::format("--copy-share {}: expected 1 to 100 percent", arguments.copy_share));
+  if (arguments.resync_share < 1 || arguments.resync_share > 100) {
+    return std::unexpected(fmt::format("--resync-share {}: expected 1 to 100 percent", arguments.resync_share));
   }
-  plan.engine.mirror.copy_share_percent = arguments.copy_share;
+  plan.engine.mirror.resync_share_percent = arguments.resync_share;
   if (arguments.copies < 1 || arguments.copies > kCopiesMax) {
     return std::unexpected(fmt::format("--copies {}: expected 1 to {}", arguments.copies, kCopiesMax));
   }

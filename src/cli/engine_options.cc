@@ -59,7 +59,7 @@ void define_replication(CLI::App& engine, EngineArguments& arguments) {
                   "A replica that does not end a request for so long is left out until it comes back")
       ->capture_default_str();
   engine
-      .add_option("--copy-share", arguments.copy_share,
+      .add_option("--resync-share", arguments.resync_share,
                   "Of the time that hosts keep a volume busy, percent that copies to replicas that came back may take")
       ->capture_default_str();
   engine

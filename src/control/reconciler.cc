@@ -307,6 +307,7 @@ Task<Outcome<void>> Reconciler::open(const Volume& volume, const Action& action)
   request.set_size_bytes(volume.spec.size_bytes);
   for (const api::ReplicaPlace& place : action.places) *request.add_places() = place;
   for (const std::string& host : volume.spec.allowed_hosts) request.add_allowed_hosts(host);
+  request.set_resync_share(volume.spec.resync_share);
   FL_CO_TRY_VOID(
       co_await engines_.call<api::Done>(action.node, "OpenVolume", std::move(request), settings_.call_limit));
   co_return Outcome<void>();

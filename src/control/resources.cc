@@ -90,6 +90,7 @@ Outcome<void> check(const VolumeSpec& spec) {
   if (spec.snapshot_limit > kSnapshotLimitMax) {
     return invalid("snapshot_limit: {} is above {}", spec.snapshot_limit, kSnapshotLimitMax);
   }
+  if (spec.resync_share > 100) return invalid("resync_share: {} percent is more than all", spec.resync_share);
   if (!spec.preferred_node.empty()) FL_TRY_VOID(check_name("preferred_node", spec.preferred_node));
   if (!spec.source.empty()) FL_TRY_VOID(check_name("source", spec.source));
   if (spec.allowed_hosts.size() > kHostsMax) {

@@ -131,7 +131,8 @@ struct VolumeSpec {
   std::string preferred_node;              // of the target; empty: where a replica is
   std::vector<std::string> allowed_hosts;  // NQNs; none: every host
   uint32_t snapshot_limit = 64;
-  std::string source;  // a snapshot that it begins as; empty: zeroes
+  uint32_t resync_share = 0;  // percent of the time that copies may take while hosts ask; 0: as engines are set
+  std::string source;         // a snapshot that it begins as; empty: zeroes
 
   template <typename Io, typename Self>
   static void describe(Io& io, Self& self) {
@@ -142,6 +143,7 @@ struct VolumeSpec {
     io("preferred_node", self.preferred_node);
     io("allowed_hosts", self.allowed_hosts);
     io("snapshot_limit", self.snapshot_limit);
+    io("resync_share", self.resync_share);
     io("source", self.source);
   }
 };

@@ -103,6 +103,7 @@ TEST(ResourcesTest, SpecsAreChecked) {
       {"replicas", [](VolumeSpec& spec) { spec.replicas = 0; }},
       {"replicas", [](VolumeSpec& spec) { spec.replicas = 8; }},
       {"snapshot_limit", [](VolumeSpec& spec) { spec.snapshot_limit = 501; }},
+      {"resync_share", [](VolumeSpec& spec) { spec.resync_share = 101; }},
       {"preferred_node", [](VolumeSpec& spec) { spec.preferred_node = "A"; }},
       {"allowed_hosts", [](VolumeSpec& spec) { spec.allowed_hosts = {"host"}; }},
       {"topology.spread_over", [](VolumeSpec& spec) { spec.topology.spread_over = {""}; }},

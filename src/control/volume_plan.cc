@@ -585,6 +585,7 @@ bool Planner::is_open_as_decided(const std::string& name) const {
     return a.replica() == b.replica() && a.address() == b.address();
   };
   return std::ranges::is_permutation(open->places(), places, is_same) &&
+         open->resync_share() == volume_.spec.resync_share &&
          std::ranges::is_permutation(open->allowed_hosts(), volume_.spec.allowed_hosts);
 }
 

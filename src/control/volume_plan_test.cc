@@ -136,6 +136,7 @@ class Model {
         node.volume->clear_places();
         for (const api::ReplicaPlace& place : action.places) *node.volume->add_places() = place;
         if (is_new) node.volume->set_size_bytes(volume.spec.size_bytes);
+        node.volume->set_resync_share(volume.spec.resync_share);
         break;
       }
       case Kind::kClose:
@@ -676,6 +677,18 @@ TEST(VolumePlanTest, ATermOfALostStoreIsRenewedAndUntilThenItIsNotRedundant) {
   ASSERT_TRUE(model.settle());
   EXPECT_EQ(model.serving(), before);
   EXPECT_TRUE(condition(plan_volume(model.facts(), model.random), "Redundant").is_met);
+}
+
+TEST(VolumePlanTest, EveryEngineIsToldOfAnotherShareForCopies) {
+  Model model(3, 3, 1);
+  ASSERT_TRUE(model.settle());
+  const std::string target = model.serving();
+  model.volume.spec.resync_share = 20;
+  const VolumePlan plan = plan_volume(model.facts(), model.random);
+  EXPECT_EQ(std::ranges::count(plan.actions, Kind::kOpen, &Action::kind), 3);
+  ASSERT_TRUE(model.settle());
+  for (const auto& [name, node] : model.nodes) EXPECT_EQ(node.volume->resync_share(), 20U) << name;
+  EXPECT_EQ(model.serving(), target);
 }
 
 TEST(VolumePlanTest, GrowsTheTargetBeforeTheOthers) {

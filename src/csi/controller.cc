@@ -25,6 +25,7 @@ struct NewVolume {
   std::string name = {};
   Size size = {};
   VolumeParameters parameters = {};
+  MutableParameters changed = {};  // in place of these
   std::string preferred_node = {};
   std::string source_volume = {};
   std::string snapshot = {};
@@ -217,9 +218,7 @@ Outcome<NewVolume> plan_of(const wire::CreateVolumeRequest& request) {
   FL_TRY(plan.parameters, parse_parameters(texts_of(request.parameters())));
   const uint64_t least = least_bytes_for(request, plan.parameters);
   if (plan.size.wanted != 0 || plan.size.limit < least) plan.size.wanted = std::max(plan.size.wanted, least);
-  FL_TRY(const MutableParameters changing, parse_mutable_parameters(texts_of(request.mutable_parameters())));
-  if (changing.replicas) plan.parameters.changing.replicas = changing.replicas;
-  if (changing.snapshot_limit) plan.parameters.changing.snapshot_limit = changing.snapshot_limit;
+  FL_TRY(plan.changed, parse_mutable_parameters(texts_of(request.mutable_parameters())));
   plan.preferred_node = node_wanted(request.accessibility_requirements());
   if (!request.has_volume_content_source()) return plan;
   const wire::VolumeContentSource& source = request.volume_content_source();
@@ -231,11 +230,17 @@ Outcome<NewVolume> plan_of(const wire::CreateVolumeRequest& request) {
   return plan;
 }
 
+void put_into(Json& spec, const MutableParameters& changing) {
+  if (changing.replicas) spec["replicas"] = *changing.replicas;
+  if (changing.snapshot_limit) spec["snapshot_limit"] = *changing.snapshot_limit;
+  if (changing.resync_share) spec["resync_share"] = *changing.resync_share;
+}
+
 Json document_of(const NewVolume& plan, uint64_t size_bytes) {
   const VolumeParameters& parameters = plan.parameters;
   Json spec = {{"size_bytes", size_bytes}, {"allowed_hosts", {kNobody}}};
-  if (parameters.changing.replicas) spec["replicas"] = *parameters.changing.replicas;
-  if (parameters.changing.snapshot_limit) spec["snapshot_limit"] = *parameters.changing.snapshot_limit;
+  put_into(spec, parameters.changing);
+  put_into(spec, plan.changed);
   if (parameters.is_thin) spec["thin"] = *parameters.is_thin;
   if (!parameters.spread_over.empty()) spec["topology"]["spread_over"] = parameters.spread_over;
   if (!parameters.affinity.empty()) spec["topology"]["affinity"] = parameters.affinity;
@@ -382,8 +387,7 @@ Controller::Answer<wire::ControllerModifyVolumeResponse> Controller::modify(
   FL_CO_TRY_VOID(co_await find("volumes", id));
   FL_CO_TRY(const MutableParameters changing, parse_mutable_parameters(texts_of(request.mutable_parameters())));
   Json spec = Json::object();
-  if (changing.replicas) spec["replicas"] = *changing.replicas;
-  if (changing.snapshot_limit) spec["snapshot_limit"] = *changing.snapshot_limit;
+  put_into(spec, changing);
   if (!spec.empty()) {
     FL_CO_TRY_VOID(co_await cluster_.update("volumes", id, {{"spec", std::move(spec)}}, 0));
   }

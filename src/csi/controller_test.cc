@@ -123,6 +123,7 @@ TEST(ParametersTest, WhatIsNotKnownIsNamed) {
   EXPECT_THAT(to_string(parse_parameters({{"replica", "3"}}).error()), HasSubstr("replica: is not known"));
   EXPECT_FALSE(parse_parameters({{"repl", "8"}}));
   EXPECT_FALSE(parse_parameters({{"thin", "maybe"}}));
+  EXPECT_FALSE(parse_parameters({{"resyncShare", "101"}}));
   EXPECT_FALSE(parse_parameters({{"protocol", "iscsi"}}));
   EXPECT_FALSE(parse_parameters({{"fsType", "ntfs"}}));
   EXPECT_TRUE(parse_parameters({{"csi.storage.k8s.io/pv/name", "x"}}));
@@ -403,13 +404,17 @@ TEST_F(ControllerTest, GrowsAndNeverShrinks) {
   EXPECT_EQ(expand().error().error.code, Code::kOutOfRange);
 }
 
-TEST_F(ControllerTest, ChangesReplicas) {
+TEST_F(ControllerTest, ChangesWhatMayBeChanged) {
   ASSERT_TRUE(create(volume("a")));
   wire::ControllerModifyVolumeRequest request;
   request.set_volume_id("a");
   (*request.mutable_mutable_parameters())["replicas"] = "3";
+  (*request.mutable_mutable_parameters())["snapshotLimit"] = "5";
+  (*request.mutable_mutable_parameters())["resyncShare"] = "20";
   EXPECT_TRUE(bed_.call<wire::ControllerModifyVolumeResponse>("Controller/ControllerModifyVolume", request));
   EXPECT_EQ(kept("a")["spec"]["replicas"], 3);
+  EXPECT_EQ(kept("a")["spec"]["snapshot_limit"], 5);
+  EXPECT_EQ(kept("a")["spec"]["resync_share"], 20);
   (*request.mutable_mutable_parameters())["thin"] = "true";
   EXPECT_EQ(
       bed_.call<wire::ControllerModifyVolumeResponse>("Controller/ControllerModifyVolume", request).error().error.code,

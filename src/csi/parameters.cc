@@ -16,8 +16,8 @@ constexpr uint32_t kSnapshotsMax = 500;
 constexpr uint32_t kIoQueuesMax = 128;
 constexpr uint32_t kIoTimeoutSecondsMax = 3600;
 constexpr const char* kKnown =
-    "replicas, thin, fsType, formatOptions, spreadOver, affinity, antiAffinity, group, snapshotLimit, ioQueues and "
-    "ioTimeout";
+    "replicas, thin, fsType, formatOptions, spreadOver, affinity, antiAffinity, group, snapshotLimit, resyncShare, "
+    "ioQueues and ioTimeout";
 
 template <typename... Arguments>
 std::unexpected<Problem> refuse(fmt::format_string<Arguments...> format, Arguments&&... arguments) {
@@ -87,6 +87,8 @@ Outcome<bool> take_mutable(const std::string& key, const std::string& value, Mut
     FL_TRY(into.replicas, parse_count(key, value, {1, kReplicasMax}));
   } else if (key == "snapshotLimit" || key == "maxSnapshots") {
     FL_TRY(into.snapshot_limit, parse_count(key, value, {0, kSnapshotsMax}));
+  } else if (key == "resyncShare") {
+    FL_TRY(into.resync_share, parse_count(key, value, {0, 100}));
   } else {
     return false;
   }
@@ -181,7 +183,7 @@ Outcome<MutableParameters> parse_mutable_parameters(const Texts& parameters) {
   MutableParameters parsed;
   for (const auto& [key, value] : parameters) {
     FL_TRY(const bool is_taken, take_mutable(key, value, parsed));
-    if (!is_taken) return refuse("parameter {}: cannot be changed; replicas and snapshotLimit can", key);
+    if (!is_taken) return refuse("parameter {}: cannot be changed; replicas, snapshotLimit and resyncShare can", key);
   }
   return parsed;
 }

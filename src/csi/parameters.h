@@ -17,6 +17,7 @@ using Texts = std::map<std::string, std::string>;
 struct MutableParameters {
   std::optional<uint32_t> replicas = {};
   std::optional<uint32_t> snapshot_limit = {};
+  std::optional<uint32_t> resync_share = {};  // percent
 };
 
 struct VolumeParameters {

@@ -421,6 +421,7 @@ Task<Result<void>> Engine::open_volume(NewVolume volume) {
   options.mirror.size_bytes = volume.size_bytes;
   options.nqn = volume_nqn(volume.id);
   options.allowed_hosts = std::move(volume.allowed_hosts);
+  options.resync_share = volume.resync_share;
   options.ports = ports_;
   options.changes = &changes_;
   // In the table first: from now on its replicas are in use.
@@ -435,6 +436,10 @@ Task<Result<void>> Engine::open_volume(NewVolume volume) {
 Task<Result<void>> Engine::change_volume(Shown& shown, NewVolume volume) {
   if (volume.allowed_hosts != shown.volume.allowed_hosts()) {
     FL_CO_TRY_VOID(co_await shown.volume.set_allowed_hosts(std::move(volume.allowed_hosts)));
+    changes_.tell();
+  }
+  if (volume.resync_share != shown.volume.resync_share()) {
+    shown.volume.set_resync_share(volume.resync_share);
     changes_.tell();
   }
   if (!std::ranges::is_permutation(volume.replicas, shown.links.places())) {

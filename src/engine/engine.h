@@ -84,6 +84,7 @@ struct NewVolume {
   uint64_t size_bytes = 0;
   std::vector<ReplicaPlace> replicas;
   std::vector<std::string> allowed_hosts = {};  // NQNs; none: every host
+  uint32_t resync_share = 0;                    // see VolumeOptions
 };
 
 class Engine {

@@ -148,6 +148,7 @@ v1::VolumeState Management::describe(const Uuid& id, const Volume& volume, size_
     if (place.address) added.set_address(to_string(*place.address));
   }
   for (const std::string& host : volume.allowed_hosts()) out.add_allowed_hosts(host);
+  out.set_resync_share(volume.resync_share());
   out.set_controllers(controllers);
   return out;
 }

@@ -453,6 +453,12 @@ TEST_F(ManagementTest, AVolumeFromItsBeginningToItsEnd) {
   EXPECT_EQ(now.replicas(0).annotations().at("name"), "db");
   EXPECT_EQ(now.volumes(0).record().members().size(), 1);
   EXPECT_EQ(now.volumes(0).places(0).replica(), id_of(10));
+  EXPECT_EQ(now.volumes(0).resync_share(), 0U);
+  v1::OpenVolumeRequest modest = open(1, 10);
+  modest.set_resync_share(20);
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(tell("OpenVolume", modest), "");
+  EXPECT_EQ(state().volumes(0).resync_share(), 20U);
+  EXPECT_EQ(role(), v1::VolumeState::SERVING);
 
   v1::SnapshotRequest snapshot;
   snapshot.set_volume(id_of(1));
@@ -511,6 +517,9 @@ TEST_F(ManagementTest, WhatCannotBeIsSaidInASentence) {
   EXPECT_THAT(tell("OpenVolume", nowhere), HasSubstr("the address \"somewhere\""));
   nowhere.clear_places();
   EXPECT_THAT(tell("OpenVolume", nowhere), HasSubstr("has 0 replicas"));
+  v1::OpenVolumeRequest greedy = open(1, 10);
+  greedy.set_resync_share(101);
+  EXPECT_THAT(tell("OpenVolume", greedy), HasSubstr("a share of 101 percent"));
   v1::SnapshotRequest slow;
   slow.set_volume(id_of(1));
   slow.set_snapshot(id_of(2));

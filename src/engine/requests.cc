@@ -151,6 +151,10 @@ Outcome<NewVolume> parse(const v1::OpenVolumeRequest& request) {
   if (request.allowed_hosts().size() > kHostsMax) {
     return invalid(fmt::format("a volume has at most {} allowed hosts", kHostsMax));
   }
+  if (request.resync_share() > 100) {
+    return invalid(fmt::format("a share of {} percent is more than all", request.resync_share()));
+  }
+  volume.resync_share = request.resync_share();
   volume.allowed_hosts.assign(request.allowed_hosts().begin(), request.allowed_hosts().end());
   return volume;
 }

@@ -194,6 +194,15 @@ Task<Result<void>> Volume::set_allowed_hosts(std::vector<std::string> hosts) {
   co_return Result<void>();
 }
 
+void Volume::set_resync_share(uint32_t percent) {
+  options_.resync_share = percent;
+  if (volume_ != nullptr) volume_->set_resync_share(resync_share_in_force());
+}
+
+uint32_t Volume::resync_share_in_force() const {
+  return options_.resync_share != 0 ? options_.resync_share : options_.mirror.resync_share_percent;
+}
+
 Result<void> Volume::force(const mirror::ReplicaId& trusted) {
   if (volume_ == nullptr) return fail(Code::kInvalidArgument, "this engine does not serve the volume");
   return volume_->force(trusted);
@@ -278,6 +287,7 @@ Task<void> Volume::run() {
 // One target, from its making to its end.
 Task<Volume::Next> Volume::have_target(std::vector<std::unique_ptr<mirror::ReplicaLink>> links) {
   volume_ = std::make_unique<mirror::VolumeTarget>(shards_, std::move(links), witness_, options_.mirror, &copies_);
+  volume_->set_resync_share(resync_share_in_force());
   co_await volume_->start();
   co_await plug(volume_->source(), Held::kGo);
   Next next = co_await watch_target();

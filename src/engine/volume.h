@@ -20,6 +20,7 @@ struct VolumeOptions {
   mirror::MirrorOptions mirror;
   std::string nqn;                         // of the volume's subsystem
   std::vector<std::string> allowed_hosts;  // NQNs; empty: every host
+  uint32_t resync_share = 0;               // percent, in place of the mirror's; 0: that
   std::vector<target::PortIndex> ports;    // of this engine's listeners
   Changes* changes = nullptr;              // told of them; may be null; borrowed for life
 };
@@ -55,6 +56,8 @@ class Volume {
   Task<void> renew();
   // As Target::set_allowed_hosts().
   Task<Result<void>> set_allowed_hosts(std::vector<std::string> hosts);
+  // VolumeOptions::resync_share from now on.
+  void set_resync_share(uint32_t percent);
   Task<void> close();
 
   bool is_target() const { return is_serving_; }
@@ -72,12 +75,14 @@ class Volume {
   Task<Result<void>> grow(uint64_t size_bytes, Duration limit);
   uint64_t size_bytes() const { return options_.mirror.size_bytes; }
   const std::vector<std::string>& allowed_hosts() const { return options_.allowed_hosts; }
+  uint32_t resync_share() const { return options_.resync_share; }
   Event& changed() { return changed_; }
 
  private:
   class Device;
   class Source;
   class Waiting;
+  uint32_t resync_share_in_force() const;
   // Once it has begun to serve. Error kInvalidArgument: it does not.
   Task<Result<mirror::VolumeTarget*>> served();
   // What others are told of.

@@ -31,7 +31,7 @@ struct MirrorOptions {
   Duration retry_max = std::chrono::seconds(60);  // of a replica that fails again and again
   // Of the time that copies to replicas that return may take while hosts ask for something, in percent, 1 to 100. What
   // a take-over has to level is not held back: hosts wait for it.
-  uint32_t copy_share_percent = 50;
+  uint32_t resync_share_percent = 50;
   size_t copies_in_flight = 4;  // extents that the volume copies at once, within the budget of all
 };
 

@@ -296,7 +296,7 @@ Task<void> Reign::copy_worker(Seat& seat, ExtentBits& wanted, uint64_t session, 
 
 // After a copy that took so long: hosts have their share of the time, when they want it, as if one were copied at once.
 Task<void> Reign::make_way(Duration took) {
-  const auto share = static_cast<int64_t>(std::clamp<uint32_t>(options_.copy_share_percent, 1, 100));
+  const auto share = static_cast<int64_t>(std::clamp<uint32_t>(options_.resync_share_percent, 1, 100));
   if (share == 100 || !sides_.shared().has_io.load(std::memory_order_relaxed)) co_return;
   const int64_t whole = 100 * static_cast<int64_t>(options_.copies_in_flight);
   (void)co_await sleep(home_.reactor, took * (whole - share) / share, ending_);

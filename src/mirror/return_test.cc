@@ -7,7 +7,7 @@ namespace {
 // What waited for a range, to copy it, finds out who has everything when it gets it.
 TEST(ReturnTest, NothingIsCopiedFromWhoLeftMeanwhile) {
   VolumeBed bed(3);
-  bed.copy_share_percent = 100;
+  bed.resync_share_percent = 100;
   bed.serve([](VolumeBed& bed, TestTarget& target) -> Task<void> {
     target.links[0]->keep_devices();
     co_await bed.replicas[2]->stop();
@@ -125,7 +125,7 @@ Task<void> write_until(VolumeBed& bed, TestTarget& target, uint64_t block, const
 
 TEST(ReturnTest, WhatHostsWriteToIsCopiedLast) {
   VolumeBed bed(3);
-  bed.copy_share_percent = 100;
+  bed.resync_share_percent = 100;
   bed.serve([](VolumeBed& bed, TestTarget& target) -> Task<void> {
     co_await bed.miss_everything(target, 2);
     for (const auto& replica : bed.replicas) replica->set_delay(milliseconds(1));
@@ -154,7 +154,7 @@ TEST(ReturnTest, WhatHostsWriteToIsCopiedLast) {
 // At no moment is none of their writes under way.
 TEST(ReturnTest, AStreamOfSmallWritesDoesNotKeepTheCopyOff) {
   VolumeBed bed(2);
-  bed.copy_share_percent = 100;
+  bed.resync_share_percent = 100;
   bed.serve([](VolumeBed& bed, TestTarget& target) -> Task<void> {
     co_await bed.miss_everything(target, 1);
     bed.replicas[0]->set_delay(milliseconds(1));

@@ -111,7 +111,7 @@ TEST(SnapshotTest, AReplicaThatWasAwayGetsThemLayerByLayer) {
 
 TEST(SnapshotTest, AReplicaThatReturnsIsSentBackByASnapshotAndKeepsItsLayers) {
   VolumeBed bed(3);
-  bed.copy_share_percent = 100;
+  bed.resync_share_percent = 100;
   bed.serve([](VolumeBed& bed, TestTarget& target) -> Task<void> {
     co_await bed.miss_everything(target, 2);
     EXPECT_TRUE(co_await target.volume->take_snapshot(snapshot_id(1), kPatience));
@@ -132,7 +132,7 @@ TEST(SnapshotTest, AReplicaThatReturnsIsSentBackByASnapshotAndKeepsItsLayers) {
 
 TEST(SnapshotTest, AReplicaThatIsLostWhileItGetsThemGoesOnAfterTheLastThatItHas) {
   VolumeBed bed(3);
-  bed.copy_share_percent = 100;
+  bed.resync_share_percent = 100;
   bed.serve([](VolumeBed& bed, TestTarget& target) -> Task<void> {
     co_await bed.miss_everything(target, 2);
     EXPECT_TRUE(co_await target.volume->take_snapshot(snapshot_id(1), kPatience));

@@ -77,6 +77,9 @@ class VolumeTarget final : private SidesObserver {
   // Errors: kInvalidArgument (smaller than it is, or not whole blocks); what a replica says: kNoSpace.
   Task<Result<void>> grow(uint64_t size_bytes, Duration limit);
 
+  // MirrorOptions::resync_share_percent from now on.
+  void set_resync_share(uint32_t percent) { options_.resync_share_percent = percent; }
+
   // Goes on with another term, that is asked for anew: the witness's store is another one than that which gave out
   // ours. Hosts wait for a moment.
   void renew_term() {
@@ -122,7 +125,7 @@ class VolumeTarget final : private SidesObserver {
   ReplicaStatus status_of(const Reign::Seat& seat) const;
 
   const std::vector<Shard*> shards_;
-  const MirrorOptions options_;
+  MirrorOptions options_;
   Witness& witness_;
   CopyBudget own_copies_;
   CopyBudget& copies_;

@@ -384,7 +384,8 @@ Task<void> read_until(VolumeBed& bed, TestTarget& target, bool& is_ending) {
   while (!is_ending) EXPECT_EQ(co_await bed.read(target, 5), 1);
 }
 
-Task<void> time_return(VolumeBed& bed, TestTarget& target, bool is_busy, Duration& taken) {
+Task<void> time_return(VolumeBed& bed, TestTarget& target, uint32_t share, bool is_busy, Duration& taken) {
+  target.volume->set_resync_share(share);
   co_await bed.miss_everything(target, 2);
   for (const auto& replica : bed.replicas) replica->set_delay(milliseconds(1));
   Scope asking(bed.reactor());
@@ -402,9 +403,10 @@ Task<void> time_return(VolumeBed& bed, TestTarget& target, bool is_busy, Duratio
 // Virtual time that a replica needs to come back, which missed every extent.
 Duration time_to_return(uint32_t share, bool is_busy) {
   VolumeBed bed(3);
-  bed.copy_share_percent = share;
   Duration taken{};
-  bed.serve([is_busy, &taken](VolumeBed& bed, TestTarget& target) { return time_return(bed, target, is_busy, taken); });
+  bed.serve([share, is_busy, &taken](VolumeBed& bed, TestTarget& target) {
+    return time_return(bed, target, share, is_busy, taken);
+  });
   return taken;
 }
 

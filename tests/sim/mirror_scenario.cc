@@ -75,7 +75,7 @@ MirrorPlan draw_plan(uint64_t seed) {
   options.retry_max = milliseconds(random.between(100, 10'000));
   options.renew_delay = milliseconds(random.between(10, 6000));
   options.copies_in_flight = random.between(1, 4);
-  options.copy_share_percent = static_cast<uint32_t>(random.between(1, 100));
+  options.resync_share_percent = static_cast<uint32_t>(random.between(1, 100));
   // Every other seed has none: each bounds what a take-over compares, and so hides what that may do wrong.
   if (seed % 2 == 1) {
     plan.snapshots = random.between(1, 8);

@@ -72,7 +72,7 @@ struct VolumeBed {
     options.volume = kVolume;
     options.size_bytes = kBytes;
     options.logical_block = kBlock;
-    options.copy_share_percent = copy_share_percent;
+    options.resync_share_percent = resync_share_percent;
     options.copies_in_flight = copies_in_flight;
     return options;
   }
@@ -166,7 +166,7 @@ struct VolumeBed {
     run([test](VolumeBed& bed) { return bed.with_target(test); });
   }
 
-  uint32_t copy_share_percent = 50;
+  uint32_t resync_share_percent = 50;
   size_t copies_in_flight = 1;
   sim::SimWorld world;
   sim::SimNode& node;

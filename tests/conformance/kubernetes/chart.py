@@ -80,6 +80,12 @@ def containers(pod):
     return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
 
 
+def documents_in(page, heading):
+    """The resources that a part of a page shows, in blocks ```yaml."""
+    part = pathlib.Path(page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [document for block in part.split("```yaml\n")[1:] for document in yaml.safe_load_all(block.partition("```")[0])]
+
+
 def values_in(page):
     """The values that a page shows, each in a block ```yaml that begins with # values.yaml."""
     text = pathlib.Path(page).read_text()

@@ -295,6 +295,13 @@ class ChangeTest(ClaimsTest):
         self.end("files", "raw")
         self.drop("files", "raw")
 
+    def test_what_the_page_shows_of_snapshots_is_taken(self):
+        paths = {"VolumeSnapshot": TAKEN, "PersistentVolumeClaim": CLAIMS, "VolumeGroupSnapshot": f"{GROUPS}/namespaces/{SPACE}/volumegroupsnapshots"}
+        shown = chart.documents_in(go_programs.ROOT / "docs" / "kubernetes.md", "Snapshots and clones")
+        self.assertEqual({each["kind"] for each in shown}, set(paths))
+        for each in shown:
+            cluster.rest.must("POST", f"{paths[each['kind']]}?dryRun=All&fieldValidation=Strict", each)
+
     def test_snapshot_restore_and_clone(self):
         self.claim("source", "fairlead", "96Mi")
         self.pod("source", "source")
