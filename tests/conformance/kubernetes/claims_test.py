@@ -366,7 +366,7 @@ class ChangeTest(ClaimsTest):
         self.drop("shop-data", "shop-log", "other")
 
     def test_its_class_of_attributes_changes_it(self):
-        for name, parameters in (("safer", {"replicas": "3"}), ("odd", {"colour": "blue"})):
+        for name, parameters in (("safer", {"replicas": "3", "resyncShare": "20"}), ("odd", {"colour": "blue"})):
             cluster.rest.must("POST", f"{STORAGE}/volumeattributesclasses", {"metadata": {"name": name}, "driverName": "fairlead.dev", "parameters": parameters})
         self.claim("changing", "two")
         self.pod("changing", "changing")
@@ -376,6 +376,7 @@ class ChangeTest(ClaimsTest):
         cluster.rest.patch(f"{CLAIMS}/changing", {"spec": {"volumeAttributesClassName": "safer"}})
         self.until("changed", lambda: cluster.rest.get(f"{CLAIMS}/changing")["status"].get("currentVolumeAttributesClassName") == "safer")
         self.assertEqual(self.volume(persistent)["spec"]["replicas"], 3)
+        self.assertEqual(self.volume(persistent)["spec"]["resync_share"], 20)
         self.until("three replicas are there", lambda: self.volume(persistent)["status"]["state"] == "online"
                    and self.nodes_of(self.volume(persistent)) == set(live.NODES))
         self.end("changing")
