@@ -692,11 +692,12 @@ void ControlRun::verify_clones() {
         cluster_.fail("snapshot " + source->first + " differs between engines");
       if (here) expected = here;
     }
+    if (!expected) return cluster_.fail(fmt::format("no engine has snapshot {}", source->first));
     for (const control::PlacedReplica& replica : kept.value.decision.replicas) {
       const auto engine =
           std::ranges::find(engines_, replica.pool, [](const auto& each) { return "pool-" + each->name(); });
       const Content here = content_of(**engine, replica.id, bytes);
-      if (expected && (!here || *here != *expected)) {
+      if (!here || *here != *expected) {
         cluster_.fail(fmt::format("clone {} is not as its snapshot in {}", name, replica.pool));
       }
     }

@@ -2,7 +2,7 @@
 
 import json
 
-from context import check, check_equal, host_case
+from context import check, check_equal, host_case, managed
 from host import live, port_of
 from relay import Relay
 from target import MIB
@@ -22,6 +22,11 @@ def start_load(host, block=4 * KIB, workers=WORKERS, pause_ms=0):
 def go_on(host):
     """Waits until the load has got some way further on each shard."""
     host.ask("progress 32", 60)
+
+
+def await_held(host, before):
+    """Waits until I/O of the load was held more often than before, for want of a path."""
+    managed.wait_until(lambda: host.device()["held"] > before, lambda: f"nothing is held: {host.device()}")
 
 
 def finish_load(host):
@@ -223,7 +228,7 @@ def ana(context, kind):
     held = host.device()["held"]
     far.target.ana(0, "inaccessible")
     host.wait_ana("unusable", "unusable")
-    host.wait_held(held)
+    await_held(host, held)
     far.target.ana(1, "optimized")
     host.wait_ana("unusable", "optimized")
     go_on(host)
@@ -250,7 +255,7 @@ def path_loss(context, kind):
     far.take(0)
     far.take(1)
     host.wait_live(0)
-    host.wait_held(held)
+    await_held(host, held)
     far.give(1)
     host.wait("the second path live", lambda paths: paths[1]["state"] == "live")
     go_on(host)

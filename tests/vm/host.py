@@ -134,14 +134,6 @@ class SteeredHost:
     def wait_live(self, count, seconds_max=30):
         return self.wait(f"{count} live paths", lambda paths: len(live(paths)) == count, seconds_max)
 
-    def wait_held(self, before, seconds_max=30):
-        """Waits until I/O of its load was held more often than so for want of a path."""
-        deadline = time.monotonic() + seconds_max * guests.PATIENCE
-        while self.device()["held"] <= before:
-            if time.monotonic() > deadline:
-                raise targets.TargetError(f"nothing was held in {seconds_max} s: {self.device()}")
-            time.sleep(0.01)  # between two looks; nothing tells us
-
     def wait_ana(self, *states):
         """Waits until namespace 1 has these states, by path."""
         return self.wait(f"namespace 1 {' and '.join(states)}", lambda paths: len(paths) == len(states) and all(
